@@ -1,0 +1,67 @@
+"""The small autoencoder: RGB to 4-channel latents at an eighth of the size, in the TAESD layout.
+
+Key names and arithmetic are those of TAESD with `vae_scale` and `vae_shift`, so ComfyUI's own VAE class loads the
+same weights. Full-size autoencoders belong to the host (ComfyUI) or to diffusers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SCALE_FACTOR = 0.18215  # Stable Diffusion's: the model sees SCALE_FACTOR * encode(image)
+DOWNSCALE = 8
+_WIDTH = 64
+
+
+def _conv(in_channels: int, out_channels: int, **options) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, **options)
+
+
+class _Clamp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x / 3) * 3
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int = _WIDTH):
+        super().__init__()
+        self.conv = nn.Sequential(_conv(width, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, width))
+        self.fuse = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fuse(self.conv(x) + x)
+
+
+def _encoder(latent_channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = [_conv(3, _WIDTH), _Block()]
+    for _ in range(3):
+        layers += [_conv(_WIDTH, _WIDTH, stride=2, bias=False), _Block(), _Block(), _Block()]
+    return nn.Sequential(*layers, _conv(_WIDTH, latent_channels))
+
+
+def _decoder(latent_channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = [_Clamp(), _conv(latent_channels, _WIDTH), nn.ReLU()]
+    for _ in range(3):
+        layers += [_Block(), _Block(), _Block(), nn.Upsample(scale_factor=2), _conv(_WIDTH, _WIDTH, bias=False)]
+    return nn.Sequential(*layers, _Block(), _conv(_WIDTH, 3))
+
+
+class Autoencoder(nn.Module):
+    """RGB (N, 3, H, W) in [-1, 1] to latents (N, C, H/8, W/8) and back; H and W are multiples of 8."""
+
+    def __init__(self, latent_channels: int = 4):
+        super().__init__()
+        self.latent_channels = latent_channels
+        self.taesd_encoder = _encoder(latent_channels)
+        self.taesd_decoder = _decoder(latent_channels)
+        self.vae_scale = nn.Parameter(torch.tensor(SCALE_FACTOR))
+        self.vae_shift = nn.Parameter(torch.tensor(0.0))
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Latents on the scale of a Stable Diffusion VAE, before SCALE_FACTOR."""
+        return self.taesd_encoder(image * 0.5 + 0.5) / self.vae_scale + self.vae_shift
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The image of latents as `encode` gives them; not clamped."""
+        return (self.taesd_decoder((latents - self.vae_shift) * self.vae_scale) - 0.5) * 2

@@ -1,0 +1,189 @@
+"""Hyper-parameters of a model, as plain data: what a checkpoint's metadata holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import asdict, dataclass, field
+
+DOWN_BLOCKS = ("CrossAttnDownBlock3D", "DownBlock3D")
+UP_BLOCKS = ("CrossAttnUpBlock3D", "UpBlock3D")
+TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
+FUSIONS = ("add", "concat")
+PREDICTIONS = ("epsilon", "v_prediction")
+
+
+class ConfigError(ValueError):
+    """A configuration that no model can have, or that this version does not know."""
+
+
+def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The primary U-Net. Names follow diffusers' `UNet3DConditionModel`; the temporal ones below are ours.
+
+    `temporal_attention` is "transformer" (ModelScope: projections, two attentions, feed-forward) or
+    "self_attention" (one attention alone). `temporal_attention_everywhere` puts one into the blocks without
+    cross-attention too, as the paper has it. `temporal_positions` adds sinusoidal frame positions to its queries,
+    keys and values. `temporal_conv_layers` is 4 in ModelScope's Temp-Conv.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",)
+    up_block_types: tuple[str, ...] = ("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    cross_attention_dim: int = 1024
+    attention_head_dim: int = 64
+    transformer_in: bool = True
+    temporal_conv_layers: int = 4
+    temporal_attention: str = "transformer"
+    temporal_attention_everywhere: bool = False
+    temporal_positions: bool = False
+
+    def __post_init__(self):
+        levels = len(self.block_out_channels)
+        if not levels == len(self.down_block_types) == len(self.up_block_types):
+            raise ConfigError(
+                f"block_out_channels, down_block_types and up_block_types have {levels}, {len(self.down_block_types)} "
+                f"and {len(self.up_block_types)} entries; all must have as many"
+            )
+        for name in self.down_block_types:
+            _choose("down_block_types", name, DOWN_BLOCKS)
+        for name in self.up_block_types:
+            _choose("up_block_types", name, UP_BLOCKS)
+        _choose("temporal_attention", self.temporal_attention, TEMPORAL_ATTENTIONS)
+        for channels in self.block_out_channels:
+            for name in ("norm_num_groups", "attention_head_dim"):
+                if channels % getattr(self, name):
+                    raise ConfigError(f"block_out_channels has {channels}, which {name} = {getattr(self, name)} does not divide")
+        for name in ("layers_per_block", "temporal_conv_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class RetentionConfig:
+    """The image retention branch: how conv_d(z) and conv_s(I) meet, and conv_s's widths before the U-Net's own.
+
+    Every width after the first halves the picture, so there is one more of them than halvings to the latents' size.
+    """
+
+    fusion: str = "add"
+    image_channels: tuple[int, ...] = (16, 32, 96, 256)
+
+    def __post_init__(self):
+        _choose("fusion", self.fusion, FUSIONS)
+        if len(self.image_channels) != 4:
+            raise ConfigError(f"image_channels has {len(self.image_channels)} widths; three halvings to 1/8 need 4")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A CLIP text encoder; names follow transformers' `CLIPTextConfig`."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    hidden_act: str = "quick_gelu"
+    vocab_size: int = 49408
+    max_position_embeddings: int = 77
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The small autoencoder in TAESD layout."""
+
+    latent_channels: int = 4
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What a model is best sampled with; nodes and the command line start from these."""
+
+    steps: int = 25
+    text_scale: float = 1.5
+    image_scale: float = 1.5
+    width: int = 64
+    height: int = 64
+    num_frames: int = 8
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One file is one model: the configuration of each part that the file holds, None for a part it lacks."""
+
+    unet: UNetConfig | None = field(default_factory=UNetConfig)
+    retention: RetentionConfig | None = field(default_factory=RetentionConfig)
+    text_encoder: TextConfig | None = None
+    vae: AutoencoderConfig | None = None
+    prediction_type: str = "epsilon"
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+    def __post_init__(self):
+        _choose("prediction_type", self.prediction_type, PREDICTIONS)
+        if self.unet and self.text_encoder and self.unet.cross_attention_dim != self.text_encoder.hidden_size:
+            raise ConfigError(
+                f"the U-Net's cross_attention_dim is {self.unet.cross_attention_dim} but the text encoder's "
+                f"hidden_size is {self.text_encoder.hidden_size}; they must be equal"
+            )
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, table: dict) -> ModelConfig:
+        """The reverse of `to_dict`; a setting that is missing or unknown raises `ConfigError`."""
+        nested = {
+            "unet": UNetConfig,
+            "retention": RetentionConfig,
+            "text_encoder": TextConfig,
+            "vae": AutoencoderConfig,
+            "sampling": SamplingDefaults,
+        }
+        values = {k: _read(nested[k], v, k) if k in nested and v is not None else v for k, v in table.items()}
+        return _read(cls, values, "model")
+
+
+def _read(cls, table: dict, where: str):
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if not isinstance(table, dict) or set(table) != set(known):
+        given = set(table) if isinstance(table, dict) else set()
+        raise ConfigError(
+            f"the configuration of {where!r} does not fit this version: "
+            f"unknown {sorted(given - set(known))}, missing {sorted(set(known) - given)}"
+        )
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+
+
+MODELSCOPE = ModelConfig(
+    sampling=SamplingDefaults(steps=50, text_scale=9.0, image_scale=9.0, width=256, height=256),
+)
+SPRITES = ModelConfig(
+    unet=UNetConfig(
+        block_out_channels=(64, 128),
+        down_block_types=("CrossAttnDownBlock3D",) * 2,
+        up_block_types=("CrossAttnUpBlock3D",) * 2,
+        layers_per_block=1,
+        norm_num_groups=16,
+        cross_attention_dim=64,
+        attention_head_dim=32,
+        transformer_in=False,
+        temporal_conv_layers=2,
+        temporal_attention="self_attention",
+        temporal_attention_everywhere=True,
+        temporal_positions=True,
+    ),
+    retention=RetentionConfig(image_channels=(16, 32, 64, 64)),
+    text_encoder=TextConfig(hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4),
+    vae=AutoencoderConfig(),
+    prediction_type="v_prediction",
+)
+PRESETS: dict[str, ModelConfig] = {"modelscope": MODELSCOPE, "sprites": SPRITES}

@@ -1,0 +1,64 @@
+"""The noise schedule, what the network predicts, and DDIM (arXiv 2010.02502)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000
+BETA_START, BETA_END = 0.00085, 0.012
+
+
+class Diffusion:
+    """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) e, with Stable Diffusion's scaled-linear betas."""
+
+    def __init__(self, prediction_type: str = "epsilon"):
+        self.prediction_type = prediction_type
+        betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+        self.alphas_cumprod = (1 - betas).cumprod(0)
+
+    def _coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        abar = self.alphas_cumprod.to(like.device)[timesteps].view(-1, *[1] * (like.ndim - 1))
+        return abar.sqrt().to(like.dtype), (1 - abar).sqrt().to(like.dtype)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """`clean` and `noise` (B, ...), `timesteps` (B,) in 0 to 999."""
+        signal, sigma = self._coefficients(timesteps, clean)
+        return signal * clean + sigma * noise
+
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network is trained to give: the noise, or v = sqrt(abar) e - sqrt(1 - abar) z_0."""
+        if self.prediction_type == "epsilon":
+            return noise
+        signal, sigma = self._coefficients(timesteps, clean)
+        return signal * noise - sigma * clean
+
+    def split(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean latents and the noise that a prediction stands for."""
+        signal, sigma = self._coefficients(timesteps, noisy)
+        if self.prediction_type == "epsilon":
+            return (noisy - sigma * prediction) / signal, prediction
+        return signal * noisy - sigma * prediction, sigma * noisy + signal * prediction
+
+    def timesteps(self, steps: int) -> list[int]:
+        """`steps` timesteps, spaced from the noisiest downwards (ComfyUI's "simple" scheduler takes the same)."""
+        if not 1 <= steps <= TIMESTEPS:
+            raise ValueError(f"steps is {steps}; allowed: 1 to {TIMESTEPS}")
+        return [TIMESTEPS - 1 - int(i * TIMESTEPS / steps) for i in range(steps)]
+
+    def ddim_step(self, noisy: Tensor, prediction: Tensor, timestep: int, following: int | None) -> Tensor:
+        """Eq. 12 with eta = 0: from `timestep` to `following`, or to the clean latents where that is None."""
+        now = torch.full((len(noisy),), timestep, device=noisy.device)
+        clean, noise = self.split(noisy, prediction, now)
+        if following is None:
+            return clean
+        return self.add_noise(clean, noise, torch.full_like(now, following))
+
+    def ddim(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, steps: int) -> Iterator[Tensor]:
+        """Sample from `noise`; yields the latents after every step, the clean ones last."""
+        latents, timesteps = noise, self.timesteps(steps)
+        for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
+            latents = self.ddim_step(latents, predict(latents, timestep), timestep, following)
+            yield latents

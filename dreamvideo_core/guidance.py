@@ -1,0 +1,48 @@
+"""Dual-condition guidance as a weighted sum of evaluations (paper, Eq. 5).
+
+An evaluation is f(text?, image?). Scales become weights over the four of them; those of weight zero are not run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+ORDERS = ("text_first", "image_first")
+
+
+class Evaluation(NamedTuple):
+    """One pass of the model: with the text or the negative one, with the image or the empty (white) one."""
+
+    text: bool
+    image: bool
+
+
+def guidance_weights(
+    text_scale: float,
+    image_scale: float,
+    order: str = "text_first",
+    *,
+    has_text: bool = True,
+    has_image: bool = True,
+) -> dict[Evaluation, float]:
+    """The weight of each evaluation that must run; they sum to one.
+
+    text_first is Eq. 5: f(0,0) + s_t [f(t,0) - f(0,0)] + s_i [f(t,i) - f(t,0)].
+    image_first: f(0,0) + s_i [f(0,i) - f(0,0)] + s_t [f(t,i) - f(0,i)].
+    A condition that is not there makes evaluations equal: those are merged, and dropped where their weights cancel.
+    """
+    for name, scale in (("text_scale", text_scale), ("image_scale", image_scale)):
+        if not math.isfinite(scale) or scale < 0:
+            raise ValueError(f"{name} is {scale}; it must be a finite number, 0 or more (1 is no guidance)")
+    if order not in ORDERS:
+        raise ValueError(f"order is {order!r}; allowed: {', '.join(ORDERS)}")
+    if order == "text_first":
+        terms = {(0, 0): 1 - text_scale, (1, 0): text_scale - image_scale, (1, 1): image_scale}
+    else:
+        terms = {(0, 0): 1 - image_scale, (0, 1): image_scale - text_scale, (1, 1): text_scale}
+    weights: dict[Evaluation, float] = {}
+    for (text, image), weight in terms.items():
+        evaluation = Evaluation(bool(text) and has_text, bool(image) and has_image)
+        weights[evaluation] = weights.get(evaluation, 0.0) + weight
+    return {evaluation: weight for evaluation, weight in weights.items() if abs(weight) > 1e-9}

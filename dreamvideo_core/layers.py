@@ -1,0 +1,258 @@
+"""Layers of the U-Net, bottom-up. Inside, a batch of clips is (B T) C H W, and T travels as `num_frames`.
+
+Parameter names are those of diffusers' `UNet3DConditionModel`. Every layer with weights comes from a `LayerFactory`,
+so that a host can bring its own operations (casting, offloading) and attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of (B, N, heads x D) over (B, M, heads x D)."""
+    query, key, value = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (query, key, value))
+    return rearrange(F.scaled_dot_product_attention(query, key, value), "b h n d -> b n (h d)")
+
+
+@dataclass(frozen=True)
+class LayerFactory:
+    """Makes every layer that has weights; `operations` is a namespace shaped like torch.nn."""
+
+    operations: Any = nn
+    attention: Callable[[Tensor, Tensor, Tensor, int], Tensor] = attention
+    dtype: torch.dtype | None = None
+    device: torch.device | str | None = None
+
+    def linear(self, in_features: int, out_features: int, bias: bool = True) -> nn.Module:
+        return self.operations.Linear(in_features, out_features, bias=bias, dtype=self.dtype, device=self.device)
+
+    def conv2d(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+        return self.operations.Conv2d(
+            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, dtype=self.dtype, device=self.device
+        )
+
+    def temporal_conv(self, in_channels: int, out_channels: int) -> nn.Module:
+        return self.operations.Conv3d(
+            in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), dtype=self.dtype, device=self.device
+        )
+
+    def group_norm(self, groups: int, channels: int, eps: float) -> nn.Module:
+        return self.operations.GroupNorm(groups, channels, eps=eps, dtype=self.dtype, device=self.device)
+
+    def layer_norm(self, channels: int) -> nn.Module:
+        return self.operations.LayerNorm(channels, dtype=self.dtype, device=self.device)
+
+
+def sinusoids(positions: Tensor, dim: int) -> Tensor:
+    """Cosines then sines of (N,) positions at geometrically falling frequencies: (N, dim), float32."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10000) * torch.arange(half, device=positions.device, dtype=torch.float32) / half)
+    angles = positions.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Timesteps (B,) to embeddings (B, 4 channels)."""
+
+    def __init__(self, channels: int, make: LayerFactory):
+        super().__init__()
+        self.channels = channels
+        self.linear_1 = make.linear(channels, channels * 4)
+        self.linear_2 = make.linear(channels * 4, channels * 4)
+
+    def forward(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(sinusoids(timesteps, self.channels).to(dtype))))
+
+
+class ResnetBlock2D(nn.Module):
+    """Two 3 x 3 convolutions on each frame, the time embedding added between them."""
+
+    def __init__(self, in_channels: int, out_channels: int, temb_channels: int, groups: int, eps: float, make: LayerFactory):
+        super().__init__()
+        self.norm1 = make.group_norm(groups, in_channels, eps)
+        self.conv1 = make.conv2d(in_channels, out_channels)
+        self.time_emb_proj = make.linear(temb_channels, out_channels)
+        self.norm2 = make.group_norm(groups, out_channels, eps)
+        self.conv2 = make.conv2d(out_channels, out_channels)
+        self.conv_shortcut = make.conv2d(in_channels, out_channels, kernel=1) if in_channels != out_channels else None
+
+    def forward(self, x: Tensor, temb: Tensor, num_frames: int) -> Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = hidden + repeat(self.time_emb_proj(F.silu(temb)), "b c -> (b t) c 1 1", t=num_frames)
+        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class TemporalConvLayer(nn.Module):
+    """Temp-Conv: (3, 1, 1) convolutions over time around a residual, the last one initialised to zero."""
+
+    def __init__(self, channels: int, groups: int, layers: int, make: LayerFactory):
+        super().__init__()
+        self.layers = layers
+        for i in range(1, layers + 1):
+            # diffusers has a dropout in all but the first, which moves the convolution's index by one.
+            steps = [make.group_norm(groups, channels, 1e-5), nn.SiLU()] + [nn.Identity()] * (i > 1)
+            self.add_module(f"conv{i}", nn.Sequential(*steps, make.temporal_conv(channels, channels)))
+
+    def zero(self) -> None:
+        last = getattr(self, f"conv{self.layers}")[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        hidden = rearrange(x, "(b t) c h w -> b c t h w", t=num_frames)
+        for i in range(1, self.layers + 1):
+            hidden = getattr(self, f"conv{i}")(hidden)
+        return x + rearrange(hidden, "b c t h w -> (b t) c h w")
+
+
+class Attention(nn.Module):
+    """Queries from (B, N, C), keys and values from `context` (B, M, D) or, without one, from the same tokens."""
+
+    def __init__(self, channels: int, context_dim: int | None, head_dim: int, make: LayerFactory):
+        super().__init__()
+        self.heads, self.attend = channels // head_dim, make.attention
+        self.to_q = make.linear(channels, channels, bias=False)
+        self.to_k = make.linear(context_dim or channels, channels, bias=False)
+        self.to_v = make.linear(context_dim or channels, channels, bias=False)
+        self.to_out = nn.ModuleList([make.linear(channels, channels)])
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        context = x if context is None else context
+        return self.to_out[0](self.attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
+
+
+class GEGLU(nn.Module):
+    def __init__(self, in_features: int, out_features: int, make: LayerFactory):
+        super().__init__()
+        self.proj = make.linear(in_features, out_features * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, gate = self.proj(x).chunk(2, dim=-1)
+        return hidden * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, channels: int, make: LayerFactory):
+        super().__init__()
+        # The middle entry stands where diffusers has its dropout, for the names.
+        self.net = nn.Sequential(GEGLU(channels, channels * 4, make), nn.Identity(), make.linear(channels * 4, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class BasicTransformerBlock(nn.Module):
+    """Self-attention, attention to `context` (self-attention again without `context_dim`), feed-forward."""
+
+    def __init__(self, channels: int, context_dim: int | None, head_dim: int, make: LayerFactory):
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (make.layer_norm(channels) for _ in range(3))
+        self.attn1 = Attention(channels, None, head_dim, make)
+        self.attn2 = Attention(channels, context_dim, head_dim, make)
+        self.ff = FeedForward(channels, make)
+
+    def forward(self, x: Tensor, attend_context: Callable[[Attention, Tensor], Tensor]) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + attend_context(self.attn2, self.norm2(x))
+        return x + self.ff(self.norm3(x))
+
+
+class Transformer2DModel(nn.Module):
+    """Spatial self-attention within each frame, cross-attention to the clip's text."""
+
+    def __init__(self, channels: int, context_dim: int, head_dim: int, groups: int, make: LayerFactory):
+        super().__init__()
+        self.norm = make.group_norm(groups, channels, 1e-6)
+        self.proj_in = make.linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(channels, context_dim, head_dim, make)])
+        self.proj_out = make.linear(channels, channels)
+
+    def forward(self, x: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        def attend_text(layer: Attention, tokens: Tensor) -> Tensor:
+            # All frames of a clip query its text together: its keys and values are computed once.
+            tokens = rearrange(tokens, "(b t) n c -> b (t n) c", t=num_frames)
+            return rearrange(layer(tokens, context), "b (t n) c -> (b t) n c", t=num_frames)
+
+        height = x.shape[-2]
+        tokens = self.proj_in(rearrange(self.norm(x), "b c h w -> b (h w) c"))
+        for block in self.transformer_blocks:
+            tokens = block(tokens, attend_text)
+        return x + rearrange(self.proj_out(tokens), "b (h w) c -> b c h w", h=height)
+
+
+class _TemporalLayer(nn.Module):
+    """Tokens of one place over time, normalised over the whole clip; subclasses say what happens to them."""
+
+    def __init__(self, channels: int, groups: int, positions: bool, make: LayerFactory):
+        super().__init__()
+        self.positions = positions
+        self.norm = make.group_norm(groups, channels, 1e-6)
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        batch_height_width = dict(zip("bhw", (x.shape[0] // num_frames, *x.shape[-2:]), strict=True))
+        hidden = self.norm(rearrange(x, "(b t) c h w -> b c t h w", t=num_frames))
+        tokens = rearrange(hidden, "b c t h w -> (b h w) t c")
+        if self.positions:
+            tokens = tokens + sinusoids(torch.arange(num_frames, device=x.device), x.shape[1]).to(tokens.dtype)
+        return x + rearrange(self.mix(tokens), "(b h w) t c -> (b t) c h w", **batch_height_width)
+
+    def mix(self, tokens: Tensor) -> Tensor:
+        """Tokens (B H W, T, C) to their residual."""
+        raise NotImplementedError
+
+
+class TransformerTemporalModel(_TemporalLayer):
+    """ModelScope's Temp-Attn: a whole transformer block over time, its second attention a self-attention too."""
+
+    def __init__(self, channels: int, inner: int, head_dim: int, groups: int, positions: bool, make: LayerFactory):
+        super().__init__(channels, groups, positions, make)
+        self.proj_in = make.linear(channels, inner)
+        self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(inner, None, head_dim, make)])
+        self.proj_out = make.linear(inner, channels)
+
+    def mix(self, tokens: Tensor) -> Tensor:
+        tokens = self.proj_in(tokens)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, lambda layer, x: layer(x))
+        return self.proj_out(tokens)
+
+
+class TemporalSelfAttention(_TemporalLayer):
+    """Temp-Attn as one self-attention over time, without projections or feed-forward."""
+
+    def __init__(self, channels: int, head_dim: int, groups: int, positions: bool, make: LayerFactory):
+        super().__init__(channels, groups, positions, make)
+        self.attn = Attention(channels, None, head_dim, make)
+
+    def mix(self, tokens: Tensor) -> Tensor:
+        return self.attn(tokens)
+
+
+class Downsample2D(nn.Module):
+    def __init__(self, channels: int, make: LayerFactory):
+        super().__init__()
+        self.conv = make.conv2d(channels, channels, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample2D(nn.Module):
+    """Nearest neighbour to `size`, the size of the skip that comes next, so that odd sizes fit; then a convolution."""
+
+    def __init__(self, channels: int, make: LayerFactory):
+        super().__init__()
+        self.conv = make.conv2d(channels, channels)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))

@@ -1,0 +1,335 @@
+"""DreamVideo: the primary U-Net, the image retention branch, and how they meet (paper, Section 4).
+
+The model is three steps. `encode` runs the primary encoder, which never sees the image, so every evaluation with the
+same text shares it. `retain` runs the branch on the noisy latents and the image. `decode` adds the branch's residuals
+to the skip tensors and runs the decoder.
+
+Inside, latents are (B T) C H W; `DreamVideo.forward` takes and gives B T C H W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from .config import ModelConfig, RetentionConfig, UNetConfig
+from .layers import (
+    Downsample2D,
+    LayerFactory,
+    ResnetBlock2D,
+    TemporalConvLayer,
+    TemporalSelfAttention,
+    TimestepEmbedding,
+    Transformer2DModel,
+    TransformerTemporalModel,
+    Upsample2D,
+)
+
+TEMPORAL_MODULES = ("transformer_in", "temp_convs", "temp_attentions")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What every block of a pass is given: time embedding (B, C), text (B, N, D) and the clips' length."""
+
+    temb: Tensor
+    text: Tensor
+    num_frames: int
+
+    def select(self, rows: Tensor) -> Condition:
+        return Condition(self.temb[rows], self.text[rows], self.num_frames)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The primary encoder's output: one skip tensor per layer, (B T) C H W each, and the mid block's output."""
+
+    skips: tuple[Tensor, ...]
+    mid: Tensor
+    condition: Condition
+
+    def select(self, rows: Tensor) -> Encoding:
+        """The clips of `rows` (K,), in that order, as often as they are named."""
+        t = self.condition.num_frames
+
+        def pick(x: Tensor) -> Tensor:
+            return x.unflatten(0, (-1, t))[rows].flatten(0, 1)
+
+        return Encoding(tuple(map(pick, self.skips)), pick(self.mid), self.condition.select(rows))
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """The branch's output: one residual per skip tensor, and one for the mid block's output."""
+
+    skips: tuple[Tensor, ...]
+    mid: Tensor
+
+
+class _Stage(nn.Module):
+    """Layers of one resolution: resnet, Temp-Conv, spatial transformer, Temp-Attn; the last two where the type has them."""
+
+    def __init__(self, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, make: LayerFactory):
+        super().__init__()
+        temb, groups, eps = config.block_out_channels[0] * 4, config.norm_num_groups, config.norm_eps
+        self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, make) for w in widths)
+        self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, make) for _ in widths)
+        if cross_attention:
+            self.attentions = nn.ModuleList(
+                Transformer2DModel(out, config.cross_attention_dim, config.attention_head_dim, groups, make) for _ in widths
+            )
+        if cross_attention or config.temporal_attention_everywhere:
+            self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, make) for _ in widths)
+
+    def layer(self, i: int, x: Tensor, condition: Condition) -> Tensor:
+        x = self.resnets[i](x, condition.temb, condition.num_frames)
+        x = self.temp_convs[i](x, condition.num_frames)
+        if hasattr(self, "attentions"):
+            x = self.attentions[i](x, condition.text, condition.num_frames)
+        if hasattr(self, "temp_attentions"):
+            x = self.temp_attentions[i](x, condition.num_frames)
+        return x
+
+
+def _temporal_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
+    head_dim, groups, positions = config.attention_head_dim, config.norm_num_groups, config.temporal_positions
+    if config.temporal_attention == "transformer":
+        return TransformerTemporalModel(channels, channels, head_dim, groups, positions, make)
+    return TemporalSelfAttention(channels, head_dim, groups, positions, make)
+
+
+class DownBlock(_Stage):
+    """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the halved one last."""
+
+    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+        out = config.block_out_channels[level]
+        widths = [config.block_out_channels[max(level - 1, 0)]] + [out] * (config.layers_per_block - 1)
+        super().__init__(widths, out, config.down_block_types[level].startswith("CrossAttn"), config, make)
+        if level < len(config.block_out_channels) - 1:
+            self.downsamplers = nn.ModuleList([Downsample2D(out, make)])
+
+    def forward(self, x: Tensor, condition: Condition) -> list[Tensor]:
+        skips = []
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, condition)
+            skips.append(x)
+        if hasattr(self, "downsamplers"):
+            skips.append(self.downsamplers[0](x))
+        return skips
+
+
+class MidBlock(nn.Module):
+    """`UNetMidBlock3DCrossAttn`: resnet and Temp-Conv, spatial transformer and Temp-Attn, resnet and Temp-Conv."""
+
+    def __init__(self, config: UNetConfig, make: LayerFactory):
+        super().__init__()
+        channels, groups = config.block_out_channels[-1], config.norm_num_groups
+        temb = config.block_out_channels[0] * 4
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, make) for _ in range(2)
+        )
+        self.temp_convs = nn.ModuleList(
+            TemporalConvLayer(channels, groups, config.temporal_conv_layers, make) for _ in range(2)
+        )
+        self.attentions = nn.ModuleList(
+            [Transformer2DModel(channels, config.cross_attention_dim, config.attention_head_dim, groups, make)]
+        )
+        self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, make)])
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        x = self.resnets[0](x, condition.temb, condition.num_frames)
+        x = self.temp_convs[0](x, condition.num_frames)
+        x = self.attentions[0](x, condition.text, condition.num_frames)
+        x = self.temp_attentions[0](x, condition.num_frames)
+        x = self.resnets[1](x, condition.temb, condition.num_frames)
+        return self.temp_convs[1](x, condition.num_frames)
+
+
+class UpBlock(_Stage):
+    """`CrossAttnUpBlock3D` and `UpBlock3D`: takes one skip per layer off the end of `skips`."""
+
+    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+        """`level` counts from the decoder's start, as diffusers' `up_blocks` do."""
+        channels = config.block_out_channels[::-1]
+        out, before, after = channels[level], channels[max(level - 1, 0)], channels[min(level + 1, len(channels) - 1)]
+        layers = config.layers_per_block + 1
+        # The last skip of a level is the output of the level before it in the encoder, hence its width.
+        skips = [out] * (layers - 1) + [after]
+        widths = [a + b for a, b in zip([before] + [out] * (layers - 1), skips, strict=True)]
+        super().__init__(widths, out, config.up_block_types[level].startswith("CrossAttn"), config, make)
+        if level < len(channels) - 1:
+            self.upsamplers = nn.ModuleList([Upsample2D(out, make)])
+
+    def forward(self, x: Tensor, skips: list[Tensor], condition: Condition) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, torch.cat([x, skips.pop()], dim=1), condition)
+        if hasattr(self, "upsamplers"):
+            x = self.upsamplers[0](x, skips[-1].shape[-2:])
+        return x
+
+
+class Encoder(nn.Module):
+    """The half that the branch copies: conv_in, time embedding, `transformer_in` where present, down blocks, mid block."""
+
+    def __init__(self, config: UNetConfig, make: LayerFactory):
+        super().__init__()
+        channels = config.block_out_channels[0]
+        self.conv_in = make.conv2d(config.in_channels, channels)
+        self.time_embedding = TimestepEmbedding(channels, make)
+        if config.transformer_in:
+            self.transformer_in = TransformerTemporalModel(
+                channels, 8 * config.attention_head_dim, config.attention_head_dim, config.norm_num_groups,
+                config.temporal_positions, make,
+            )  # fmt: skip
+        self.down_blocks = nn.ModuleList(DownBlock(i, config, make) for i in range(len(config.block_out_channels)))
+        self.mid_block = MidBlock(config, make)
+
+    def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
+        """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
+        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames)
+        if hasattr(self, "transformer_in"):
+            hidden = self.transformer_in(hidden, num_frames)
+        skips = [hidden]
+        for block in self.down_blocks:
+            skips += block(skips[-1], condition)
+        return Encoding(tuple(skips), self.mid_block(skips[-1], condition), condition)
+
+
+class UNet(Encoder):
+    """The primary U-Net: Stable Diffusion's, with Temp-Conv and Temp-Attn; text to video by itself."""
+
+    def __init__(self, config: UNetConfig, make: LayerFactory):
+        super().__init__(config, make)
+        channels = config.block_out_channels[0]
+        self.up_blocks = nn.ModuleList(UpBlock(i, config, make) for i in range(len(config.block_out_channels)))
+        self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps)
+        self.conv_out = make.conv2d(channels, config.out_channels)
+
+    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
+        return self.contract(self.conv_in(latents), timesteps, text, num_frames)
+
+    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
+        """The prediction, (B T) C H W. Residuals are added to the skips before the decoder concatenates them."""
+        skips, hidden = list(encoding.skips), encoding.mid
+        if residuals is not None:
+            skips = [skip + residual for skip, residual in zip(skips, residuals.skips, strict=True)]
+            hidden = hidden + residuals.mid
+        for block in self.up_blocks:
+            hidden = block(hidden, skips, encoding.condition)
+        return self.conv_out(F.silu(self.conv_norm_out(hidden)))
+
+
+class ImageStem(nn.Module):
+    """conv_s: the RGB image (B, 3, H, W) in [-1, 1] to one map (B, C, H/8, W/8)."""
+
+    def __init__(self, widths: tuple[int, ...], out_channels: int, make: LayerFactory):
+        super().__init__()
+        layers: list[nn.Module] = [make.conv2d(3, widths[0])]
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.SiLU(), make.conv2d(before, before), nn.SiLU(), make.conv2d(before, after, stride=2)]
+        self.layers = nn.Sequential(*layers, nn.SiLU(), make.conv2d(widths[-1], out_channels))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+class ImageRetention(Encoder):
+    """The branch R: a copy of the encoder on z_r = conv_d(z) + conv_s(I), each output through a zero convolution.
+
+    conv_d is the copied `conv_in`. With fusion "concat" a 1 x 1 convolution on both maps takes the sum's place.
+    """
+
+    def __init__(self, unet: UNetConfig, config: RetentionConfig, make: LayerFactory):
+        super().__init__(unet, make)
+        channels = unet.block_out_channels[0]
+        self.conv_s = ImageStem(config.image_channels, channels, make)
+        if config.fusion == "concat":
+            self.fusion = make.conv2d(2 * channels, channels, kernel=1)
+        self.zero_convs = nn.ModuleList(make.conv2d(c, c, kernel=1) for c in skip_channels(unet))
+        self.zero_conv_mid = make.conv2d(unet.block_out_channels[-1], unet.block_out_channels[-1], kernel=1)
+
+    def forward(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
+        hidden = self.conv_in(latents)
+        still = repeat(image_map, "b c h w -> (b t) c h w", t=num_frames)
+        hidden = self.fusion(torch.cat([hidden, still], dim=1)) if hasattr(self, "fusion") else hidden + still
+        encoding = self.contract(hidden, timesteps, text, num_frames)
+        skips = tuple(conv(skip) for conv, skip in zip(self.zero_convs, encoding.skips, strict=True))
+        return Residuals(skips, self.zero_conv_mid(encoding.mid))
+
+    @torch.no_grad()
+    def start_from(self, unet: UNet) -> None:
+        """The paper's start: every layer that the encoder has too is a copy of it; the zero convolutions are zero."""
+        weights = unet.state_dict()
+        self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
+        for conv in (*self.zero_convs, self.zero_conv_mid):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def is_untrained(self) -> bool:
+        """True while every zero convolution is at zero: the image has no effect yet."""
+        convs = (*self.zero_convs, self.zero_conv_mid)
+        return not any(p.any() for conv in convs for p in (conv.weight, conv.bias))
+
+
+def skip_channels(config: UNetConfig) -> list[int]:
+    """The widths of the encoder's skip tensors, in order."""
+    widths = [config.block_out_channels[0]]
+    for level, channels in enumerate(config.block_out_channels):
+        last = level == len(config.block_out_channels) - 1
+        widths += [channels] * (config.layers_per_block + (not last))
+    return widths
+
+
+class DreamVideo(nn.Module):
+    """The primary U-Net and, where the configuration has one, the retention branch."""
+
+    def __init__(self, config: ModelConfig, make: LayerFactory | None = None):
+        super().__init__()
+        make = make or LayerFactory()
+        self.config = config
+        self.unet = UNet(config.unet, make)
+        self.retention = ImageRetention(config.unet, config.retention, make) if config.retention else None
+
+    @torch.no_grad()
+    def initialise(self) -> DreamVideo:
+        """The state training starts from: temporal convolutions change nothing, the branch copies the encoder."""
+        for module in self.modules():
+            if isinstance(module, TemporalConvLayer):
+                module.zero()
+        if self.retention is not None:
+            self.retention.start_from(self.unet)
+        return self
+
+    def temporal_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The primary U-Net's temporal layers, by name."""
+        return [(n, p) for n, p in self.unet.named_parameters() if set(n.split(".")) & set(TEMPORAL_MODULES)]
+
+    def image_map(self, image: Tensor) -> Tensor:
+        """conv_s(I): image (B, 3, H, W) in [-1, 1] to (B, C, H/8, W/8). It does not depend on the step."""
+        if self.retention is None:
+            raise ValueError("this model has no retention branch: it makes video from text only, so give it no image")
+        return self.retention.conv_s(image)
+
+    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
+        """`latents` (B T) C H W, `timesteps` (B,), `text` (B, N, D)."""
+        return self.unet.encode(latents, timesteps, text, num_frames)
+
+    def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
+        return self.retention(latents, image_map, timesteps, text, num_frames)
+
+    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
+        return self.unet.decode(encoding, residuals)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, image: Tensor | None = None) -> Tensor:
+        """One evaluation: latents (B, T, C, H, W), timesteps (B,), text (B, N, D), image (B, 3, 8H, 8W) or None."""
+        num_frames = latents.shape[1]
+        frames = rearrange(latents, "b t c h w -> (b t) c h w")
+        encoding = self.encode(frames, timesteps, text, num_frames)
+        residuals = None
+        if image is not None:
+            residuals = self.retain(frames, self.image_map(image), timesteps, text, num_frames)
+        return rearrange(self.decode(encoding, residuals), "(b t) c h w -> b t c h w", t=num_frames)

@@ -1,0 +1,172 @@
+"""A picture and a sentence to a clip, without ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .autoencoder import DOWNSCALE, SCALE_FACTOR, Autoencoder
+from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, load_checkpoint, save_checkpoint
+from .config import ModelConfig
+from .diffusion import Diffusion
+from .guidance import Evaluation, guidance_weights
+from .images import white_image
+from .model import DreamVideo, Encoding
+from .text import TextEncoder
+
+SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
+
+
+class Pipeline:
+    """All parts of one model, and the sampling that joins them."""
+
+    def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: Autoencoder):
+        self.model, self.text_encoder, self.autoencoder = model, text_encoder, autoencoder
+        self.config: ModelConfig = model.config
+        self.diffusion = Diffusion(self.config.prediction_type)
+
+    @classmethod
+    def load(cls, path: str | Path = SHIPPED, device: torch.device | str = "cpu") -> Pipeline:
+        """Read a file that holds every part but, perhaps, the retention branch; float32."""
+        checkpoint = load_checkpoint(path)
+        missing = sorted(set(checkpoint.lacks()) - {"retention"})
+        if missing:
+            raise CheckpointError(f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts")
+        pipeline = cls.build(checkpoint.config)
+        pipeline.load_parts(checkpoint.parts)
+        return pipeline.to(device)
+
+    @classmethod
+    def build(cls, config: ModelConfig) -> Pipeline:
+        """All parts with fresh weights."""
+        return cls(DreamVideo(config).initialise(), TextEncoder(config.text_encoder), Autoencoder())
+
+    def to(self, device: torch.device | str) -> Pipeline:
+        for module in (self.model, self.text_encoder, self.autoencoder):
+            module.to(device).eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.unet.conv_in.weight.device
+
+    def save(self, path: str | Path, parts: Iterable[str] = PARTS, dtype: torch.dtype = torch.float16) -> None:
+        """Write the named parts; the configuration in the file describes those alone."""
+        states = {
+            "unet": self.model.unet.state_dict(),
+            "retention": self.model.retention.state_dict() if self.model.retention is not None else None,
+            "text_encoder": self.text_encoder.file_state(),
+            "vae": self.autoencoder.state_dict(),
+        }
+        chosen = {p: {k: v.to(dtype) for k, v in states[p].items()} for p in parts if states[p] is not None}
+        config = replace(self.config, **{part: None for part in PARTS if part not in chosen})
+        save_checkpoint(path, Checkpoint(config, chosen))
+
+    def load_parts(self, parts: dict[str, dict[str, Tensor]]) -> None:
+        """Weights of some or all parts, strictly."""
+        modules = {"unet": self.model.unet, "retention": self.model.retention, "vae": self.autoencoder}
+        for part, state in parts.items():
+            if part == "text_encoder":
+                self.text_encoder.load_file_state(state)
+            else:
+                check_keys(state, modules[part], part)
+                modules[part].load_state_dict(state)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        image: Tensor | None = None,
+        *,
+        negative: str = "",
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        text_scale: float | None = None,
+        image_scale: float | None = None,
+        order: str = "text_first",
+        seed: int = 0,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Clips (B, T, 3, H, W) in [-1, 1] for B prompts.
+
+        `image` is (B, 3, H, W) in [-1, 1] or None; "" as prompt with an image animates the image alone. What is
+        None takes the model's own default.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        default = self.config.sampling
+        num_frames, steps = num_frames or default.num_frames, steps or default.steps
+        height, width = image.shape[-2:] if image is not None else (height or default.height, width or default.width)
+        if height % DOWNSCALE or width % DOWNSCALE:
+            raise ValueError(f"the size is {width} x {height}; width and height must be multiples of {DOWNSCALE}")
+        weights = guidance_weights(
+            default.text_scale if text_scale is None else text_scale,
+            default.image_scale if image_scale is None else image_scale,
+            order,
+            has_text=any(p != negative for p in prompts),
+            has_image=image is not None and self.model.retention is not None,
+        )
+        texts = {True: self.text_encoder.encode(prompts), False: self.text_encoder.encode([negative] * len(prompts))}
+        images = {}
+        if self.model.retention is not None:
+            white = white_image(len(prompts), height, width, device=self.device)
+            images = {True: white if image is None else image.to(self.device), False: white}
+        guided = GuidedModel(self.model, texts, images, weights)
+        shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        latents = noise
+        for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
+            if on_step:
+                on_step(number, steps)
+        return self.decode(latents)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""
+        frames = self.autoencoder.decode(rearrange(latents, "b t c h w -> (b t) c h w") / SCALE_FACTOR)
+        return rearrange(frames.clamp(-1, 1), "(b t) c h w -> b t c h w", b=len(latents))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """The reverse of `decode`."""
+        latents = self.autoencoder.encode(rearrange(frames, "b t c h w -> (b t) c h w")) * SCALE_FACTOR
+        return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
+
+
+class GuidedModel:
+    """The weighted sum of evaluations for fixed conditions: one encode per text and step, conv_s once for all steps.
+
+    `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
+    a branch needs none.
+    """
+
+    def __init__(
+        self,
+        model: DreamVideo,
+        texts: dict[bool, Tensor],
+        images: dict[bool, Tensor],
+        weights: dict[Evaluation, float],
+    ):
+        self.model, self.texts, self.weights = model, texts, weights
+        self.maps = {key: model.image_map(images[key]) for key in {e.image for e in weights}} if images else {}
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        """The guided prediction for latents (B, T, C, H, W) at one timestep."""
+        num_frames = latents.shape[1]
+        frames = rearrange(latents, "b t c h w -> (b t) c h w")
+        timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        encodings: dict[bool, Encoding] = {}
+        total = torch.zeros_like(frames)
+        for evaluation, weight in self.weights.items():
+            text = self.texts[evaluation.text]
+            if evaluation.text not in encodings:
+                encodings[evaluation.text] = self.model.encode(frames, timesteps, text, num_frames)
+            residuals = None
+            if self.maps:
+                residuals = self.model.retain(frames, self.maps[evaluation.image], timesteps, text, num_frames)
+            total += weight * self.model.decode(encodings[evaluation.text], residuals)
+        return rearrange(total, "(b t) c h w -> b t c h w", t=num_frames)

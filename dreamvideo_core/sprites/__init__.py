@@ -1,0 +1,20 @@
+"""The small world: seeded procedural clips whose every frame and label is known exactly."""
+
+from .render import render, render_batch
+from .scene import ACTIONS, COLOURS, SHAPES, Background, Clip, Scene, Sprite, sample_clip, sample_scene
+from .sentences import sentence
+
+__all__ = [
+    "ACTIONS",
+    "COLOURS",
+    "SHAPES",
+    "Background",
+    "Clip",
+    "Scene",
+    "Sprite",
+    "render",
+    "render_batch",
+    "sample_clip",
+    "sample_scene",
+    "sentence",
+]

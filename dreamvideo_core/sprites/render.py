@@ -1,0 +1,151 @@
+"""Pixels of the small world: batched, antialiased by signed distances, the same scene at any size.
+
+Shapes are signed distance functions of points in units of the sprite's radius; negative is inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from .scene import ACTIONS, BACKGROUNDS, COLOURS, SHAPES, Background, Clip, Sprite
+
+
+def _box(x: Tensor, y: Tensor, half_width: float, half_height: float) -> Tensor:
+    return torch.maximum(x.abs() - half_width, y.abs() - half_height)
+
+
+def _circle(x: Tensor, y: Tensor) -> Tensor:
+    return torch.hypot(x, y) - 1.0
+
+
+def _square(x: Tensor, y: Tensor) -> Tensor:
+    return _box(x, y, 0.85, 0.85)
+
+
+def _triangle(x: Tensor, y: Tensor) -> Tensor:
+    slope = x.abs() * math.cos(math.pi / 6) - y * math.sin(math.pi / 6)
+    return torch.maximum(slope, y) - 0.55
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    # Fold the plane into one tenth of the star, then measure against the edge from a tip to an inner corner.
+    wedge = 2 * math.pi / 5
+    angle = torch.atan2(x, -y)
+    angle = (torch.remainder(angle + wedge / 2, wedge) - wedge / 2).abs()
+    radius = torch.hypot(x, y)
+    along, across = radius * torch.cos(angle), radius * torch.sin(angle)
+    tip, inner = 1.1, 0.5
+    corner = (inner * math.cos(wedge / 2), inner * math.sin(wedge / 2))
+    edge = (corner[0] - tip, corner[1])
+    length = math.hypot(*edge)
+    return ((along - tip) * edge[1] - across * edge[0]) / length
+
+
+def _ring(x: Tensor, y: Tensor) -> Tensor:
+    return (torch.hypot(x, y) - 0.72).abs() - 0.28
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    return torch.minimum(_box(x, y, 1.0, 0.34), _box(x, y, 0.34, 1.0))
+
+
+_DISTANCE: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(
+    zip(SHAPES, (_circle, _square, _triangle, _star, _ring, _cross), strict=True)
+)
+
+
+class _Waves:
+    """The plane waves of a batch of backgrounds, each (N, H, W) in [-1, 1]."""
+
+    def __init__(self, backgrounds: Sequence[Background], x: Tensor, y: Tensor):
+        self.parameters = torch.tensor([b.waves for b in backgrounds])[..., None, None]
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return self.parameters.shape[1]
+
+    def __call__(self, component: int, frequency: float = 1.0, turn: float = 0.0) -> Tensor:
+        cycles, angle, phase = self.parameters[:, component].unbind(1)
+        along = self.x * torch.cos(angle + turn) + self.y * torch.sin(angle + turn)
+        return torch.sin(2 * math.pi * cycles * frequency * along + phase)
+
+
+def _clouds(waves: _Waves) -> Tensor:
+    return torch.sigmoid(sum(waves(i, 0.5) / (1 + 0.5 * i) for i in range(len(waves))))
+
+
+# How much of the second colour a background shows at a point; soft edges keep it free of aliasing.
+_MIX: dict[str, Callable[[_Waves], Tensor]] = dict(
+    zip(
+        BACKGROUNDS,
+        (
+            lambda waves: torch.full_like(waves(0), 0.5),
+            lambda waves: 0.5 + 0.5 * waves(0, 0.1),
+            lambda waves: torch.sigmoid(5 * waves(0)),
+            lambda waves: torch.sigmoid(6 * waves(0, 0.5) * waves(0, 0.5, math.pi / 2)),
+            lambda waves: torch.sigmoid(6 * (waves(0) * waves(0, turn=math.pi / 2) - 0.4)),
+            _clouds,
+        ),
+        strict=True,
+    )
+)
+
+
+def _by_kind(kinds: Sequence[str]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, kind in enumerate(kinds):
+        rows.setdefault(kind, []).append(row)
+    return rows
+
+
+def _draw_backgrounds(backgrounds: Sequence[Background], x: Tensor, y: Tensor) -> Tensor:
+    """(N, 3, H, W) in [0, 1]."""
+    mix = torch.empty(len(backgrounds), 1, *x.shape)
+    for kind, rows in _by_kind([b.kind for b in backgrounds]).items():
+        mix[rows, 0] = _MIX[kind](_Waves([backgrounds[r] for r in rows], x, y))
+    first, second = torch.tensor([b.colours for b in backgrounds])[..., None, None].unbind(1)
+    return first + (second - first) * mix
+
+
+def _draw_sprites(canvas: Tensor, sprites: Sequence[Sprite], actions: Sequence[str], x: Tensor, y: Tensor) -> Tensor:
+    """One sprite on each of N clips: `canvas` (N, T, 3, H, W) in [0, 1]; `x`, `y` (H, W) in shorter sides."""
+    frames = torch.arange(canvas.shape[1], dtype=torch.float32)
+    dx, dy, growth = (v[:, None] * frames for v in torch.tensor([ACTIONS[a] for a in actions]).unbind(1))
+    size = torch.tensor([s.size for s in sprites])[:, None] * (1 + growth).clamp(min=0.05)
+    # Positions are fractions of each side, the grid is in shorter sides: its last pixel centre tells the side's length.
+    centre_x = torch.tensor([s.x for s in sprites])[:, None] * (x[0, -1] + x[0, 0]) + dx
+    centre_y = torch.tensor([s.y for s in sprites])[:, None] * (y[-1, 0] + y[0, 0]) + dy
+    across, down = ((g - c[..., None, None]) / size[..., None, None] for g, c in ((x, centre_x), (y, centre_y)))
+    distance = torch.empty_like(across)
+    for shape, rows in _by_kind([s.shape for s in sprites]).items():
+        distance[rows] = _DISTANCE[shape](across[rows], down[rows])
+    pixels = min(x.shape)
+    coverage = (0.5 - distance * size[..., None, None] * pixels).clamp(0, 1)[:, :, None]
+    colour = torch.tensor([COLOURS[s.colour] for s in sprites])[:, None, :, None, None]
+    return canvas + (colour - canvas) * coverage
+
+
+def render_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:
+    """The true pixels of clips: (N, T, 3, H, W) in [-1, 1]. The sprite that acts is in front of the other."""
+    if min(num_frames, height, width) < 1:
+        raise ValueError(f"num_frames, height and width are {num_frames}, {height} and {width}; all must be at least 1")
+    shorter = min(height, width)
+    y, x = torch.meshgrid(*((torch.arange(n) + 0.5) / shorter for n in (height, width)), indexing="ij")
+    background = _draw_backgrounds([c.scene.background for c in clips], x, y)
+    canvas = repeat(background, "n c h w -> n t c h w", t=num_frames).contiguous()
+    bystanders = [row for row, c in enumerate(clips) if len(c.scene.sprites) == 2]
+    if bystanders:
+        others = [clips[row].scene.sprites[1 - clips[row].actor] for row in bystanders]
+        canvas[bystanders] = _draw_sprites(canvas[bystanders], others, ["still"] * len(others), x, y)
+    canvas = _draw_sprites(canvas, [c.scene.sprites[c.actor] for c in clips], [c.action for c in clips], x, y)
+    return canvas * 2 - 1
+
+
+def render(clip: Clip, *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:
+    """The true pixels of one clip: (T, 3, H, W) in [-1, 1]."""
+    return render_batch([clip], num_frames=num_frames, height=height, width=width)[0]

@@ -1,0 +1,52 @@
+"""The text side: a CLIP text encoder through transformers, and CLIP's own vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .config import TextConfig
+
+TOKENIZER = Path(__file__).parent / "assets" / "tokenizer"
+_END = "<|endoftext|>"
+_PREFIX = "text_model."  # in files, as in diffusers and ComfyUI; newer transformers have dropped it
+
+
+@cache
+def tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer(str(TOKENIZER / "vocab.json"), str(TOKENIZER / "merges.txt"), pad_token=_END)
+
+
+def tokenize(texts: Sequence[str]) -> Tensor:
+    """Token ids (B, 77), cut or filled up with end tokens."""
+    ids = tokenizer()(list(texts), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    return ids["input_ids"]
+
+
+class TextEncoder(nn.Module):
+    """Texts to (B, 77, D): CLIP's last hidden states after the final layer norm, as Stable Diffusion 1 uses them."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        ids = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
+        self.model = CLIPTextModel(CLIPTextConfig(**vars(config), **ids))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.model(input_ids=tokens).last_hidden_state
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        return self(tokenize(texts).to(self.model.device))
+
+    def file_state(self) -> dict[str, Tensor]:
+        """Weights under the names that a checkpoint has for them."""
+        return {_PREFIX + k.removeprefix(_PREFIX): v for k, v in self.model.state_dict().items() if "position_ids" not in k}
+
+    def load_file_state(self, state: dict[str, Tensor]) -> None:
+        named_with_prefix = any(k.startswith(_PREFIX) for k in self.model.state_dict())
+        self.model.load_state_dict({k if named_with_prefix else k.removeprefix(_PREFIX): v for k, v in state.items()})

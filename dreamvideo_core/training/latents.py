@@ -1,0 +1,75 @@
+"""Clips of the small world as latents, encoded once and kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..files import atomic
+from ..sprites import Clip, render_batch, sample_clip
+from ..sprites.scene import seeded
+from .recipe import Phase
+
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class LatentClips:
+    """Clip `i` of the cache is `sample_clip(seeded("train", seed, i))`; images are its first frames."""
+
+    latents: Tensor  # (N, T, 4, h, w) float16, as the model sees them
+    images: Tensor  # (N, 3, H, W) uint8
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def clip(self, index: int) -> Clip:
+        return sample_clip(seeded("train", self.seed, index))
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    return ((image + 1) * 127.5).round().byte()
+
+
+def from_bytes(image: Tensor) -> Tensor:
+    return image.float() / 127.5 - 1
+
+
+def cached_clips(
+    folder: Path,
+    phase: Phase,
+    seed: int,
+    encode: Callable[[Tensor], Tensor],
+    on_block: Callable[[int, int], None] = lambda done, total: None,
+) -> LatentClips:
+    """Load the cache, encoding what it lacks; written in blocks, so a stopped run goes on where it was.
+
+    `encode` takes frames (B, T, 3, H, W) to model latents (B, T, 4, h, w).
+    """
+    folder = folder / f"latents-{phase.width}x{phase.height}x{phase.num_frames}-seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, phase.clips, _BLOCK)
+    blocks = []
+    for number, start in enumerate(starts):
+        path = folder / f"{start:07d}.safetensors"
+        if not path.is_file():
+            _encode_block(path, range(start, start + _BLOCK), phase, seed, encode)
+        blocks.append(load_file(path))
+        on_block(number + 1, len(starts))
+    joined = {key: torch.cat([b[key] for b in blocks])[: phase.clips] for key in ("latents", "images")}
+    return LatentClips(**joined, seed=seed)
+
+
+def _encode_block(path: Path, indices: range, phase: Phase, seed: int, encode: Callable[[Tensor], Tensor]) -> None:
+    clips = [sample_clip(seeded("train", seed, i)) for i in indices]
+    frames = render_batch(clips, num_frames=phase.num_frames, height=phase.height, width=phase.width)
+    with torch.no_grad():
+        latents = torch.cat([encode(part) for part in frames.split(8)])
+    with atomic(path) as temporary:
+        save_file({"latents": latents.half(), "images": to_bytes(frames[:, 0]).contiguous()}, temporary)

@@ -1,0 +1,152 @@
+"""What is learned: a loss over seeded batches, a picture to look at, and the parts that go into the file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor, nn
+
+from ..autoencoder import Autoencoder
+from ..diffusion import TIMESTEPS
+from ..images import contact_sheet
+from ..pipeline import Pipeline
+from ..sprites import render_batch, sample_clip, sentence
+from ..sprites.scene import seeded
+from ..text import tokenize
+from .latents import LatentClips, from_bytes
+from .recipe import Phase
+
+
+class Objective(nn.Module, ABC):
+    """A module whose forward takes a batch and gives named scalar losses, `loss` among them."""
+
+    @abstractmethod
+    def batch(self, number: int) -> dict[str, Tensor]:
+        """Batch `number`, the same whenever it is asked for."""
+
+    @abstractmethod
+    def sample_sheet(self) -> Image.Image:
+        """Fixed scenes of the validation split, as the model renders them now."""
+
+
+def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
+    return image.diff(dim=-1), image.diff(dim=-2)
+
+
+class AutoencoderObjective(Objective):
+    """Phase 0: reconstruct frames (L1 + L2 + image gradients), latents held near zero mean and unit variance.
+
+    The moments are asked for by a small penalty per channel. Noise on the latents would do as well, but makes the
+    training collapse.
+    """
+
+    MOMENTS_WEIGHT = 0.01
+
+    def __init__(self, autoencoder: Autoencoder, phase: Phase, seed: int):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.phase, self.seed = phase, seed
+        # Fixed by convention: the encoder itself is trained to the scale that the model sees.
+        self.autoencoder.vae_scale.requires_grad_(False)
+        self.autoencoder.vae_shift.requires_grad_(False)
+
+    def batch(self, number: int) -> dict[str, Tensor]:
+        return {"frames": self._frames("train", number)}
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        frames = batch["frames"]
+        latents = self.autoencoder.encode(frames)
+        restored = self.autoencoder.decode(latents).float()
+        latents = (latents * self.autoencoder.vae_scale).float()
+        l1, l2 = F.l1_loss(restored, frames), F.mse_loss(restored, frames)
+        gradients = sum(F.l1_loss(a, b) for a, b in zip(_edges(restored), _edges(frames), strict=True))
+        mean, variance = latents.mean((0, 2, 3)), latents.var((0, 2, 3))
+        moments = mean.square().mean() + variance.clamp(min=1e-6).log().square().mean()
+        loss = l1 + l2 + gradients + self.MOMENTS_WEIGHT * moments
+        return {"loss": loss, "moments": moments, "psnr": -10 * torch.log10(l2 / 4)}
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Image.Image:
+        frames = self._frames("validation", 0)[:16]
+        restored = self.autoencoder.decode(self.autoencoder.encode(frames)).float()
+        return contact_sheet(rearrange([frames, restored], "k n c h w -> (n k) c h w"), columns=8)
+
+    def _frames(self, split: str, number: int) -> Tensor:
+        size = self.phase.batch_size
+        clips = [sample_clip(seeded(split, self.seed, number * size + i)) for i in range(size)]
+        video = render_batch(clips, num_frames=8, height=self.phase.height, width=self.phase.width)
+        return rearrange(video[:, [0, -1]], "n t c h w -> (n t) c h w")
+
+
+class DiffusionObjective(Objective):
+    """Phases 1 and 2: predict the noise's target on cached latents, text and image dropped independently.
+
+    `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
+    U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
+    """
+
+    SAMPLES = 6
+
+    def __init__(self, pipeline: Pipeline, phase: Phase, clips: LatentClips, seed: int):
+        super().__init__()
+        self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
+        self.phase, self.clips, self.seed = phase, clips, seed
+        self.with_image = "retention" in phase.trainable
+        self._pipeline = [pipeline]  # in a list, so that its frozen autoencoder is no submodule of ours
+        self.requires_grad_(False)
+        for parameter in self._trainable():
+            parameter.requires_grad_(True)
+
+    def batch(self, number: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, number])
+        indices = self._indices(number)
+        texts = [sentence(self.clips.clip(i), rng) if rng.random() >= self.phase.drop_text else "" for i in indices]
+        images = from_bytes(self.clips.images[indices])
+        images[torch.from_numpy(rng.random(len(indices)) < self.phase.drop_image)] = 1.0
+        return {"latents": self.clips.latents[indices].float(), "images": images, "tokens": tokenize(texts)}
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        latents = batch["latents"]
+        diffusion = self._pipeline[0].diffusion
+        timesteps = torch.randint(0, TIMESTEPS, (len(latents),), device=latents.device)
+        noise = torch.randn_like(latents)
+        noisy = diffusion.add_noise(latents, noise, timesteps)
+        text = self.text_encoder(batch["tokens"])
+        prediction = self.model(noisy, timesteps, text, batch["images"] if self.with_image else None)
+        return {"loss": F.mse_loss(prediction.float(), diffusion.target(latents, noise, timesteps))}
+
+    def sample_sheet(self) -> Image.Image:
+        clips = [sample_clip(seeded("validation", self.seed, i)) for i in range(self.SAMPLES)]
+        true = render_batch(clips, num_frames=self.phase.num_frames, height=self.phase.height, width=self.phase.width)
+        made = self._pipeline[0](
+            [sentence(c) for c in clips],
+            true[:, 0] if self.with_image else None,
+            num_frames=self.phase.num_frames,
+            height=self.phase.height,
+            width=self.phase.width,
+            steps=self.phase.sample_steps,
+        )
+        return contact_sheet(rearrange([true, made.float()], "k n t c h w -> (n k t) c h w"), self.phase.num_frames)
+
+    def _trainable(self) -> Iterator[nn.Parameter]:
+        for name in self.phase.trainable:
+            if name == "temporal":
+                yield from (p for _, p in self.model.temporal_parameters())
+            else:
+                yield from {"unet": self.model.unet, "retention": self.model.retention, "text_encoder": self.text_encoder}[
+                    name
+                ].parameters()
+
+    def _indices(self, number: int) -> list[int]:
+        """Rows of batch `number`: every epoch is a permutation of the cache of its own."""
+        size, total = self.phase.batch_size, len(self.clips)
+        places = range(number * size, (number + 1) * size)
+        epochs = {p // total for p in places}
+        order = {e: np.random.default_rng([self.seed, 1, e]).permutation(total) for e in epochs}
+        return [int(order[p // total][p % total]) for p in places]

@@ -1,0 +1,107 @@
+"""Recipes: what is trained, on what, for how long. One TOML file, one table a phase.
+
+Every phase starts from the file that the phase before it wrote, and writes one file of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+OBJECTIVES = ("autoencoder", "diffusion")
+TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
+MIXED_PRECISION = ("no", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One run of the optimiser (AdamW, cosine rate)."""
+
+    name: str
+    objective: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    trainable: tuple[str, ...] = ()
+    warmup_steps: int = 100
+    final_learning_rate: float = 0.02  # as a fraction of learning_rate
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    height: int = 64
+    width: int = 64
+    num_frames: int = 8
+    clips: int = 8192  # distinct clips in the latent cache
+    drop_text: float = 0.0
+    drop_image: float = 0.0
+    sample_steps: int = 25
+    sample_every: int = 500
+    log_every: int = 20
+    checkpoint_minutes: float = 4.0
+
+    def __post_init__(self):
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"phase {self.name}: objective is {self.objective!r}; allowed: {', '.join(OBJECTIVES)}")
+        unknown = set(self.trainable) - set(TRAINABLE)
+        if unknown:
+            raise ValueError(f"phase {self.name}: trainable has {sorted(unknown)}; allowed: {', '.join(TRAINABLE)}")
+        if (self.objective == "diffusion") != bool(self.trainable):
+            raise ValueError(f"phase {self.name}: `trainable` belongs to the diffusion objective, and only there")
+        if min(self.height, self.width) < 8 or self.height % 8 or self.width % 8:
+            raise ValueError(f"phase {self.name}: size is {self.height} x {self.width}; both must be multiples of 8")
+        for name in ("drop_text", "drop_image"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
+        for name in ("steps", "batch_size", "num_frames", "clips", "sample_steps", "sample_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model preset and the phases that make it."""
+
+    name: str
+    preset: str
+    phases: tuple[Phase, ...]
+    seed: int = 0
+    mixed_precision: str = "no"
+
+    def __post_init__(self):
+        if self.mixed_precision not in MIXED_PRECISION:
+            raise ValueError(f"mixed_precision is {self.mixed_precision!r}; allowed: {', '.join(MIXED_PRECISION)}")
+        if not self.phases:
+            raise ValueError(f"recipe {self.name} has no [[phases]] table; it needs at least one")
+
+
+def _checked(cls, table: dict, where: str):
+    names = {f.name for f in fields(cls)}
+    missing = {f.name for f in fields(cls) if f.default is MISSING} - set(table)
+    if missing or set(table) - names:
+        problems = [f"unknown: {', '.join(sorted(set(table) - names))}"] if set(table) - names else []
+        problems += [f"missing: {', '.join(sorted(missing))}"] if missing else []
+        raise ValueError(f"{where}: {'; '.join(problems)}. Known settings: {', '.join(sorted(names))}")
+    return cls(**table)
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """Read a recipe by the name of one that ships (`sprites`) or by the path of a TOML file."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{source}.toml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    phases = tuple(
+        _checked(Phase, {**p, "trainable": tuple(p.get("trainable", ()))}, f"{path.name}, phase {number}")
+        for number, p in enumerate(table.pop("phases", []))
+    )
+    return _checked(Recipe, {**table, "phases": phases}, path.name)

@@ -1,0 +1,102 @@
+"""A recipe from first phase to last: each phase in a folder of its own, each starting from the file before it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import Progress
+
+from ..checkpoint import load_checkpoint
+from ..config import PRESETS
+from ..pipeline import Pipeline
+from .latents import LatentClips, cached_clips
+from .objectives import AutoencoderObjective, DiffusionObjective, Objective
+from .recipe import Phase, Recipe
+from .trainer import Trainer
+
+console = Console()
+
+
+def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False, minutes: float | None = None) -> Path | None:
+    """Train every phase that is not done yet; the path of the last phase's file, or None when `minutes` ran out.
+
+    Without `resume`, a folder with work in it raises FileExistsError.
+    """
+    if not resume and any(folder.glob("*/state-*.safetensors")):
+        raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
+    result = None
+    for number, phase in enumerate(recipe.phases):
+        before, result = result, folder / f"{number}-{phase.name}.safetensors"
+        if result.is_file():
+            continue
+        left = None if deadline is None else (deadline - time.monotonic()) / 60
+        if left is not None and left <= 0:
+            return None
+        if not _run_phase(recipe, phase, folder, before, result, accelerator, left):
+            return None
+    return result
+
+
+def _run_phase(
+    recipe: Recipe,
+    phase: Phase,
+    folder: Path,
+    before: Path | None,
+    result: Path,
+    accelerator: Accelerator,
+    minutes: float | None,
+) -> bool:
+    torch.manual_seed(recipe.seed)
+    pipeline = Pipeline.build(PRESETS[recipe.preset])
+    if before is not None:
+        pipeline.load_parts(load_checkpoint(before).parts)
+    pipeline.to(accelerator.device)
+    work = folder / phase.name
+    work.mkdir(parents=True, exist_ok=True)
+    objective = _objective(recipe, phase, folder, pipeline, accelerator)
+    trainer = Trainer(objective.train(), phase, work, accelerator, recipe.seed)
+    resumed = trainer.resume()
+    if accelerator.is_main_process:
+        console.print(_announcement(phase, objective, trainer.step if resumed else None))
+    finished = trainer.fit(minutes)
+    if finished and accelerator.is_main_process:
+        trainer.use_average()
+        parts = ("vae",) if phase.objective == "autoencoder" else ("vae", "text_encoder", "unet")
+        pipeline.save(result, parts=(*parts, "retention") if "retention" in phase.trainable else parts)
+    accelerator.wait_for_everyone()
+    return finished
+
+
+def _objective(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> Objective:
+    if phase.objective == "autoencoder":
+        return AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
+    if "retention" in phase.trainable and pipeline.model.retention.is_untrained():
+        pipeline.model.retention.start_from(pipeline.model.unet)
+    return DiffusionObjective(pipeline, phase, _clips(recipe, phase, folder, pipeline, accelerator), recipe.seed)
+
+
+def _clips(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> LatentClips:
+    with accelerator.main_process_first(), Progress(disable=not accelerator.is_main_process) as bar:
+        task = bar.add_task(f"{phase.clips} clips to latents")
+
+        def encode(frames: torch.Tensor) -> torch.Tensor:
+            with accelerator.autocast():
+                return pipeline.encode(frames.to(accelerator.device)).float().cpu()
+
+        return cached_clips(
+            folder, phase, recipe.seed, encode, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _announcement(phase: Phase, objective: Objective, step: int | None) -> str:
+    trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in objective.parameters())
+    what = ", ".join(phase.trainable) or phase.objective
+    start = "" if step is None else f", resumed at step {step}"
+    return f"phase {phase.name}: {trained:,} of {total:,} parameters trained ({what}), {phase.steps} steps{start}"

@@ -1,0 +1,59 @@
+"""ComfyUI's base directory: its custom nodes, models, inputs and outputs, apart from ComfyUI's code."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .paths import PACK_NAME, REPOSITORY
+
+
+@dataclass(frozen=True)
+class BaseDirectory:
+    """A folder for `--base-directory`."""
+
+    root: Path
+
+    @property
+    def custom_nodes(self) -> Path:
+        return self.root / "custom_nodes"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def input(self) -> Path:
+        return self.root / "input"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def user(self) -> Path:
+        return self.root / "user"
+
+    @property
+    def pack(self) -> Path:
+        """This repository as a custom node pack."""
+        return self.custom_nodes / PACK_NAME
+
+    def prepare(self) -> "BaseDirectory":
+        """Make the folders and link the pack into `custom_nodes`."""
+        for folder in (self.custom_nodes, self.models, self.input, self.output, self.user):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not self.pack.exists():
+            self.pack.unlink(missing_ok=True)
+            os.symlink(REPOSITORY, self.pack, target_is_directory=True)
+        return self
+
+    def has_input(self, name: str) -> bool:
+        """Whether a file of this name, relative to the input folder, is there."""
+        return not Path(name).is_absolute() and (self.input / name).is_file()
+
+    def add_input(self, file: Path, name: str | None = None) -> str:
+        """Copy a file into the input folder and return the name that LoadImage knows it by."""
+        name = name or Path(file).name
+        shutil.copyfile(file, self.input / name)
+        return name

@@ -1,0 +1,135 @@
+"""Talk to a running ComfyUI server."""
+
+import asyncio
+import json
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from .errors import ExecutionFailed, ExecutionInterrupted, PromptRejected, ServerFailed
+from .execution import Event, Execution
+from .logs import tail
+
+Listener = Callable[[Event], None]
+
+
+class Client:
+    """One server, by its address (`127.0.0.1:8188`). `log_path` is quoted when the server goes away."""
+
+    def __init__(self, address: str, log_path: Path | None = None):
+        self.address = address
+        self.log_path = log_path
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str) -> Any:
+        """GET a path, return the JSON answer."""
+        return self._request(path)
+
+    def post(self, path: str, payload: dict) -> Any:
+        """POST JSON to a path, return the JSON answer."""
+        return self._request(path, json.dumps(payload).encode())
+
+    def is_ready(self) -> bool:
+        """Whether the server answers."""
+        try:
+            self.get("/system_stats")
+        except (ServerFailed, urllib.error.HTTPError):
+            return False
+        return True
+
+    def object_info(self) -> dict[str, dict]:
+        """Every node the server knows: `{class name: schema}`."""
+        return self.get("/object_info")
+
+    def run(self, prompt: dict, extra_data: dict | None = None, listener: Listener | None = None,
+            timeout: float | None = None) -> Execution:
+        """Run an API-format prompt to its end.
+
+        `listener` hears every event as it comes; `timeout` is in seconds. Raises `PromptRejected`,
+        `ExecutionFailed`, `ExecutionInterrupted`, `ServerFailed` when the server goes away, or `TimeoutError`.
+        """
+        try:
+            return asyncio.run(asyncio.wait_for(self._run(prompt, extra_data or {}, listener), timeout))
+        except aiohttp.ClientError as error:
+            raise ServerFailed(f"the connection to the server broke: {error}{self._log_end()}") from error
+
+    async def _run(self, prompt: dict, extra_data: dict, listener: Listener | None) -> Execution:
+        client_id = uuid.uuid4().hex
+        async with aiohttp.ClientSession() as session:
+            url = f"http://{self.address}/ws?clientId={client_id}"
+            async with session.ws_connect(url, max_msg_size=0) as socket:
+                prompt_id = self._submit(prompt, extra_data, client_id)
+                events = await self._follow(socket, prompt_id, _titles(prompt), listener)
+        history = self.get(f"/history/{prompt_id}")[prompt_id]
+        return Execution(prompt_id, events, history)
+
+    def _submit(self, prompt: dict, extra_data: dict, client_id: str) -> str:
+        """Queue a prompt and return its id. A prompt of which the server would run a part only is refused too."""
+        payload = {"prompt": prompt, "extra_data": extra_data, "client_id": client_id}
+        try:
+            answer = self.post("/prompt", payload)
+        except urllib.error.HTTPError as error:
+            raise PromptRejected(_json_body(error), _titles(prompt)) from None
+        if answer.get("node_errors"):
+            self.post("/queue", {"delete": [answer["prompt_id"]]})
+            raise PromptRejected(answer, _titles(prompt))
+        return answer["prompt_id"]
+
+    async def _follow(self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str, titles: dict[str, str],
+                      listener: Listener | None) -> list[Event]:
+        """Collect the events of one prompt until it is done."""
+        events = []
+        async for message in socket:
+            if message.type != aiohttp.WSMsgType.TEXT:
+                continue
+            event = _event(json.loads(message.data))
+            if event.data.get("prompt_id") != prompt_id:
+                continue
+            events.append(event)
+            if listener:
+                listener(event)
+            if event.kind == "execution_error":
+                raise ExecutionFailed(event.data, titles)
+            if event.kind == "execution_interrupted":
+                raise ExecutionInterrupted(event.data, titles)
+            if event.ends_prompt:
+                return events
+        raise ServerFailed("the server went away while it ran the workflow" + self._log_end())
+
+    def _log_end(self) -> str:
+        return f"; the end of {self.log_path}:\n{tail(self.log_path)}" if self.log_path else ""
+
+    def _request(self, path: str, body: bytes | None = None) -> Any:
+        request = urllib.request.Request(f"http://{self.address}{path}", body, {"Content-Type": "application/json"})
+        try:
+            with self._opener.open(request) as answer:
+                content = answer.read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError as error:
+            raise ServerFailed(f"the server at {self.address} does not answer: {error}") from None
+        return json.loads(content) if content else None
+
+
+def _event(message: dict) -> Event:
+    return Event(time.monotonic(), message.get("type", ""), message.get("data") or {})
+
+
+def _titles(prompt: dict) -> dict[str, str]:
+    """The title of every node that has one."""
+    return {node_id: node["_meta"]["title"] for node_id, node in prompt.items() if "title" in node.get("_meta", {})}
+
+
+def _json_body(error: urllib.error.HTTPError) -> dict:
+    """The server's explanation of a refusal; what is no JSON becomes the message."""
+    text = error.read().decode(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"error": {"message": f"HTTP {error.code}", "details": text.strip()}}

@@ -1,0 +1,69 @@
+"""What happened when a server ran a prompt."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message of the server's: when it came (`time.monotonic`), its type and its data."""
+
+    time: float
+    kind: str
+    data: dict
+
+    @property
+    def node(self) -> str | None:
+        """The node that begins now, where one does; nodes of an expansion have ids like `3.0.0.stage0`."""
+        return self.data.get("node") if self.kind == "executing" else None
+
+    @property
+    def display_node(self) -> str | None:
+        """The node of the graph that `node` belongs to."""
+        return self.data.get("display_node") or self.node
+
+    @property
+    def ends_prompt(self) -> bool:
+        return self.kind == "executing" and self.data.get("node") is None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A finished prompt."""
+
+    prompt_id: str
+    events: list[Event] = field(repr=False)
+    history: dict = field(repr=False)
+
+    @property
+    def outputs(self) -> dict[str, dict]:
+        """What each output node reported: `{node id: {"images": [...], ...}}`."""
+        return self.history["outputs"]
+
+    @property
+    def executed(self) -> list[str]:
+        """The ids of the nodes that ran, in order; nodes of an expansion too."""
+        return list(dict.fromkeys(event.node for event in self.events if event.node))
+
+    @property
+    def cached(self) -> list[str]:
+        """The ids of the nodes whose results the server still had."""
+        return [node for event in self.events if event.kind == "execution_cached" for node in event.data["nodes"]]
+
+    def seconds(self, nodes: Collection[str]) -> float:
+        """The time spent in these nodes of the graph, expansions included."""
+        return sum(length for node, length in self._spans() if node in nodes)
+
+    def saved(self) -> Iterator[dict]:
+        """Every file in the output folder that a node reports: `{"filename": ..., "subfolder": ..., "type": "output"}`."""
+        for report in self.outputs.values():
+            for items in report.values():
+                if isinstance(items, list):
+                    yield from (item for item in items if isinstance(item, dict) and item.get("type") == "output")
+
+    def _spans(self) -> Iterator[tuple[str, float]]:
+        """How long each begun node ran: until the next one begins or the prompt ends."""
+        begins = [event for event in self.events if event.kind == "executing"]
+        for event, following in zip(begins, begins[1:]):
+            if event.node:
+                yield event.display_node, following.time - event.time

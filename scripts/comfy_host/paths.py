@@ -1,0 +1,16 @@
+"""Where everything lies. What is generated lies below `.host/`, which git ignores."""
+
+from pathlib import Path
+
+PACK_NAME = "ComfyUI-DreamVideo"
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLES = REPOSITORY / "examples"
+REQUIREMENTS = REPOSITORY / "scripts" / "requirements.txt"
+CONSTRAINTS = REPOSITORY / "scripts" / "constraints.txt"
+
+HOST = REPOSITORY / ".host"
+TOOLS = HOST / "tools"
+ENVIRONMENT = HOST / "environment"
+RELEASES = HOST / "comfyui"
+BASE = HOST / "base"
+OUTPUT = HOST / "output"

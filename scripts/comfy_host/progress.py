@@ -1,0 +1,58 @@
+"""Show how far a running workflow is."""
+
+import sys
+import time
+from typing import TextIO
+
+from .execution import Event
+
+
+class Progress:
+    """Listens to a prompt's events: one line a node, or on a terminal one live line with the steps."""
+
+    def __init__(self, prompt: dict[str, dict], stream: TextIO | None = None):
+        self._titles = {node_id: _title(node) for node_id, node in prompt.items()}
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._begin = time.monotonic()
+        self._seen: dict[str, None] = {}
+        self._current = ""
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "execution_cached":
+            self._seen.update(dict.fromkeys(event.data["nodes"]))
+        elif event.node:
+            self._begin_node(event.display_node)
+        elif event.kind == "progress":
+            self._show_steps(event.data["value"], event.data["max"])
+        elif event.ends_prompt:
+            self.close()
+
+    def close(self) -> None:
+        """End the live line, so that what follows begins on its own."""
+        if self._live and self._current:
+            self._stream.write("\n")
+        self._current = ""
+
+    def _begin_node(self, node_id: str) -> None:
+        self._seen[node_id] = None
+        line = f"[{len(self._seen)}/{len(self._titles)}] {self._titles.get(node_id, node_id)}"
+        if line == self._current:
+            return
+        self._current = line
+        self._write(line)
+
+    def _show_steps(self, value: float, total: float) -> None:
+        if self._live:
+            self._write(f"{self._current}  {value:g}/{total:g}")
+
+    def _write(self, line: str) -> None:
+        text = f"{line}  {time.monotonic() - self._begin:.1f} s"
+        self._stream.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+        self._stream.flush()
+
+
+def _title(node: dict) -> str:
+    """A node's title, and its class where the title hides it."""
+    title = node.get("_meta", {}).get("title") or node["class_type"]
+    return title if title == node["class_type"] else f"{title} ({node['class_type']})"

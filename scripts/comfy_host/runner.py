@@ -1,0 +1,89 @@
+"""Run one workflow file in a server of its own."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import outputs, workflow
+from .base import BaseDirectory
+from .console import say
+from .errors import WorkflowInvalid
+from .execution import Execution
+from .paths import BASE, EXAMPLES, OUTPUT
+from .progress import Progress
+from .server import Server
+
+SAMPLERS = {"DualCFGSampler", "VideoChain", "KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced"}
+UPLOADS = ("image_upload", "video_upload", "audio_upload")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run gave. A workflow that saves stills only has no clip, one that saves nothing no contact sheet."""
+
+    clip: str | None
+    contact_sheet: str | None
+    sampling_seconds: float
+    outputs: list[str]
+
+    def text(self) -> str:
+        """For a person, and in the last line for a program."""
+        return "\n".join([f"clip           {self.clip or 'none'}",
+                          f"contact sheet  {self.contact_sheet or 'none'}",
+                          f"sampling       {self.sampling_seconds:.2f} s",
+                          json.dumps(asdict(self))])
+
+
+def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = None) -> Report:
+    """Run the workflow in `file` with overrides such as `Sampler.seed=1`, saving to the folder `output`."""
+    graph = workflow.load(file)
+    folder = (output or OUTPUT / file.stem).resolve()
+    with start(comfyui, folder) as server:
+        schemas = server.client.object_info()
+        prompt = workflow.to_prompt(graph, schemas)
+        overrides = [workflow.parse_override(text, prompt) for text in settings]
+        prompt = workflow.apply(prompt, [_with_upload(item, prompt, schemas, server.base) for item in overrides])
+        say(f"running {file.name}")
+        execution = _follow(server, prompt, workflow.metadata(graph))
+    return _report(execution, prompt, folder)
+
+
+def start(comfyui: Path, output: Path | None = None) -> Server:
+    """A server, not started yet, on the base directory below the repository, with the example pictures in it."""
+    base = BaseDirectory(BASE).prepare()
+    for picture in sorted(EXAMPLES.glob("*.png")):
+        base.add_input(picture)
+    server = Server(comfyui, base, output)
+    say(f"starting ComfyUI at {server.url}, log in {server.log_path}")
+    return server
+
+
+def _follow(server: Server, prompt: dict[str, dict], extra_data: dict) -> Execution:
+    progress = Progress(prompt)
+    try:
+        return server.client.run(prompt, extra_data, progress)
+    finally:
+        progress.close()
+
+
+def _with_upload(override: workflow.Override, prompt: dict[str, dict], schemas: dict[str, dict],
+                 base: BaseDirectory) -> workflow.Override:
+    """Where a widget picks from the input folder and the value is a file elsewhere, put that file there."""
+    inputs = schemas.get(prompt[override.node_id]["class_type"], {}).get("input", {})
+    spec = {**inputs.get("required", {}), **inputs.get("optional", {})}.get(override.input, [])
+    picks_file = len(spec) > 1 and any(spec[1].get(name) for name in UPLOADS)
+    if not picks_file or base.has_input(override.value):
+        return override
+    file = Path(override.value).expanduser()
+    if not file.is_file():
+        raise WorkflowInvalid(f"{override.value} is neither a file nor one of the example pictures")
+    return workflow.Override(override.node_id, override.input, base.add_input(file))
+
+
+def _report(execution: Execution, prompt: dict[str, dict], folder: Path) -> Report:
+    files = [folder / item["subfolder"] / item["filename"] for item in execution.saved()]
+    clip = outputs.find_clip(files)
+    sheet = outputs.write_contact_sheet(files, folder)
+    samplers = {node_id for node_id, node in prompt.items() if node["class_type"] in SAMPLERS}
+    return Report(clip=str(clip) if clip else None, contact_sheet=str(sheet) if sheet else None,
+                  sampling_seconds=round(execution.seconds(samplers), 2), outputs=[str(file) for file in files])

@@ -1,0 +1,125 @@
+"""A ComfyUI server as a child process: start it, wait for it, always end it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from .base import BaseDirectory
+from .client import Client
+from .errors import PackNotLoaded, ServerFailed
+from .logs import pack_error, tail
+from .paths import HOST, PACK_NAME
+
+START_SECONDS = 300
+STOP_SECONDS = 10
+
+
+class Server:
+    """A ComfyUI server on 127.0.0.1 and a free port. Use it as a context manager.
+
+    `base` is its base directory, `output` the folder it saves to, `client` the way to talk to it. The log stays when
+    something went wrong.
+    """
+
+    def __init__(self, comfyui: Path, base: BaseDirectory, output: Path | None = None, arguments: tuple[str, ...] = ()):
+        self.comfyui = comfyui
+        self.base = base
+        self.output = output or base.output
+        self.arguments = arguments
+        self.port = _free_port()
+        self.workspace = base.root / "servers" / str(self.port)
+        self.log_path = self.workspace / "server.log"
+        self.client = Client(f"127.0.0.1:{self.port}", self.log_path)
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        """The address for a browser."""
+        return f"http://{self.client.address}"
+
+    def __enter__(self) -> "Server":
+        try:
+            self._start()
+            self._wait_until_ready()
+            self._check_pack()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        if not isinstance(error, Exception):
+            shutil.rmtree(self.workspace, ignore_errors=True)
+
+    def wait(self) -> None:
+        """Wait until the server ends by itself."""
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End the server: politely, then by force."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        self.base.prepare()
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        self.output.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("w") as log:
+            self._process = subprocess.Popen(
+                self._command(), cwd=self.workspace, env=_variables(), start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def _command(self) -> list[str]:
+        """The command line. `temp` and the database are the server's own, so that servers can share a base directory."""
+        return [sys.executable, str(self.comfyui / "main.py"),
+                "--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch", "--disable-api-nodes",
+                "--base-directory", str(self.base.root), "--output-directory", str(self.output),
+                "--temp-directory", str(self.workspace),
+                "--database-url", f"sqlite:///{self.workspace / 'comfyui.db'}",
+                *device_arguments(), *self.arguments]
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.client.is_ready():
+            if self._process.poll() is not None:
+                raise ServerFailed(f"ComfyUI ended with exit status {self._process.returncode} while starting; "
+                                   f"the end of {self.log_path}:\n{tail(self.log_path)}")
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"ComfyUI did not answer within {START_SECONDS} s; "
+                                   f"the end of {self.log_path}:\n{tail(self.log_path)}")
+            time.sleep(0.2)
+
+    def _check_pack(self) -> None:
+        module = f"custom_nodes.{PACK_NAME}"
+        if not any(node.get("python_module") == module for node in self.client.object_info().values()):
+            raise PackNotLoaded(f"ComfyUI runs, but did not load {PACK_NAME}:\n{pack_error(self.log_path, PACK_NAME)}")
+
+
+def device_arguments() -> list[str]:
+    """`--cpu` where torch finds no CUDA device."""
+    import torch  # takes seconds, and only a starting server needs it
+
+    return [] if torch.cuda.is_available() else ["--cpu"]
+
+
+def _variables() -> dict[str, str]:
+    """The server's variables: compiled modules go below `.host`, so that a ComfyUI of the user's stays untouched."""
+    return {**os.environ, "PYTHONPYCACHEPREFIX": str(HOST / "pycache"), "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,37 @@
+"""Real ComfyUI hosts for the tests in this folder. Each is started once, when a test first asks for it.
+
+- `server`: the default ComfyUI (or the one that COMFYUI_PATH names) as a server process;
+- `server_0_16_3`: the oldest ComfyUI that the pack supports;
+- `comfy`: the default ComfyUI loaded into the test process, for tests at the level of objects.
+
+All have base directories of their own, in which this repository is linked as a custom node pack.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from comfy_host import releases
+from comfy_host.base import BaseDirectory
+from comfy_host.server import Server
+from in_process import InProcessComfyUI
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the default ComfyUI."""
+    with Server(releases.locate(), BaseDirectory(tmp_path_factory.mktemp("comfyui"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_0_16_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of ComfyUI 0.16.3."""
+    with Server(releases.locate("0.16.3"), BaseDirectory(tmp_path_factory.mktemp("comfyui_0_16_3"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> InProcessComfyUI:
+    """The default ComfyUI in this process. Import `comfy.*` in the test, after asking for this fixture."""
+    base = BaseDirectory(tmp_path_factory.mktemp("comfyui_in_process")).prepare()
+    return InProcessComfyUI(releases.locate(), base)

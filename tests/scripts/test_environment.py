@@ -1,0 +1,58 @@
+"""When the environment is made, kept or brought up to date."""
+
+from pathlib import Path
+
+import pytest
+from comfy_host import environment
+from comfy_host.errors import HostError, SetupFailed
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The installer's jobs, recorded in place of being done, in a repository of its own."""
+    jobs: list[str] = []
+
+    def record(command: list, purpose: str) -> None:
+        jobs.append(purpose)
+        (tmp_path / "environment").mkdir(exist_ok=True)
+
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(environment, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "requirements.txt")
+    monkeypatch.setattr(environment, "ENVIRONMENT", tmp_path / "environment")
+    monkeypatch.setattr(environment, "STAMP", tmp_path / "environment" / "stamp")
+    monkeypatch.setattr(environment, "_get_uv", lambda: Path("uv"))
+    monkeypatch.setattr(environment, "_call", record)
+    return jobs
+
+
+def test_a_first_time_makes_it_and_a_second_time_does_nothing(calls: list[str], tmp_path: Path):
+    environment.prepare(tmp_path)
+    assert calls == ["making the environment", "installing the packages"]
+    environment.prepare(tmp_path)
+    assert len(calls) == 2
+
+
+def test_changed_requirements_are_installed_into_the_same_environment(calls: list[str], tmp_path: Path):
+    environment.prepare(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("changed")
+    environment.prepare(tmp_path)
+    assert calls[2:] == ["installing the packages"]
+
+
+def test_an_interrupted_installation_is_begun_again(calls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch, pytest.raises(SetupFailed):
+        patch.setattr(environment, "_call", _fail)
+        environment.prepare(tmp_path)
+    environment.prepare(tmp_path)
+    assert calls == ["making the environment", "installing the packages"]
+
+
+def test_a_command_that_does_not_exist_is_named():
+    with pytest.raises(HostError, match="no command named no-such-command"):
+        environment.execute(["no-such-command"])
+
+
+def _fail(command: list, purpose: str) -> None:
+    raise SetupFailed(purpose)
