@@ -47,6 +47,37 @@ def _decoder(latent_channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, _Block(), _conv(_WIDTH, 3))
 
 
+def _pass_through(conv: nn.Conv2d) -> None:
+    """Each channel to itself: its 3 x 3 mean where the convolution halves the picture, its centre elsewhere."""
+    conv.weight.mul_(0.2)
+    diagonal = conv.weight.diagonal()  # (3, 3, channels)
+    if conv.stride == (2, 2):
+        diagonal.add_(1 / 9)
+    else:
+        diagonal[1, 1].add_(1)
+
+
+# Rows: 4 (luma - 0.5), 6 (red - luma), 6 (blue - luma) of RGB in [0, 1].
+_LUMA = torch.tensor([0.299, 0.587, 0.114])
+_COLOUR_CODE = torch.stack([4 * _LUMA, 6 * (torch.eye(3)[0] - _LUMA), 6 * (torch.eye(3)[2] - _LUMA)])
+
+
+def _carry_colour(encoder: nn.Sequential, decoder: nn.Sequential) -> None:
+    """Send RGB through the first channels of the encoder, its code through the latents, and back to RGB."""
+    for conv, matrix in ((encoder[0], torch.eye(3)), (encoder[-1], _COLOUR_CODE)):
+        conv.weight.mul_(0.2)
+        conv.weight[:3] *= 0.1
+        conv.weight[:3, :3, 1, 1] = matrix
+    encoder[-1].bias[0] = -2
+    # Behind a ReLU a signed number takes two channels.
+    signed = torch.cat([torch.eye(3), -torch.eye(3)])
+    decoder[1].weight[:6] *= 0.1
+    decoder[1].weight[:6, :3, 1, 1] = signed
+    decoder[-1].weight.mul_(0.1)
+    decoder[-1].weight[:, :6, 1, 1] = torch.linalg.inv(_COLOUR_CODE) @ signed.T
+    decoder[-1].bias.fill_(0.5)
+
+
 class Autoencoder(nn.Module):
     """RGB (N, 3, H, W) in [-1, 1] to latents (N, C, H/8, W/8) and back; H and W are multiples of 8."""
 
@@ -57,6 +88,26 @@ class Autoencoder(nn.Module):
         self.taesd_decoder = _decoder(latent_channels)
         self.vae_scale = nn.Parameter(torch.tensor(SCALE_FACTOR))
         self.vae_shift = nn.Parameter(torch.tensor(0.0))
+
+    @torch.no_grad()
+    def initialise(self) -> Autoencoder:
+        """Start near a code of each cell's colour: learning goes on from there instead of waiting for colours.
+
+        Blocks begin near the identity, the convolutions between them as an average (down) or a copy (up). Three latent
+        channels carry luma and two colour differences, each near unit variance, and the decoder adds them up again.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is None:
+                    _pass_through(module)
+                else:
+                    nn.init.zeros_(module.bias)
+        for block in self.modules():
+            if isinstance(block, _Block):
+                block.conv[-1].weight.mul_(0.1)
+        _carry_colour(self.taesd_encoder, self.taesd_decoder)
+        return self
 
     def encode(self, image: Tensor) -> Tensor:
         """Latents on the scale of a Stable Diffusion VAE, before SCALE_FACTOR."""

@@ -23,6 +23,9 @@ FORMAT = "dreamvideo"
 VERSION = 1
 PARTS = ("unet", "retention", "text_encoder", "vae")
 CONFIG_TENSOR = "dreamvideo_config"
+_LONG_TABLE = 1024
+_VALUES, _ROWS, _COUNT = "#values", "#rows", "#count"
+_SAVER_MARKS = ("v_pred", "ztsnr")  # empty tensors that ComfyUI's savers add; the configuration says the same
 
 
 class CheckpointError(ValueError):
@@ -58,6 +61,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         for part, state in checkpoint.parts.items()
         for name, tensor in state.items()
     }
+    tensors = {k: v for name, tensor in tensors.items() for k, v in _pack(name, tensor).items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary, {FORMAT: describe(checkpoint.config)})
 
@@ -78,7 +82,27 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ) from error
     text = metadata.get(FORMAT) or _tensor_text(tensors.pop(CONFIG_TENSOR, None))
     config = _parse(text, path.name)
-    return Checkpoint(config, _split(tensors, config, path.name))
+    return Checkpoint(config, _split(_unpack(tensors, path.name), config, path.name))
+
+
+def _pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A table of which most rows are zero (words that a text encoder never met) as its other rows and their places."""
+    if tensor.ndim != 2 or len(tensor) < _LONG_TABLE:
+        return {name: tensor}
+    rows = tensor.any(dim=1).nonzero().flatten()
+    if 2 * len(rows) > len(tensor):
+        return {name: tensor}
+    return {name + _VALUES: tensor[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(tensor)])}
+
+
+def _unpack(tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
+    for name in [key[: -len(_VALUES)] for key in tensors if key.endswith(_VALUES)]:
+        try:
+            values, rows, (count,) = (tensors.pop(name + ending) for ending in (_VALUES, _ROWS, _COUNT))
+            tensors[name] = values.new_zeros(int(count), values.shape[1]).index_copy(0, rows, values)
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{file}: the table {name!r} is damaged ({error}). Get the file again.") from error
+    return tensors
 
 
 def _tensor_text(tensor: Tensor | None) -> str | None:
@@ -89,12 +113,14 @@ def _parse(text: str | None, name: str) -> ModelConfig:
     if text is None:
         raise CheckpointError(
             f"{name}: this file carries no DreamVideo configuration, so it is another kind of model. Choose a file "
-            "that LoadDreamVideo, `dreamvideo train` or `dreamvideo convert` has written."
+            "that CheckpointSave or `dreamvideo train` has written."
         )
     try:
         header = json.loads(text)
         version = int(header["version"])
-        if header["format"] == FORMAT and version > VERSION:
+        if header["format"] != FORMAT:
+            raise ValueError(f"its format is {header['format']!r} and not {FORMAT!r}")
+        if version > VERSION:
             raise CheckpointError(
                 f"{name}: the file has format version {version}, this pack reads up to {VERSION}. Update the pack."
             )
@@ -114,7 +140,7 @@ def _split(tensors: Mapping[str, Tensor], config: ModelConfig, name: str) -> dic
         part, _, rest = key.partition(".")
         if part in PARTS:
             parts.setdefault(part, {})[rest] = tensor
-        else:
+        elif key not in _SAVER_MARKS:
             foreign.append(key)
     if foreign:
         raise CheckpointError(
@@ -134,9 +160,9 @@ def _check_parts(config: ModelConfig, parts: set[str], name: str) -> None:
         )
 
 
-def check_keys(state: Mapping[str, Tensor], module: torch.nn.Module, part: str) -> None:
-    """Raise `CheckpointError` unless `state` has exactly the module's names and shapes."""
-    expected = {k: v.shape for k, v in module.state_dict().items()}
+def check_keys(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> None:
+    """Raise `CheckpointError` unless `state` has exactly the names and shapes of `own`, a module's own state."""
+    expected = {k: v.shape for k, v in own.items()}
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     problems = [f"{len(keys)} {word}, {keys[0]!r} for one" for word, keys in (("missing", missing), ("unknown", extra)) if keys]
     wrong = [k for k in expected.keys() & state.keys() if state[k].shape != expected[k]]

@@ -59,13 +59,13 @@ class UNetConfig:
         for name in self.up_block_types:
             _choose("up_block_types", name, UP_BLOCKS)
         _choose("temporal_attention", self.temporal_attention, TEMPORAL_ATTENTIONS)
+        for name in ("norm_num_groups", "attention_head_dim", "layers_per_block", "temporal_conv_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for channels in self.block_out_channels:
             for name in ("norm_num_groups", "attention_head_dim"):
                 if channels % getattr(self, name):
-                    raise ConfigError(f"block_out_channels has {channels}, which {name} = {getattr(self, name)} does not divide")
-        for name in ("layers_per_block", "temporal_conv_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                    raise ConfigError(f"{name} is {getattr(self, name)}, which does not divide block_out_channels' {channels}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,11 @@ class ModelConfig:
 
     def __post_init__(self):
         _choose("prediction_type", self.prediction_type, PREDICTIONS)
+        if self.unet and self.vae and self.unet.in_channels != self.vae.latent_channels:
+            raise ConfigError(
+                f"the U-Net's in_channels is {self.unet.in_channels} but the autoencoder's latent_channels is "
+                f"{self.vae.latent_channels}; they must be equal"
+            )
         if self.unet and self.text_encoder and self.unet.cross_attention_dim != self.text_encoder.hidden_size:
             raise ConfigError(
                 f"the U-Net's cross_attention_dim is {self.unet.cross_attention_dim} but the text encoder's "
@@ -148,14 +153,17 @@ class ModelConfig:
             "vae": AutoencoderConfig,
             "sampling": SamplingDefaults,
         }
-        values = {k: _read(nested[k], v, k) if k in nested and v is not None else v for k, v in table.items()}
-        return _read(cls, values, "model")
+        if isinstance(table, dict):
+            table = {k: _read(nested[k], v, k) if k in nested and v is not None else v for k, v in table.items()}
+        return _read(cls, table, "model")
 
 
 def _read(cls, table: dict, where: str):
     known = {f.name: f for f in dataclasses.fields(cls)}
-    if not isinstance(table, dict) or set(table) != set(known):
-        given = set(table) if isinstance(table, dict) else set()
+    if not isinstance(table, dict):
+        raise ConfigError(f"the configuration of {where!r} is damaged: {table!r} is no table of settings")
+    given = set(table)
+    if given != set(known):
         raise ConfigError(
             f"the configuration of {where!r} does not fit this version: "
             f"unknown {sorted(given - set(known))}, missing {sorted(set(known) - given)}"

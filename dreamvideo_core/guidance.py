@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from torch import Tensor
+
 ORDERS = ("text_first", "image_first")
 
 
@@ -46,3 +48,13 @@ def guidance_weights(
         evaluation = Evaluation(bool(text) and has_text, bool(image) and has_image)
         weights[evaluation] = weights.get(evaluation, 0.0) + weight
     return {evaluation: weight for evaluation, weight in weights.items() if abs(weight) > 1e-9}
+
+
+def rescale_guidance(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
+    """Bring the guided result (B, ...) towards the spread that the conditional one has (arXiv 2305.08891, Eq. 15-16).
+
+    `amount` 0 changes nothing, 1 takes over the whole of it; high scales brighten and harden pictures less so.
+    """
+    axes = tuple(range(1, guided.ndim))
+    ratio = conditional.std(axes, keepdim=True) / guided.std(axes, keepdim=True).clamp(min=1e-8)
+    return guided * (1 + amount * (ratio - 1))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from kornia.geometry.transform import resize
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
+
+from .checks import InputError
 
 FITS = ("crop", "pad", "stretch")
 
@@ -17,6 +21,38 @@ FITS = ("crop", "pad", "stretch")
 def white_image(batch: int, height: int, width: int, *, device=None, dtype=None) -> Tensor:
     """The paper's empty image: (B, 3, H, W), every value +1."""
     return torch.ones(batch, 3, height, width, device=device, dtype=dtype)
+
+
+def read_image(path: str | Path, name: str = "image") -> Tensor:
+    """The picture in a file as (1, 3, H, W) in [-1, 1]: upright, on white where transparent; of an animation the first.
+
+    `name` is what the person calls the input, for the message of the `InputError` that an unreadable file raises.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{name} is {str(path)!r}, and there is no such file; give the path of a picture")
+    try:
+        with Image.open(path) as picture:
+            rgb = _to_rgb(ImageOps.exif_transpose(picture))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{name} is {str(path)!r}, which is no readable picture ({error}); give a whole file that Pillow reads, "
+            "such as .png, .jpg or .webp"
+        ) from error
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """Values in [-1, 1] to bytes 0 to 255 on the CPU, in the same shape; what is beyond is cut off."""
+    return ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def fit_image(image: Tensor, height: int, width: int, fit: str = "crop") -> Tensor:
@@ -47,4 +83,4 @@ def contact_sheet(frames: Tensor, columns: int, gap: int = 2) -> Image.Image:
     frames = F.pad(frames.float().cpu(), (0, gap, 0, gap), value=1.0)
     blank = frames.new_ones(rows * columns - len(frames), *frames.shape[1:])
     sheet = rearrange(torch.cat([frames, blank]), "(r c) k h w -> (r h) (c w) k", r=rows)
-    return Image.fromarray(((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().numpy())
+    return Image.fromarray(to_uint8(sheet).numpy())

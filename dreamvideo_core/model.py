@@ -10,6 +10,7 @@ Inside, latents are (B T) C H W; `DreamVideo.forward` takes and gives B T C H W.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -229,7 +230,7 @@ class ImageStem(nn.Module):
     def __init__(self, widths: tuple[int, ...], out_channels: int, make: LayerFactory):
         super().__init__()
         layers: list[nn.Module] = [make.conv2d(3, widths[0])]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.SiLU(), make.conv2d(before, before), nn.SiLU(), make.conv2d(before, after, stride=2)]
         self.layers = nn.Sequential(*layers, nn.SiLU(), make.conv2d(widths[-1], out_channels))
 
@@ -263,8 +264,8 @@ class ImageRetention(Encoder):
     @torch.no_grad()
     def start_from(self, unet: UNet) -> None:
         """The paper's start: every layer that the encoder has too is a copy of it; the zero convolutions are zero."""
-        weights = unet.state_dict()
-        self.load_state_dict({k: v for k, v in weights.items() if k in self.state_dict()}, strict=False)
+        own = self.state_dict()
+        self.load_state_dict({k: v for k, v in unet.state_dict().items() if k in own}, strict=False)
         for conv in (*self.zero_convs, self.zero_conv_mid):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .autoencoder import DOWNSCALE, SCALE_FACTOR, Autoencoder
 from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, load_checkpoint, save_checkpoint
+from .checks import InputError, check_image, check_number, check_size
 from .config import ModelConfig
 from .diffusion import Diffusion
 from .guidance import Evaluation, guidance_weights
@@ -44,7 +46,8 @@ class Pipeline:
     @classmethod
     def build(cls, config: ModelConfig) -> Pipeline:
         """All parts with fresh weights."""
-        return cls(DreamVideo(config).initialise(), TextEncoder(config.text_encoder), Autoencoder())
+        autoencoder = Autoencoder(config.vae.latent_channels).initialise()
+        return cls(DreamVideo(config).initialise(), TextEncoder(config.text_encoder).initialise(), autoencoder)
 
     def to(self, device: torch.device | str) -> Pipeline:
         for module in (self.model, self.text_encoder, self.autoencoder):
@@ -72,9 +75,10 @@ class Pipeline:
         modules = {"unet": self.model.unet, "retention": self.model.retention, "vae": self.autoencoder}
         for part, state in parts.items():
             if part == "text_encoder":
+                check_keys(state, self.text_encoder.file_state(), part)
                 self.text_encoder.load_file_state(state)
             else:
-                check_keys(state, modules[part], part)
+                check_keys(state, modules[part].state_dict(), part)
                 modules[part].load_state_dict(state)
 
     @torch.no_grad()
@@ -101,16 +105,21 @@ class Pipeline:
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         default = self.config.sampling
-        num_frames, steps = num_frames or default.num_frames, steps or default.steps
-        height, width = image.shape[-2:] if image is not None else (height or default.height, width or default.width)
-        if height % DOWNSCALE or width % DOWNSCALE:
-            raise ValueError(f"the size is {width} x {height}; width and height must be multiples of {DOWNSCALE}")
+        num_frames = default.num_frames if num_frames is None else num_frames
+        steps = default.steps if steps is None else steps
+        if image is None:
+            height, width = height or default.height, width or default.width
+        else:
+            height, width = self._image_size(image, len(prompts), height, width)
+        check_number("num_frames", num_frames, 1, math.inf)
+        check_size("height", height)
+        check_size("width", width)
         weights = guidance_weights(
             default.text_scale if text_scale is None else text_scale,
             default.image_scale if image_scale is None else image_scale,
             order,
             has_text=any(p != negative for p in prompts),
-            has_image=image is not None and self.model.retention is not None,
+            has_image=image is not None,
         )
         texts = {True: self.text_encoder.encode(prompts), False: self.text_encoder.encode([negative] * len(prompts))}
         images = {}
@@ -120,11 +129,21 @@ class Pipeline:
         guided = GuidedModel(self.model, texts, images, weights)
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        latents = noise
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
             if on_step:
                 on_step(number, steps)
         return self.decode(latents)
+
+    def _image_size(self, image: Tensor, clips: int, height: int | None, width: int | None) -> tuple[int, int]:
+        if self.model.retention is None:
+            raise InputError("an image is given, but this model has no retention branch: it makes video from text only")
+        check_image("image", image)
+        if len(image) != clips:
+            raise InputError(f"there are {len(image)} images for {clips} prompts; give one image per prompt")
+        size = tuple(image.shape[-2:])
+        if (height or size[0], width or size[1]) != size:
+            raise InputError(f"the image is {size[1]} x {size[0]}, the clip {width} x {height}; fit_image makes them equal")
+        return size
 
     def decode(self, latents: Tensor) -> Tensor:
         """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""

@@ -36,6 +36,12 @@ class TextEncoder(nn.Module):
         ids = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
         self.model = CLIPTextModel(CLIPTextConfig(**vars(config), **ids))
 
+    @torch.no_grad()
+    def initialise(self) -> TextEncoder:
+        """Start every word at zero: words that training never meets stay there, say nothing, and need no room in a file."""
+        nn.init.zeros_(self.model.get_input_embeddings().weight)
+        return self
+
     def forward(self, tokens: Tensor) -> Tensor:
         return self.model(input_ids=tokens).last_hidden_state
 

@@ -88,7 +88,7 @@ _MIX: dict[str, Callable[[_Waves], Tensor]] = dict(
             lambda waves: 0.5 + 0.5 * waves(0, 0.1),
             lambda waves: torch.sigmoid(5 * waves(0)),
             lambda waves: torch.sigmoid(6 * waves(0, 0.5) * waves(0, 0.5, math.pi / 2)),
-            lambda waves: torch.sigmoid(6 * (waves(0) * waves(0, turn=math.pi / 2) - 0.4)),
+            lambda waves: torch.sigmoid(6 * (waves(0, 0.6) * waves(0, 0.6, math.pi / 2) - 0.4)),
             _clouds,
         ),
         strict=True,

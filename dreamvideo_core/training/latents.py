@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import atomic
+from ..images import to_uint8
 from ..sprites import Clip, render_batch, sample_clip
 from ..sprites.scene import seeded
 from .recipe import Phase
@@ -33,10 +34,6 @@ class LatentClips:
         return sample_clip(seeded("train", self.seed, index))
 
 
-def to_bytes(image: Tensor) -> Tensor:
-    return ((image + 1) * 127.5).round().byte()
-
-
 def from_bytes(image: Tensor) -> Tensor:
     return image.float() / 127.5 - 1
 
@@ -45,14 +42,16 @@ def cached_clips(
     folder: Path,
     phase: Phase,
     seed: int,
+    autoencoder: str,
     encode: Callable[[Tensor], Tensor],
     on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> LatentClips:
     """Load the cache, encoding what it lacks; written in blocks, so a stopped run goes on where it was.
 
-    `encode` takes frames (B, T, 3, H, W) to model latents (B, T, 4, h, w).
+    `encode` takes frames (B, T, 3, H, W) to model latents (B, T, 4, h, w); `autoencoder` names it, so that another one
+    does not find its latents.
     """
-    folder = folder / f"latents-{phase.width}x{phase.height}x{phase.num_frames}-seed{seed}"
+    folder = folder / f"latents-{phase.width}x{phase.height}x{phase.num_frames}-seed{seed}-{autoencoder}"
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, phase.clips, _BLOCK)
     blocks = []
@@ -70,6 +69,10 @@ def _encode_block(path: Path, indices: range, phase: Phase, seed: int, encode: C
     clips = [sample_clip(seeded("train", seed, i)) for i in indices]
     frames = render_batch(clips, num_frames=phase.num_frames, height=phase.height, width=phase.width)
     with torch.no_grad():
-        latents = torch.cat([encode(part) for part in frames.split(8)])
+        latents = torch.cat([encode(part) for part in frames.split(8)]).half()
+    if not latents.isfinite().all():
+        raise FloatingPointError(
+            "the autoencoder gives latents that are no numbers or too large for float16: train it longer or at a lower rate"
+        )
     with atomic(path) as temporary:
-        save_file({"latents": latents.half(), "images": to_bytes(frames[:, 0]).contiguous()}, temporary)
+        save_file({"latents": latents, "images": to_uint8(frames[:, 0]).contiguous()}, temporary)

@@ -47,6 +47,7 @@ class AutoencoderObjective(Objective):
     """
 
     MOMENTS_WEIGHT = 0.01
+    CROP = 32
 
     def __init__(self, autoencoder: Autoencoder, phase: Phase, seed: int):
         super().__init__()
@@ -57,7 +58,7 @@ class AutoencoderObjective(Objective):
         self.autoencoder.vae_shift.requires_grad_(False)
 
     def batch(self, number: int) -> dict[str, Tensor]:
-        return {"frames": self._frames("train", number)}
+        return {"frames": self._crops(number)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         frames = batch["frames"]
@@ -80,8 +81,15 @@ class AutoencoderObjective(Objective):
     def _frames(self, split: str, number: int) -> Tensor:
         size = self.phase.batch_size
         clips = [sample_clip(seeded(split, self.seed, number * size + i)) for i in range(size)]
-        video = render_batch(clips, num_frames=8, height=self.phase.height, width=self.phase.width)
-        return rearrange(video[:, [0, -1]], "n t c h w -> (n t) c h w")
+        return render_batch(clips, num_frames=1, height=self.phase.height, width=self.phase.width)[:, 0]
+
+    def _crops(self, number: int) -> Tensor:
+        """One crop per scene: many scenes in a batch at the price of a few whole frames."""
+        rng = np.random.default_rng([self.seed, number])
+        frames = self._frames("train", number)
+        height, width = (min(self.CROP, n) for n in frames.shape[-2:])
+        top, left = (rng.integers(0, n - min(self.CROP, n) + 1, len(frames)) for n in frames.shape[-2:])
+        return torch.stack([f[:, y : y + height, x : x + width] for f, y, x in zip(frames, top, left, strict=True)])
 
 
 class DiffusionObjective(Objective):
@@ -135,13 +143,12 @@ class DiffusionObjective(Objective):
         return contact_sheet(rearrange([true, made.float()], "k n t c h w -> (n k t) c h w"), self.phase.num_frames)
 
     def _trainable(self) -> Iterator[nn.Parameter]:
+        modules = {"unet": self.model.unet, "retention": self.model.retention, "text_encoder": self.text_encoder}
         for name in self.phase.trainable:
             if name == "temporal":
                 yield from (p for _, p in self.model.temporal_parameters())
             else:
-                yield from {"unet": self.model.unet, "retention": self.model.retention, "text_encoder": self.text_encoder}[
-                    name
-                ].parameters()
+                yield from modules[name].parameters()
 
     def _indices(self, number: int) -> list[int]:
         """Rows of batch `number`: every epoch is a permutation of the cache of its own."""

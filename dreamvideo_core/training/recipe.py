@@ -14,10 +14,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from ..config import PRESETS
+
 RECIPES = Path(__file__).parent / "recipes"
 OBJECTIVES = ("autoencoder", "diffusion")
 TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
 MIXED_PRECISION = ("no", "bf16", "fp16")
+# What a setting may be, and how that is called, by its annotation.
+_TYPES = {"str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number")}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Phase:
         for name in ("drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
+        for name in ("learning_rate", "checkpoint_minutes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
         for name in ("steps", "batch_size", "num_frames", "clips", "sample_steps", "sample_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least 1")
@@ -75,10 +82,15 @@ class Recipe:
     mixed_precision: str = "no"
 
     def __post_init__(self):
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; allowed: {', '.join(PRESETS)}")
         if self.mixed_precision not in MIXED_PRECISION:
             raise ValueError(f"mixed_precision is {self.mixed_precision!r}; allowed: {', '.join(MIXED_PRECISION)}")
         if not self.phases:
             raise ValueError(f"recipe {self.name} has no [[phases]] table; it needs at least one")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"recipe {self.name} has phases {', '.join(names)}; every phase needs a name of its own")
 
 
 def _checked(cls, table: dict, where: str):
@@ -88,6 +100,10 @@ def _checked(cls, table: dict, where: str):
         problems = [f"unknown: {', '.join(sorted(set(table) - names))}"] if set(table) - names else []
         problems += [f"missing: {', '.join(sorted(missing))}"] if missing else []
         raise ValueError(f"{where}: {'; '.join(problems)}. Known settings: {', '.join(sorted(names))}")
+    for field in fields(cls):
+        kind, called = _TYPES.get(field.type, (object, ""))
+        if field.name in table and (not isinstance(table[field.name], kind) or isinstance(table[field.name], bool)):
+            raise ValueError(f"{where}: {field.name} is {table[field.name]!r}; it must be {called}")
     return cls(**table)
 
 
@@ -99,9 +115,19 @@ def load_recipe(source: str | Path) -> Recipe:
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    phases = tuple(
-        _checked(Phase, {**p, "trainable": tuple(p.get("trainable", ()))}, f"{path.name}, phase {number}")
-        for number, p in enumerate(table.pop("phases", []))
-    )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no TOML file: {error}") from error
+    tables = table.pop("phases", [])
+    if not isinstance(tables, list) or not all(isinstance(phase, dict) for phase in tables):
+        raise ValueError(f"{path.name}: phases is {tables!r}; write one [[phases]] table for each")
+    phases = tuple(_phase(phase, f"{path.name}, phase {number}") for number, phase in enumerate(tables))
     return _checked(Recipe, {**table, "phases": phases}, path.name)
+
+
+def _phase(table: dict, where: str) -> Phase:
+    trainable = table.get("trainable", [])
+    if not isinstance(trainable, list) or not all(isinstance(name, str) for name in trainable):
+        raise ValueError(f"{where}: trainable is {trainable!r}; allowed: a list out of {', '.join(TRAINABLE)}")
+    return _checked(Phase, {**table, "trainable": tuple(trainable)}, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -90,8 +91,17 @@ def _clips(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, accel
                 return pipeline.encode(frames.to(accelerator.device)).float().cpu()
 
         return cached_clips(
-            folder, phase, recipe.seed, encode, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+            folder, phase, recipe.seed, _fingerprint(pipeline.autoencoder), encode,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+
+
+def _fingerprint(module: torch.nn.Module) -> str:
+    """A short name for a module's weights."""
+    digest = hashlib.blake2b(digest_size=6)
+    for tensor in module.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _announcement(phase: Phase, objective: Objective, step: int | None) -> str:

@@ -10,6 +10,7 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -94,13 +95,14 @@ class Trainer:
 
     def _train_step(self) -> dict[str, float]:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        torch.manual_seed(hash((self.seed, self.step, rank)))
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.step, rank]).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(self.step, self.phase)
         batch = self.objective.batch(self.step * world + rank)
         losses = self.model(batch)
         self.accelerator.backward(losses["loss"])
         losses["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters.values(), self.phase.max_grad_norm)
+        self._check_finite(losses)
         self.optimizer.step()
         self.optimizer.zero_grad()
         decay = average_decay(self.step, self.phase)
@@ -109,13 +111,19 @@ class Trainer:
                 self.average[name].lerp_(parameter, 1 - decay)
         return {name: float(value.detach()) for name, value in losses.items()}
 
+    def _check_finite(self, losses: dict[str, torch.Tensor]) -> None:
+        """Stop before the weights take a step that would spoil them."""
+        # With a gradient scaler (fp16) an infinite norm is part of the game: it skips the step itself.
+        for name in ("loss",) if self.accelerator.scaler else ("loss", "grad_norm"):
+            value = float(losses[name].detach())
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{name} is {value} at step {self.step + 1}; the states in {self.folder} are from before "
+                    "it. Lower learning_rate or use mixed_precision = 'no', then resume."
+                )
+
     def _report(self, losses: dict[str, float], bar: Progress, task, started: float) -> None:
         bar.update(task, completed=self.step, note=f"loss {losses['loss']:.4f}")
-        if not math.isfinite(losses["loss"]):
-            raise FloatingPointError(
-                f"the loss of step {self.step} is {losses['loss']}; the states in {self.folder} are from before it. "
-                "Lower learning_rate or use mixed_precision = 'no', then resume."
-            )
         if self.step % self.phase.log_every == 0 and self.accelerator.is_main_process:
             rate = cosine_rate(self.step, self.phase)
             line = {"step": self.step, "seconds": round(time.monotonic() - started, 1), "learning_rate": rate, **losses}

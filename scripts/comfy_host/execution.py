@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,6 @@ class Execution:
     def _spans(self) -> Iterator[tuple[str, float]]:
         """How long each begun node ran: until the next one begins or the prompt ends."""
         begins = [event for event in self.events if event.kind == "executing"]
-        for event, following in zip(begins, begins[1:]):
+        for event, following in pairwise(begins):
             if event.node:
                 yield event.display_node, following.time - event.time

@@ -2,7 +2,7 @@
 
 - `server`: the default ComfyUI (or the one that COMFYUI_PATH names) as a server process;
 - `server_0_16_3`: the oldest ComfyUI that the pack supports;
-- `comfy`: the default ComfyUI loaded into the test process, for tests at the level of objects.
+- `host`: the default ComfyUI loaded into the test process, for tests at the level of objects.
 
 All have base directories of their own, in which this repository is linked as a custom node pack.
 """
@@ -31,7 +31,7 @@ def server_0_16_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> InProcessComfyUI:
-    """The default ComfyUI in this process. Import `comfy.*` in the test, after asking for this fixture."""
+def host(tmp_path_factory: pytest.TempPathFactory) -> InProcessComfyUI:
+    """The default ComfyUI in this process. Import `comfy` in the test, after asking for this fixture."""
     base = BaseDirectory(tmp_path_factory.mktemp("comfyui_in_process")).prepare()
     return InProcessComfyUI(releases.locate(), base)

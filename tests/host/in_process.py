@@ -56,8 +56,9 @@ def _configure(base: BaseDirectory) -> None:
 
 def _load_nodes(pack: Path) -> dict[str, type]:
     """Have ComfyUI load its own nodes and then the pack."""
-    import nodes
     import server
+
+    import nodes
 
     server.PromptServer(asyncio.new_event_loop())
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))

@@ -1,0 +1,44 @@
+"""Checks of what a person gives. The messages say which input, its value, what is allowed, and what to do.
+
+`name` is what the input is called where the person gave it: an option of the command line, an input of a node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .autoencoder import DOWNSCALE
+
+
+class InputError(ValueError):
+    """An input that cannot be used; the message is one line for the person who gave it."""
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+def check_number(name: str, value: float, low: float, high: float) -> None:
+    """`value` is a number, not NaN, from `low` to `high`; `high` may be infinite, the value may not."""
+    if low <= value <= high and math.isfinite(value):
+        return
+    raise InputError(f"{name} is {value}; allowed: {f'{low} or more' if math.isinf(high) else f'{low} to {high}'}")
+
+
+def check_size(name: str, value: int) -> None:
+    """`value` is a width or a height that the autoencoder can make."""
+    if value < DOWNSCALE or value % DOWNSCALE:
+        nearest = max(DOWNSCALE, DOWNSCALE * round(value / DOWNSCALE))
+        raise InputError(f"{name} is {value}; allowed: multiples of {DOWNSCALE}. Take {nearest}")
+
+
+def check_image(name: str, image: Tensor) -> None:
+    """`image` is (B, 3, H, W), not empty, and every value is a number."""
+    if image.ndim != 4 or image.shape[1] != 3 or not image.numel():
+        raise InputError(f"{name} has shape {tuple(image.shape)}; allowed: (batch, 3, height, width), none of them 0")
+    if not image.isfinite().all():
+        raise InputError(f"{name} has values that are not numbers (NaN or infinite); make or load the image again")

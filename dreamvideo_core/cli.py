@@ -1,0 +1,214 @@
+"""The command line: `dreamvideo generate`, `dreamvideo train`. Needs the extra `cli`, training needs `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"error: {missing.name} is not installed; run: pip install 'comfyui-dreamvideo[cli]'") from None
+
+if TYPE_CHECKING:
+    import torch
+
+    from .pipeline import Pipeline
+
+# Whatever imports torch is imported inside the commands, so that --help and a mistyped option answer at once.
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+_MAX_SEED = 2**64 - 1
+
+
+@app.callback()
+def _root() -> None:
+    """Bring a picture to life with a sentence."""
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")],
+    image: Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Sentence that says what moves; none: the picture alone.")] = None,
+    negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A DreamVideo .safetensors file.", show_default="the shipped model"),
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Multiple of 8.", show_default="the model's own")] = None,
+    height: Annotated[int | None, typer.Option(help="Multiple of 8.", show_default="the model's own")] = None,
+    frames: Annotated[int | None, typer.Option(help="Length of the clip.", show_default="the model's own")] = None,
+    fit: Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")] = "crop",
+    steps: Annotated[int | None, typer.Option(help="Steps of DDIM.", show_default="the model's own")] = None,
+    text_scale: Annotated[
+        float | None,
+        typer.Option(help="How closely to follow the sentence; 1 is no guidance.", show_default="the model's own"),
+    ] = None,
+    image_scale: Annotated[
+        float | None,
+        typer.Option(help="How closely to keep the picture; 1 is no guidance.", show_default="the model's own"),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Order of guidance: text_first (the paper's) or image_first.")
+    ] = "text_first",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
+    fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 8.0,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Such as cpu or cuda:0.", show_default="a GPU where there is one"),
+    ] = None,
+) -> None:
+    """Make a clip from a picture, a sentence, or both."""
+    with _reported():
+        from .checks import InputError, check_choice, check_number, check_size
+        from .diffusion import TIMESTEPS
+        from .guidance import ORDERS
+        from .images import FITS, fit_image, read_image
+        from .pipeline import SHIPPED
+        from .video import check_output, save_clip
+
+        if image is None and prompt is None:
+            raise InputError("neither --image nor --prompt is given; give one of them or both")
+        check_output(output, "--output")
+        check_choice("--fit", fit, FITS)
+        check_choice("--order", order, ORDERS)
+        check_number("--seed", seed, 0, _MAX_SEED)
+        check_number("--fps", fps, 1, 240)
+        for name, value, high in (
+            ("--frames", frames, float("inf")),
+            ("--steps", steps, TIMESTEPS),
+        ):
+            if value is not None:
+                check_number(name, value, 1, high)
+        for name, value in (("--text-scale", text_scale), ("--image-scale", image_scale)):
+            if value is not None:
+                check_number(name, value, 0, float("inf"))
+        for name, value in (("--width", width), ("--height", height)):
+            if value is not None:
+                check_size(name, value)
+        chosen_device = _device(device)
+        picture = None if image is None else read_image(image, "--image")
+
+        pipeline = _load(checkpoint or SHIPPED, chosen_device, picture is not None)
+        defaults = pipeline.config.sampling
+        height, width = height or defaults.height, width or defaults.width
+        with _progress() as bar:
+            task = bar.add_task("sampling", total=steps or defaults.steps)
+            clips = pipeline(
+                prompt or "",
+                None if picture is None else fit_image(picture, height, width, fit),
+                negative=negative,
+                num_frames=frames,
+                height=height,
+                width=width,
+                steps=steps,
+                text_scale=text_scale,
+                image_scale=image_scale,
+                order=order,
+                seed=seed,
+                on_step=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        save_clip(output, clips[0], fps)
+        typer.echo(output)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe that ships (sprites), or path of a .toml file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run.", show_default="runs/NAME"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after so long; --resume goes on.", show_default="until it is done"),
+    ] = None,
+) -> None:
+    """Train a model by a recipe, phase by phase."""
+    with _reported():
+        from .checks import InputError, check_number
+        from .training.recipe import load_recipe
+        from .training.run import run_recipe
+
+        if minutes is not None:
+            check_number("--minutes", minutes, 0, float("inf"))
+        loaded = load_recipe(recipe)
+        folder = output or Path("runs") / loaded.name
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--output is {str(folder)!r}, which is a file; name a folder")
+        result = run_recipe(loaded, folder, resume=resume, minutes=minutes)
+        if result is None:
+            _errors.print(f"time is up; the same command with --resume goes on with {folder}")
+        else:
+            typer.echo(result)
+
+
+def main() -> None:
+    """The console command."""
+    app(prog_name="dreamvideo")
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Errors that a person can do something about become one line on stderr and exit status 1."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed; run: pip install 'comfyui-dreamvideo[train]'"
+    except (ValueError, OSError, FloatingPointError) as error:
+        message = " ".join(str(error).split())
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        message = "not enough memory; give a smaller --width and --height, fewer --frames, or another --device"
+    else:
+        return
+    _errors.print(f"error: {message}")
+    raise typer.Exit(1)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name, which must be there; without a name the accelerator, where there is one."""
+    import torch
+
+    from .checks import InputError
+
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
+    if name is None:
+        return torch.device(there[0])
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
+    return device
+
+
+def _load(path: Path, device: torch.device, with_image: bool) -> Pipeline:
+    from .checks import InputError
+    from .pipeline import Pipeline
+
+    pipeline = Pipeline.load(path, device)
+    if with_image and pipeline.model.retention is None:
+        raise InputError(
+            f"--image is given, but {path.name} has no retention branch and makes video from text only; "
+            "leave --image out, or give another --checkpoint"
+        )
+    return pipeline
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=_errors)
+
+
+if __name__ == "__main__":
+    main()

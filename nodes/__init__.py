@@ -1,0 +1,22 @@
+"""What a person drags into a graph."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .host.files import register_model_folder
+from .loading import LoadDreamVideo
+from .measure import FirstFrameFidelity
+from .retention import RetentionEncode
+from .sampling import DreamVideoGuider, DualCFGSampler
+
+register_model_folder()
+
+
+class DreamVideoExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LoadDreamVideo, RetentionEncode, DualCFGSampler, DreamVideoGuider, FirstFrameFidelity]
+
+
+async def comfy_entrypoint() -> DreamVideoExtension:
+    return DreamVideoExtension()

@@ -1,0 +1,97 @@
+"""What RetentionEncode leaves in the conditioning, and how it reaches the model.
+
+ComfyUI batches latents frame by frame, (B T) C H W with T frames of a clip in a row; conditions have one row per clip.
+Its own condition classes repeat rows to the size of the latent batch, which is wrong for clips: these do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.conds
+from torch import Tensor
+
+from ...dreamvideo_core.autoencoder import DOWNSCALE
+
+IMAGE_PREFIX = "retention_"
+IMAGE_KEY = "retention_image"
+STRENGTH_KEY = "retention_strength"
+START_KEY = "retention_start"
+END_KEY = "retention_end"
+FRAMES_KEY = "num_video_frames"  # ComfyUI's context windows know this name
+
+
+class ClipImage(comfy.conds.CONDRegular):
+    """The image of each clip, (B, 3, H, W); a condition restricted to an area gets that part of it."""
+
+    def process_cond(self, batch_size: int, area: tuple[int, ...] | None = None, **kwargs: Any) -> ClipImage:
+        image = self.cond
+        for axis in range(len(area or ()) // 2):
+            size, start = area[axis] * DOWNSCALE, area[axis + len(area) // 2] * DOWNSCALE
+            image = image.narrow(axis + 2, start, size)
+        return self._copy_with(image)
+
+
+class ClipText(comfy.conds.CONDCrossAttn):
+    """Text with one row per clip; lengths are brought together by repetition, as ComfyUI does."""
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> ClipText:
+        return self
+
+
+class ClipTags(comfy.conds.CONDRegular):
+    """A plain list with one entry per clip that says what a row is made of, so that equal work is done once."""
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> ClipTags:
+        return self
+
+    def can_concat(self, other: ClipTags) -> bool:
+        return True
+
+    def concat(self, others: list[ClipTags]) -> list:
+        return sum((o.cond for o in others), list(self.cond))
+
+    def size(self) -> list[int]:
+        return [len(self.cond)]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """How a latent batch falls into clips."""
+
+    count: int
+    num_frames: int
+
+    @classmethod
+    def of(cls, noise: Tensor, num_frames: int | None) -> Clips:
+        """A batch without `num_video_frames` is one clip; one that it does not divide is an error."""
+        rows = noise.shape[0]
+        num_frames = rows if num_frames is None else int(num_frames)
+        if num_frames < 1 or rows % num_frames:
+            raise ValueError(
+                f"the latent holds {rows} frames, which is no multiple of the conditioning's num_video_frames = "
+                f"{num_frames}. Connect the latent output of the same RetentionEncode to the sampler, or give both "
+                "the same number of frames."
+            )
+        return cls(rows // num_frames, num_frames)
+
+
+def repeat_rows(tensor: Tensor, clips: int, what: str) -> Tensor:
+    """One row per clip, from one row for all or one for each."""
+    if len(tensor) == clips:
+        return tensor
+    if len(tensor) == 1:
+        return tensor.expand(clips, *tensor.shape[1:]).contiguous()
+    raise ValueError(f"{what} has {len(tensor)} rows for {clips} clips in the latent; it must have 1 or {clips}")
+
+
+def check_image_size(image: Tensor, latent: Tensor) -> Tensor:
+    """The image (B, 3, H, W) must be eight times the latents' size."""
+    height, width = (n * DOWNSCALE for n in latent.shape[-2:])
+    if tuple(image.shape[-2:]) != (height, width):
+        raise ValueError(
+            f"the retention image is {image.shape[-1]} x {image.shape[-2]}, but the latent stands for {width} x "
+            f"{height} pixels. Set width and height of RetentionEncode to the latent's size, or use its latent output."
+        )
+    return image

@@ -1,0 +1,75 @@
+"""Work that evaluations have in common, done once: the primary encoder per text and step, conv_s per image and run.
+
+ComfyUI may put the evaluations of a step into one call of the model or into several. What they share lives in small
+caches that travel in `transformer_options`; wrappers that the loader puts on the model renew them. Because they are
+on the model, every sampler node profits, not only ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...dreamvideo_core.model import Condition, Encoding
+
+STEP_KEY = "dreamvideo_step"
+RUN_KEY = "dreamvideo_run"
+
+
+class Cache:
+    """Not a dictionary: ComfyUI copies the dictionaries in `transformer_options`, which would end the sharing."""
+
+    def __init__(self):
+        self.entries: dict[Hashable, object] = {}
+
+
+def install(patcher: ModelPatcher) -> None:
+    """Give a model fresh caches for every run and every step."""
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, RUN_KEY, _fresh_run)
+    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, STEP_KEY, _fresh_step)
+
+
+def _fresh_run(executor, *args, **kwargs):
+    options = executor.class_obj.model_options
+    options["transformer_options"] = {**options.get("transformer_options", {}), RUN_KEY: Cache()}
+    return executor(*args, **kwargs)
+
+
+def _fresh_step(executor, model, conds, x_in, timestep, model_options):
+    # One call is one step of one context window: rows of equal tags hold the same latents.
+    transformer_options = {**model_options.get("transformer_options", {}), STEP_KEY: Cache()}
+    return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": transformer_options})
+
+
+def shared_encoding(
+    tags: Sequence[Hashable], options: dict, encode: Callable[[list[int]], Encoding], num_frames: int
+) -> Encoding:
+    """The encoding of every row, running `encode` only for the first row of each tag that was not seen this step."""
+    cache = options.get(STEP_KEY) or Cache()
+    fresh = {tag: row for row, tag in reversed(list(enumerate(tags))) if tag not in cache.entries}
+    if fresh:
+        encoding = encode(list(fresh.values()))
+        for place, tag in enumerate(fresh):
+            cache.entries[tag] = encoding.select(torch.tensor([place], device=encoding.mid.device))
+    return _join([cache.entries[tag] for tag in tags], num_frames)
+
+
+def _join(rows: Sequence[Encoding], num_frames: int) -> Encoding:
+    skips = tuple(torch.cat(tensors) for tensors in zip(*(r.skips for r in rows), strict=True))
+    condition = Condition(torch.cat([r.condition.temb for r in rows]), torch.cat([r.condition.text for r in rows]), num_frames)
+    return Encoding(skips, torch.cat([r.mid for r in rows]), condition)
+
+
+def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, conv_s: Callable[[Tensor], Tensor]) -> Tensor:
+    """conv_s of every row's image, once per tag and run; a row tagged None is never kept."""
+    cache = options.get(RUN_KEY) or Cache()
+    missing = [row for row, tag in enumerate(tags) if tag is None or tag not in cache.entries]
+    made = dict(zip(missing, conv_s(images[missing]), strict=True)) if missing else {}
+    for row, tag in enumerate(tags):
+        if tag is not None and row in made:
+            cache.entries.setdefault(tag, made[row])
+    return torch.stack([made[row] if row in made else cache.entries[tag] for row, tag in enumerate(tags)])

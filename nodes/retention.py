@@ -1,0 +1,124 @@
+"""RetentionEncode: prepares the image and attaches it to the conditioning."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+from node_helpers import conditioning_set_values
+
+from ..dreamvideo_core.autoencoder import DOWNSCALE
+from ..dreamvideo_core.images import FITS, fit_image
+from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
+from .images import from_comfy
+from .loading import CATEGORY
+
+MAX_SIZE = 4096
+MAX_FRAMES = 1024
+
+
+class RetentionEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RetentionEncode",
+            display_name="Retention Encode",
+            category=CATEGORY,
+            description="Gives the picture to the model: the clip will begin with it. Without a picture the clip is "
+            "made from the text alone.",
+            search_aliases=["image to video", "i2v conditioning", "dreamvideo image"],
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="What should happen, from CLIP Text Encode."),
+                io.Conditioning.Input(
+                    "negative", tooltip="What guidance moves away from; an empty text is what the model was trained with."
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The first frame. Leave it unconnected for text to video. Of several pictures each clip gets "
+                    "one if there are as many as clips, else all get the first. Transparent parts are laid on white.",
+                ),
+                io.Int.Input(
+                    "width", default=64, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+                    tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained at 64.",
+                ),
+                io.Int.Input(
+                    "height", default=64, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+                    tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained at 64.",
+                ),
+                io.Int.Input(
+                    "frames", default=8, min=1, max=MAX_FRAMES,
+                    tooltip="Frames of one clip. The model was trained on 8; other numbers work less well.",
+                ),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=64,
+                    tooltip="How many clips to make at once, each from noise of its own.",
+                ),
+                io.Combo.Input(
+                    "fit", options=list(FITS), default="crop",
+                    tooltip="How the picture meets the clip's size. crop: fill it and cut what is over. pad: keep the "
+                    "whole picture and repeat its border. stretch: ignore the aspect ratio.",
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                    tooltip="How much the picture counts. 1 is what the model was trained with, 0 is text only.",
+                ),
+                io.Float.Input(
+                    "start", default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                    tooltip="The share of the noise schedule after which the picture begins to count.",
+                ),
+                io.Float.Input(
+                    "end", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
+                    tooltip="The share of the noise schedule after which the picture counts no more.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="The text with the picture."),
+                io.Conditioning.Output(
+                    display_name="negative",
+                    tooltip="The negative text with the picture, for stock samplers. Our own sampler and guider take the "
+                    "picture off where they need to.",
+                ),
+                io.Latent.Output(display_name="latent", tooltip="An empty latent of frames times clips."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
+        strength: float, start: float, end: float, image: torch.Tensor | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        _check(width, height, start, end)
+        values: dict = {FRAMES_KEY: frames}
+        if image is not None:
+            fitted = fit_image(_one_or_each(from_comfy(image), batch_size), height, width, fit)
+            values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
+        samples = torch.zeros(
+            batch_size * frames, 4, height // DOWNSCALE, width // DOWNSCALE,
+            device=comfy.model_management.intermediate_device(),
+        )  # fmt: skip
+        return io.NodeOutput(
+            conditioning_set_values(positive, values), conditioning_set_values(negative, values), {"samples": samples}
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int, height: int, start: float, end: float) -> bool | str:
+        """ComfyUI leaves the ranges of the inputs named here to us; linked ones are None until they run."""
+        try:
+            _check(width, height, start, end)
+        except ValueError as error:
+            return str(error)
+        return True
+
+
+def _check(width: int | None, height: int | None, start: float | None, end: float | None) -> None:
+    for name, value in (("width", width), ("height", height)):
+        if value is not None and (value % DOWNSCALE or not DOWNSCALE <= value <= MAX_SIZE):
+            nearest = min(max(DOWNSCALE, round(value / DOWNSCALE) * DOWNSCALE), MAX_SIZE)
+            raise ValueError(f"{name} is {value}; it must be a multiple of {DOWNSCALE}, up to {MAX_SIZE}. Try {nearest}.")
+    if not 0 <= (start or 0) <= (1 if end is None else end) <= 1:
+        raise ValueError(f"start is {start} and end is {end}; both are shares, 0 to 1, and start must not be after end.")
+
+
+def _one_or_each(image: torch.Tensor, clips: int) -> torch.Tensor:
+    return image if len(image) == clips else image[:1]

@@ -1,0 +1,140 @@
+"""DualCFGSampler, and DreamVideoGuider for SamplerCustomAdvanced."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+from comfy_api.latest import io
+
+from ..dreamvideo_core.guidance import ORDERS
+from .host.guider import Guider
+from .host.sampling import sampling_sigmas
+from .loading import CATEGORY
+
+MAX_SCALE = 100.0
+
+
+def _guidance_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "text_scale", default=1.5, min=0.0, max=MAX_SCALE, step=0.1, round=0.01,
+            tooltip="How strongly the sentence steers the motion (s_t in the paper). 1 is no guidance; higher follows the "
+            "text more and looks harsher.",
+        ),
+        io.Float.Input(
+            "image_scale", default=1.5, min=0.0, max=MAX_SCALE, step=0.1, round=0.01,
+            tooltip="How strongly the clip holds on to the picture (s_i in the paper). High values raise brightness and "
+            "contrast. Equal scales cost two evaluations a step in place of three.",
+        ),
+        io.Combo.Input(
+            "order", options=list(ORDERS), default=ORDERS[0],
+            tooltip="text_first is the paper's Eq. 5: the image term is measured with the text already there. image_first "
+            "is the other way round: try it when the motion should win over the picture.",
+        ),
+        io.Float.Input(
+            "rescale", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True,
+            tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value.",
+        ),
+    ]  # fmt: skip
+
+
+def _model_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="From Load DreamVideo, with or without LoRAs and guidance patches."),
+        io.Conditioning.Input("positive", tooltip="From Retention Encode, or plain text for text to video."),
+        io.Conditioning.Input("negative", tooltip="From Retention Encode, or plain text for text to video."),
+    ]
+
+
+def make_guider(model, positive, negative, text_scale: float, image_scale: float, order: str, rescale: float) -> Guider:
+    guider = Guider(model)
+    guider.set_guidance(text_scale, image_scale, order, rescale)
+    guider.set_conds(positive, negative)
+    return guider
+
+
+class DreamVideoGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamVideoGuider",
+            display_name="DreamVideo Guider",
+            category=CATEGORY,
+            description="Dual-condition guidance for Sampler Custom (Advanced).",
+            search_aliases=["dual cfg", "image guidance", "text and image guider"],
+            inputs=[*_model_inputs(), *_guidance_inputs()],
+            outputs=[io.Guider.Output(tooltip="For Sampler Custom (Advanced).")],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, text_scale, image_scale, order, rescale=0.0) -> io.NodeOutput:
+        return io.NodeOutput(make_guider(model, positive, negative, text_scale, image_scale, order, rescale))
+
+
+class DualCFGSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        text_scale, image_scale, order, rescale = _guidance_inputs()
+        return io.Schema(
+            node_id="DualCFGSampler",
+            display_name="Dual CFG Sampler",
+            category=CATEGORY,
+            description="Makes the clip: denoises the latent under guidance by the text and by the picture, each with a "
+            "scale of its own.",
+            search_aliases=["dreamvideo sampler", "video ksampler", "image to video sampler", "dual cfg"],
+            inputs=[
+                *_model_inputs(),
+                io.Latent.Input("latent", tooltip="From Retention Encode, or a clip's latent to work on with denoise below 1."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="The noise to start from: the same seed and inputs give the same clip.",
+                ),
+                io.Int.Input(
+                    "steps", default=25, min=1, max=1000,
+                    tooltip="Sampling steps. More is slower and, up to a point, cleaner.",
+                ),
+                text_scale,
+                image_scale,
+                order,
+                io.Combo.Input(
+                    "sampler", options=list(comfy.samplers.SAMPLER_NAMES), default="ddim",
+                    tooltip="The sampling method. ddim is the paper's.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="simple",
+                    tooltip="How noise levels are spaced. simple spaces timesteps evenly, as DDIM does.",
+                ),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="1 makes the clip from noise; less keeps more of the latent that comes in.",
+                ),
+                rescale,
+            ],
+            outputs=[io.Latent.Output(tooltip="The clip as latents, frame by frame: decode it with VAE Decode.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent, seed, steps, text_scale, image_scale, order, sampler, scheduler, denoise,
+        rescale=0.0,
+    ) -> io.NodeOutput:  # fmt: skip
+        sigmas = sampling_sigmas(model, sampler, scheduler, steps, denoise)
+        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        if not len(sigmas):
+            return io.NodeOutput({**latent, "samples": samples})
+        guider = make_guider(model, positive, negative, text_scale, image_scale, order, rescale)
+        noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+        result = guider.sample(
+            noise,
+            samples,
+            comfy.samplers.sampler_object(sampler),
+            sigmas,
+            denoise_mask=latent.get("noise_mask"),
+            callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
+        return io.NodeOutput({**latent, "samples": result.to(comfy.model_management.intermediate_device())})

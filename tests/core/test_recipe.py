@@ -1,0 +1,95 @@
+"""Recipes: what ships can be read, and what cannot be trained is refused in words."""
+
+import pytest
+
+from dreamvideo_core.training.recipe import RECIPES, Phase, load_recipe
+
+PHASE = {
+    "name": '"one"',
+    "objective": '"diffusion"',
+    "steps": "2",
+    "batch_size": "2",
+    "learning_rate": "1e-3",
+    "trainable": '["unet"]',
+}
+HEAD = {"name": '"mine"', "preset": '"sprites"'}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(head=(), phase=(), phases=1):
+        lines = [f"{key} = {value}" for key, value in {**HEAD, **dict(head)}.items() if value is not None]
+        table = [f"{key} = {value}" for key, value in {**PHASE, **dict(phase)}.items() if value is not None]
+        path = tmp_path / "mine.toml"
+        path.write_text("\n".join([*lines, *(["[[phases]]", *table] * phases)]))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.toml")])
+def test_recipes_that_ship(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe.phases
+
+
+def test_the_shipped_recipe_is_the_papers():
+    last = load_recipe("sprites").phases[-1]
+    assert set(last.trainable) == {"temporal", "retention"}
+    assert (last.drop_text, last.drop_image) == (0.1, 0.1)
+
+
+def test_a_recipe_by_its_path(write):
+    recipe = load_recipe(write())
+    assert recipe.phases == (Phase("one", "diffusion", 2, 2, 1e-3, trainable=("unet",)),)
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("colour", '"red"', "unknown: colour"),
+    ("steps", None, "missing: steps"),
+    ("steps", "0", "steps is 0; it must be at least 1"),
+    ("steps", '"many"', "steps is 'many'; it must be a whole number"),
+    ("steps", "1.5", "steps is 1.5; it must be a whole number"),
+    ("steps", "true", "steps is True; it must be a whole number"),
+    ("learning_rate", "0", "learning_rate is 0; it must be more than 0"),
+    ("learning_rate", "nan", "learning_rate is nan; it must be more than 0"),
+    ("objective", '"dream"', "objective is 'dream'; allowed: autoencoder, diffusion"),
+    ("trainable", '["vae"]', r"trainable has \['vae'\]; allowed: unet, temporal"),
+    ("trainable", '"unet"', "trainable is 'unet'; allowed: a list"),
+    ("trainable", None, "`trainable` belongs to the diffusion objective"),
+    ("objective", '"autoencoder"', "`trainable` belongs to the diffusion objective"),
+    ("width", "65", "both must be multiples of 8"),
+    ("drop_text", "1.5", "drop_text is 1.5; it is a probability"),
+])  # fmt: skip
+def test_settings_of_a_phase_that_cannot_be(write, key, value, words):
+    with pytest.raises(ValueError, match=words):
+        load_recipe(write(phase={key: value}))
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("preset", '"big"', "preset is 'big'; allowed: modelscope, sprites"),
+    ("preset", None, "missing: preset"),
+    ("mixed_precision", '"fp8"', "mixed_precision is 'fp8'; allowed: no, bf16, fp16"),
+    ("seed", '"x"', "seed is 'x'; it must be a whole number"),
+    ("phase", "3", "unknown: phase"),
+])  # fmt: skip
+def test_settings_of_a_recipe_that_cannot_be(write, key, value, words):
+    with pytest.raises(ValueError, match=words):
+        load_recipe(write(head={key: value}))
+
+
+def test_phases_that_cannot_be(write, tmp_path):
+    with pytest.raises(ValueError, match=r"no \[\[phases\]\]"):
+        load_recipe(write(phases=0))
+    with pytest.raises(ValueError, match="phases one, one; every phase needs a name of its own"):
+        load_recipe(write(phases=2))
+    with pytest.raises(ValueError, match=r"phases is 3; write one \[\[phases\]\] table"):
+        load_recipe(write(head={"phases": "3"}, phases=0))
+
+
+def test_what_is_no_recipe(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no recipe 'circus'.*sprites"):
+        load_recipe("circus")
+    (tmp_path / "broken.toml").write_text("name = ")
+    with pytest.raises(ValueError, match=r"broken\.toml is no TOML file"):
+        load_recipe(tmp_path / "broken.toml")

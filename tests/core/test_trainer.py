@@ -1,0 +1,227 @@
+"""Training: exactly resumed, only what it should train, and the paper's drop rates."""
+
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from tiny import TINY, random_pipeline
+
+from dreamvideo_core.checkpoint import load_checkpoint
+from dreamvideo_core.images import to_uint8
+from dreamvideo_core.pipeline import Pipeline
+from dreamvideo_core.text import tokenize
+from dreamvideo_core.training import recipe as recipes
+from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
+from dreamvideo_core.training.objectives import DiffusionObjective, Objective
+from dreamvideo_core.training.recipe import Phase, Recipe
+from dreamvideo_core.training.run import run_recipe
+from dreamvideo_core.training.trainer import Trainer, cosine_rate
+
+SMALL = {"batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 1, "num_frames": 2, "clips": 8, "sample_steps": 1}
+SMALL |= {"height": 16, "width": 16, "sample_every": 1000, "log_every": 1}
+TEXT = Phase("text", "diffusion", steps=3, trainable=("unet", "text_encoder"), drop_text=0.1, **SMALL)
+RETENTION = Phase(
+    "image", "diffusion", steps=5, trainable=("temporal", "retention"), drop_text=0.1, drop_image=0.1, **SMALL
+)
+
+
+def clips(count: int = 8, frames: int = 2, size: int = 2) -> LatentClips:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(count, frames, 4, size, size, generator=generator).half()
+    images = torch.randint(0, 200, (count, 3, 8 * size, 8 * size), generator=generator).byte()
+    return LatentClips(latents, images, seed=0)
+
+
+def trainer(folder, phase: Phase = RETENTION) -> Trainer:
+    folder.mkdir(exist_ok=True)
+    objective = DiffusionObjective(random_pipeline(), phase, clips(), seed=0)
+    return Trainer(objective.train(), phase, folder, Accelerator(cpu=True), seed=0)
+
+
+def weights(run: Trainer) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in run.objective.named_parameters()}
+
+
+@pytest.mark.parametrize("phase", [TEXT, RETENTION], ids=lambda phase: phase.name)
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, phase):
+    unbroken = trainer(tmp_path / "unbroken", phase)
+    assert unbroken.fit()
+    finished, parts = False, 0
+    while not finished:
+        part = trainer(tmp_path / "parts", phase)
+        assert part.resume() == (parts > 0)
+        assert part.step == parts
+        finished, parts = part.fit(minutes=0), parts + 1
+    assert parts == phase.steps
+    again = weights(part)
+    assert all(torch.equal(w, again[name]) for name, w in weights(unbroken).items())
+    assert all(torch.equal(w, part.average[name]) for name, w in unbroken.average.items())
+    part.use_average()
+    assert all(torch.equal(p, part.average[name]) for name, p in part.parameters.items())
+    assert len(list((tmp_path / "parts").glob("state-*"))) == 2
+
+
+def test_the_papers_phase_leaves_every_spatial_weight_of_the_unet(tmp_path):
+    run = trainer(tmp_path)
+    before = weights(run)
+    assert run.fit()
+    temporal = {f"model.unet.{name}" for name, _ in run.objective.model.temporal_parameters()}
+    assert temporal
+    for name, weight in weights(run).items():
+        trained = name in temporal or name.startswith("model.retention.")
+        assert torch.equal(weight, before[name]) != trained, name
+
+
+def test_the_text_phase_does_not_touch_the_branch(tmp_path):
+    run = trainer(tmp_path, TEXT)
+    before = weights(run)
+    run.fit()
+    changed = {name for name, weight in weights(run).items() if not torch.equal(weight, before[name])}
+    assert {name.split(".")[0] for name in changed} == {"model", "text_encoder"}
+    assert not any(name.startswith("model.retention.") for name in changed)
+
+
+def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
+    phase = Phase("drops", "diffusion", 1, 500, 1e-3, ("retention",), drop_text=0.1, drop_image=0.1, clips=500)
+    objective = DiffusionObjective(random_pipeline(), phase, clips(500, frames=1, size=1), seed=0)
+    empty = tokenize([""])[0]
+    batches = [objective.batch(number) for number in range(8)]
+    no_text = torch.cat([(b["tokens"] == empty).all(1) for b in batches]).float()
+    no_image = torch.cat([(b["images"] == 1).flatten(1).all(1) for b in batches]).float()
+    assert len(no_text) == 4000
+    assert no_text.mean() == pytest.approx(0.1, abs=0.02)
+    assert no_image.mean() == pytest.approx(0.1, abs=0.02)
+    assert (no_text * no_image).mean() == pytest.approx(0.01, abs=0.006)
+
+
+def test_without_drops_nothing_is_dropped():
+    phase = Phase("drops", "diffusion", 1, 8, 1e-3, ("retention",))
+    batch = DiffusionObjective(random_pipeline(), phase, clips(), seed=0).batch(0)
+    assert not (batch["images"] == 1).flatten(1).all(1).any()
+    assert not (batch["tokens"] == tokenize([""])[0]).all(1).any()
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for_and_an_epoch_has_every_clip():
+    objective = DiffusionObjective(random_pipeline(), RETENTION, clips(), seed=0)
+    first, second = objective.batch(3), objective.batch(3)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    epoch = torch.cat([objective.batch(number)["latents"] for number in range(4, 8)])
+    assert len({tuple(latents.flatten().tolist()) for latents in epoch}) == 8
+
+
+def test_the_text_of_a_batch_belongs_to_its_clip():
+    phase = Phase("pairs", "diffusion", 1, 8, 1e-3, ("retention",))
+    cache = clips()
+    objective = DiffusionObjective(random_pipeline(), phase, cache, seed=0)
+    batch = objective.batch(0)
+    for latents, image, tokens in zip(batch["latents"], batch["images"], batch["tokens"], strict=True):
+        index = next(i for i in range(8) if torch.equal(cache.latents[i].float(), latents))
+        assert torch.equal(from_bytes(cache.images[index]), image)
+        clip = cache.clip(index)
+        colour = tokenize([clip.scene.sprites[clip.actor].colour])[0, 1]
+        assert colour in tokens
+
+
+class Falling(Objective):
+    """A parameter that falls to zero, until its loss is no number."""
+
+    def __init__(self, breaks_at: int):
+        super().__init__()
+        self.value, self.breaks_at = torch.nn.Parameter(torch.ones(3)), breaks_at
+
+    def batch(self, number):
+        return {"scale": torch.tensor(float("nan") if number == self.breaks_at else 1.0)}
+
+    def forward(self, batch):
+        return {"loss": (self.value * batch["scale"]).square().sum()}
+
+    def sample_sheet(self):
+        return Image.new("RGB", (4, 4))
+
+
+def falling(folder, breaks_at: int = -1, **settings) -> Trainer:
+    settings = {**SMALL, "steps": 40, "learning_rate": 0.1, **settings}
+    phase = Phase("falling", "autoencoder", **settings)
+    return Trainer(Falling(breaks_at), phase, folder, Accelerator(cpu=True), seed=0)
+
+
+def test_the_loss_falls_and_is_logged_and_looked_at(tmp_path):
+    assert falling(tmp_path, sample_every=20).fit()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    assert lines[-1]["loss"] < 0.1 * lines[0]["loss"]
+    assert {"seconds", "learning_rate", "grad_norm"} <= set(lines[0])
+    assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step-0000020.png", "step-0000040.png"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    run = falling(tmp_path, breaks_at=3)
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 4; .* Lower learning_rate"):
+        run.fit()
+    assert not list(tmp_path.glob("state-*"))
+
+
+def test_the_rate_warms_up_and_falls_to_its_last_value():
+    phase = Phase("rate", "autoencoder", 100, 1, 1.0, warmup_steps=10, final_learning_rate=0.05)
+    rates = [cosine_rate(step, phase) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == pytest.approx(1.0)
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[100] == pytest.approx(0.05)
+
+
+def test_the_cache_is_made_once_and_completed(tmp_path):
+    calls = []
+
+    def encode(frames):
+        calls.append(len(frames))
+        return frames[:, :, :1, ::8, ::8].repeat(1, 1, 4, 1, 1)
+
+    first = cached_clips(tmp_path, RETENTION, 0, "autoencoder", encode)
+    assert first.latents.shape == (8, 2, 4, 2, 2) and first.images.shape == (8, 3, 16, 16)
+    calls.clear()
+    again = cached_clips(tmp_path, RETENTION, 0, "autoencoder", encode)
+    assert not calls and torch.equal(again.latents, first.latents)
+    next(tmp_path.rglob("*.safetensors")).unlink()
+    again = cached_clips(tmp_path, RETENTION, 0, "autoencoder", encode)
+    assert calls and torch.equal(again.latents, first.latents)
+
+
+def test_images_as_bytes():
+    image = torch.tensor([-1.0, 0.0, 1.0])
+    assert to_uint8(image).tolist() == [0, 128, 255]
+    torch.testing.assert_close(from_bytes(to_uint8(image)), image, atol=0.005, rtol=0)
+
+
+@pytest.fixture
+def recipe(monkeypatch) -> Recipe:
+    monkeypatch.setitem(recipes.PRESETS, "tiny", TINY)
+    settings = {**SMALL, "height": 32, "width": 32, "learning_rate": 1e-4}
+    autoencoder = Phase("autoencoder", "autoencoder", steps=1, **settings)
+    return Recipe("tiny", "tiny", (autoencoder, TEXT, RETENTION))
+
+
+def test_a_recipe_from_first_to_last_phase(tmp_path, recipe):
+    path = run_recipe(recipe, tmp_path)
+    files = sorted(p.name for p in tmp_path.glob("*.safetensors"))
+    assert files == ["0-autoencoder.safetensors", "1-text.safetensors", "2-image.safetensors"]
+    assert path == tmp_path / files[-1]
+    assert [load_checkpoint(tmp_path / name).lacks() for name in files] == [
+        ("unet", "retention", "text_encoder"), ("retention",), (),
+    ]  # fmt: skip
+    text, image = (load_checkpoint(tmp_path / name).parts for name in files[1:])
+    spatial = [k for k in text["unet"] if not set(k.split(".")) & {"transformer_in", "temp_convs", "temp_attentions"}]
+    assert all(torch.equal(text["unet"][key], image["unet"][key]) for key in spatial)
+    assert not Pipeline.load(path).model.retention.is_untrained()
+    with pytest.raises(FileExistsError, match="--resume"):
+        run_recipe(recipe, tmp_path)
+    before = path.read_bytes()
+    assert run_recipe(recipe, tmp_path, resume=True) == path
+    assert path.read_bytes() == before
+
+
+def test_a_recipe_without_time_does_nothing(tmp_path, recipe):
+    assert run_recipe(recipe, tmp_path, minutes=0) is None
+    assert not list(tmp_path.glob("*.safetensors"))

@@ -1,0 +1,215 @@
+"""The MODEL as ComfyUI's own objects see it: patches, LoRAs, memory modes, sharing. In the test process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from graphs import FRAMES, SHIPPED, SIZE
+from in_process import InProcessComfyUI
+from safetensors.torch import save_file
+
+
+@pytest.fixture(scope="module")
+def loaded(host: InProcessComfyUI) -> tuple:
+    return host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default")
+
+
+@pytest.fixture(scope="module")
+def conditioned(host: InProcessComfyUI, loaded: tuple) -> tuple:
+    """(positive, negative, latent) of two clips with a picture."""
+    texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("the red circle moves left", "")]
+    picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0))
+    return host.call(
+        "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=FRAMES,
+        batch_size=2, fit="crop", strength=1.0, start=0.0, end=1.0,
+    )  # fmt: skip
+
+
+def sample(host: InProcessComfyUI, model: Any, conditioned: tuple, **options: Any) -> torch.Tensor:
+    positive, negative, latent = conditioned
+    inputs = {
+        "seed": 3, "steps": 2, "text_scale": 2.0, "image_scale": 1.5, "order": "text_first", "sampler": "ddim",
+        "scheduler": "simple", "denoise": 1.0, "rescale": 0.0, **options,
+    }  # fmt: skip
+    return host.call("DualCFGSampler", model=model, positive=positive, negative=negative, latent=latent, **inputs)[0]["samples"]
+
+
+class Counter:
+    """Counts rows and calls of the U-Net's encoder, branch and decoder."""
+
+    def __init__(self, unet: Any, monkeypatch: pytest.MonkeyPatch):
+        self.rows: dict[str, list[int]] = {"encode": [], "decode": [], "retain": []}
+        encode, decode, retain = unet.encode, unet.decode, unet.retention.forward
+
+        def counted_encode(latents, timesteps, *args):
+            self.rows["encode"].append(len(timesteps))
+            return encode(latents, timesteps, *args)
+
+        def counted_decode(encoding, *args):
+            self.rows["decode"].append(len(encoding.condition.temb))
+            return decode(encoding, *args)
+
+        def counted_retain(latents, maps, *args):
+            self.rows["retain"].append(len(maps))
+            return retain(latents, maps, *args)
+
+        monkeypatch.setattr(unet, "encode", counted_encode)
+        monkeypatch.setattr(unet, "decode", counted_decode)
+        monkeypatch.setattr(unet.retention, "forward", counted_retain)
+
+
+def test_one_call_a_step_and_the_encoder_once_per_text(host, loaded, conditioned, monkeypatch):
+    counter = Counter(loaded[0].model.diffusion_model, monkeypatch)
+    sample(host, loaded[0], conditioned, steps=1)
+    # Two clips, three evaluations of two texts.
+    assert counter.rows == {"encode": [4], "decode": [6], "retain": [6]}
+
+
+def test_splitting_the_evaluations_changes_nothing(host, loaded, conditioned, monkeypatch):
+    whole = sample(host, loaded[0], conditioned)
+    counter = Counter(loaded[0].model.diffusion_model, monkeypatch)
+    monkeypatch.setattr(loaded[0].model, "memory_required", lambda *args, **kwargs: 1e30)
+    split = sample(host, loaded[0], conditioned)
+    assert counter.rows["decode"] == [2] * 6
+    assert sum(counter.rows["encode"]) == 2 * 4
+    torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scales", "rows"), [((1.0, 1.0), 2), ((1.5, 1.5), 4), ((0.0, 0.0), 2), ((2.0, 1.0), 6)])
+def test_evaluations_of_no_weight_are_not_run(host, loaded, conditioned, monkeypatch, scales, rows):
+    counter = Counter(loaded[0].model.diffusion_model, monkeypatch)
+    sample(host, loaded[0], conditioned, steps=1, text_scale=scales[0], image_scale=scales[1])
+    assert sum(counter.rows["decode"]) == rows
+
+
+def test_the_image_stem_runs_once_per_run(host, loaded, conditioned, monkeypatch):
+    calls = []
+    retention = loaded[0].model.diffusion_model.retention
+    forward = retention.conv_s.forward
+    monkeypatch.setattr(retention.conv_s, "forward", lambda image: calls.append(len(image)) or forward(image))
+    sample(host, loaded[0], conditioned, steps=3)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("scales", [(2.0, 1.5), (0.0, 1.5), (1.5, 0.0)])
+@pytest.mark.parametrize("order", ["text_first", "image_first"])
+def test_the_guider_is_the_sum_written_out(host, loaded, conditioned, order, scales):
+    """One step of ddim with guidance against the same step composed from single evaluations."""
+    s_t, s_i = scales
+    positive, negative, latent = conditioned
+    without = [[[t, {k: v for k, v in o.items() if not k.startswith("retention")}] for t, o in c] for c in (positive, negative)]
+
+    def single(conditioning: list) -> torch.Tensor:
+        return sample(host, loaded[0], (conditioning, conditioning, latent), steps=1, text_scale=1.0, image_scale=1.0)
+
+    f11, f10, f01, f00 = single(positive), single(without[0]), single(negative), single(without[1])
+    expected = {
+        "text_first": f00 + s_t * (f10 - f00) + s_i * (f11 - f10),
+        "image_first": f00 + s_i * (f01 - f00) + s_t * (f11 - f01),
+    }[order]
+    guided = sample(host, loaded[0], conditioned, steps=1, text_scale=s_t, image_scale=s_i, order=order)
+    torch.testing.assert_close(guided, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_patches_act_on_the_whole_result(host, loaded, conditioned):
+    plain = sample(host, loaded[0], conditioned)
+    (rescaled,) = host.call("RescaleCFG", model=loaded[0], multiplier=0.7)
+    assert (sample(host, rescaled, conditioned) - plain).abs().max() > 1e-3
+
+    patched = loaded[0].clone()
+    patched.set_model_sampler_post_cfg_function(lambda args: args["denoised"] * 0)
+    assert sample(host, patched, conditioned).abs().max() < 1e-4
+    torch.testing.assert_close(sample(host, loaded[0], conditioned), plain, rtol=0, atol=0)
+
+
+def test_a_lora_applies_and_comes_off_exactly(host, loaded, conditioned):
+    plain = sample(host, loaded[0], conditioned)
+    weights = {
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (64, 64),
+        "up_blocks.0.temp_attentions.0.attn.to_v": (128, 128),
+        "retention.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q": (64, 64),
+    }
+    lora = {}
+    for name, (out, inner) in weights.items():
+        key = "lora_unet_" + name.replace(".", "_")
+        lora |= {f"{key}.lora_up.weight": torch.randn(out, 2), f"{key}.lora_down.weight": torch.randn(2, inner)}
+        lora[f"{key}.alpha"] = torch.tensor(2.0)
+    folder = host.base.models / "loras"
+    folder.mkdir(exist_ok=True)
+    save_file(lora, folder / "test.safetensors")
+    (with_lora,) = host.call("LoraLoaderModelOnly", model=loaded[0], lora_name="test.safetensors", strength_model=1.0)
+    assert len(with_lora.patches) == len(weights)
+    assert (sample(host, with_lora, conditioned) - plain).abs().max() > 1e-3
+    (none,) = host.call("LoraLoaderModelOnly", model=loaded[0], lora_name="test.safetensors", strength_model=0.0)
+    torch.testing.assert_close(sample(host, none, conditioned), plain, rtol=0, atol=0)
+    torch.testing.assert_close(sample(host, loaded[0], conditioned), plain, rtol=0, atol=0)
+
+
+def test_a_low_vram_load_gives_the_same(host, loaded, conditioned):
+    plain = sample(host, loaded[0], conditioned)
+    patcher = host.module("nodes.host.loader").load_patcher(
+        host.module("nodes.host.files").checkpoint_path(SHIPPED), "default", disable_dynamic=True
+    )
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu([patcher])
+    patcher.detach()
+    patcher.load(patcher.load_device, lowvram_model_memory=1)
+    assert any(getattr(m, "comfy_cast_weights", False) for m in patcher.model.diffusion_model.modules())
+    torch.testing.assert_close(sample(host, patcher, conditioned), plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight_dtype", ["fp16", "bf16", "fp8_e4m3fn"])
+def test_weights_in_less_precision(host, loaded, conditioned, weight_dtype):
+    plain = sample(host, loaded[0], conditioned)
+    model = host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype=weight_dtype)[0]
+    low = sample(host, model, conditioned)
+    assert low.isfinite().all()
+    assert (low - plain).norm() / plain.norm() < 0.2
+
+
+def test_the_text_encoder_is_that_of_the_core(host, loaded):
+    core = host.module("dreamvideo_core.pipeline").Pipeline.load()
+    text = "a yellow star goes to the right"
+    ours = core.text_encoder.encode([text])
+    theirs = host.call("CLIPTextEncode", clip=loaded[1], text=text)[0][0][0]
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+
+
+def test_the_graph_gives_what_the_pipeline_gives(host, loaded):
+    """Same noise, same steps: the nodes and `dreamvideo generate` are one model."""
+    core = host.module("dreamvideo_core.pipeline").Pipeline.load()
+    picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
+    texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("a green ring grows", "")]
+    conditioned = host.call(
+        "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=FRAMES,
+        batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
+    )  # fmt: skip
+    samples = sample(host, loaded[0], conditioned, steps=4)
+    (frames,) = host.call("VAEDecode", vae=loaded[2], samples={"samples": samples})
+    ours = core(
+        "a green ring grows", picture.movedim(-1, 1) * 2 - 1, num_frames=FRAMES, steps=4, text_scale=2.0, image_scale=1.5,
+        seed=3,
+    )  # fmt: skip
+    torch.testing.assert_close(frames, (ours[0].movedim(1, -1) + 1) / 2, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((1, 0, 8, 3), "at least one pixel"), ((1, 8, 8, 2), "1, 3 or 4 channels"), ((8, 8, 3), "shape")],
+)
+def test_what_is_no_picture_is_refused(host, conditioned, shape, words):
+    with pytest.raises(ValueError, match=words):
+        host.module("nodes.images").from_comfy(torch.zeros(shape))
+
+
+def test_pictures_of_all_kinds(host):
+    from_comfy = host.module("nodes.images").from_comfy
+    with pytest.raises(ValueError, match="NaN"):
+        from_comfy(torch.full((1, 8, 8, 3), float("nan")))
+    grey = from_comfy(torch.full((1, 8, 8, 1), 0.25))
+    torch.testing.assert_close(grey, torch.full((1, 3, 8, 8), -0.5))
+    clear = from_comfy(torch.zeros(2, 8, 8, 4))
+    torch.testing.assert_close(clear, torch.ones(2, 3, 8, 8))
