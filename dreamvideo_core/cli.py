@@ -187,6 +187,7 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device).cpu()
+    # What torch raises for a device that is unknown, not built in, or without such tensors ("meta").
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
     return device
