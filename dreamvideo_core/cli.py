@@ -1,9 +1,10 @@
-"""The command line: `dreamvideo generate`, `dreamvideo train`. Needs the extra `cli`, training needs `train`."""
+"""The command line: `dreamvideo generate`, `train` and `evaluate`. Needs the extra `cli`, training needs `train`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,27 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 _errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 _MAX_SEED = 2**64 - 1
+_OWN = "the model's own"
+
+CheckpointOption = Annotated[
+    Path | None, typer.Option("--checkpoint", help="A DreamVideo .safetensors file.", show_default="the shipped model")
+]
+WidthOption = Annotated[int | None, typer.Option("--width", help="Multiple of 8.", show_default=_OWN)]
+HeightOption = Annotated[int | None, typer.Option("--height", help="Multiple of 8.", show_default=_OWN)]
+FramesOption = Annotated[int | None, typer.Option("--frames", help="Length of the clip.", show_default=_OWN)]
+StepsOption = Annotated[int | None, typer.Option("--steps", help="Steps of DDIM.", show_default=_OWN)]
+TextScaleOption = Annotated[
+    float | None,
+    typer.Option("--text-scale", help="How closely to follow the sentence; 1 is no guidance.", show_default=_OWN),
+]
+ImageScaleOption = Annotated[
+    float | None,
+    typer.Option("--image-scale", help="How closely to keep the picture; 1 is no guidance.", show_default=_OWN),
+]
+OrderOption = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")
+]
 
 
 @app.callback()
@@ -37,38 +59,22 @@ def generate(
     image: Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Sentence that says what moves; none: the picture alone.")] = None,
     negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="A DreamVideo .safetensors file.", show_default="the shipped model"),
-    ] = None,
-    width: Annotated[int | None, typer.Option(help="Multiple of 8.", show_default="the model's own")] = None,
-    height: Annotated[int | None, typer.Option(help="Multiple of 8.", show_default="the model's own")] = None,
-    frames: Annotated[int | None, typer.Option(help="Length of the clip.", show_default="the model's own")] = None,
+    checkpoint: CheckpointOption = None,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    frames: FramesOption = None,
     fit: Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")] = "crop",
-    steps: Annotated[int | None, typer.Option(help="Steps of DDIM.", show_default="the model's own")] = None,
-    text_scale: Annotated[
-        float | None,
-        typer.Option(help="How closely to follow the sentence; 1 is no guidance.", show_default="the model's own"),
-    ] = None,
-    image_scale: Annotated[
-        float | None,
-        typer.Option(help="How closely to keep the picture; 1 is no guidance.", show_default="the model's own"),
-    ] = None,
-    order: Annotated[
-        str, typer.Option(help="Order of guidance: text_first (the paper's) or image_first.")
-    ] = "text_first",
+    steps: StepsOption = None,
+    text_scale: TextScaleOption = None,
+    image_scale: ImageScaleOption = None,
+    order: OrderOption = "text_first",
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 8.0,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Such as cpu or cuda:0.", show_default="a GPU where there is one"),
-    ] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
     with _reported():
-        from .checks import InputError, check_choice, check_number, check_size
-        from .diffusion import TIMESTEPS
-        from .guidance import ORDERS
+        from .checks import InputError, check_choice, check_number
         from .images import FITS, fit_image, read_image
         from .pipeline import SHIPPED
         from .video import check_output, save_clip
@@ -77,21 +83,9 @@ def generate(
             raise InputError("neither --image nor --prompt is given; give one of them or both")
         check_output(output, "--output")
         check_choice("--fit", fit, FITS)
-        check_choice("--order", order, ORDERS)
         check_number("--seed", seed, 0, _MAX_SEED)
         check_number("--fps", fps, 1, 240)
-        for name, value, high in (
-            ("--frames", frames, float("inf")),
-            ("--steps", steps, TIMESTEPS),
-        ):
-            if value is not None:
-                check_number(name, value, 1, high)
-        for name, value in (("--text-scale", text_scale), ("--image-scale", image_scale)):
-            if value is not None:
-                check_number(name, value, 0, float("inf"))
-        for name, value in (("--width", width), ("--height", height)):
-            if value is not None:
-                check_size(name, value)
+        _check_sampling(width, height, frames, steps, text_scale, image_scale, order)
         chosen_device = _device(device)
         picture = None if image is None else read_image(image, "--image")
 
@@ -150,6 +144,58 @@ def train(
             typer.echo(result)
 
 
+@app.command()
+def evaluate(
+    clips: Annotated[int, typer.Option(help="How many scenes that nobody trained on.")] = 100,
+    world: Annotated[str, typer.Option(help="What is measured on: sprites.")] = "sprites",
+    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+    checkpoint: CheckpointOption = None,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    frames: FramesOption = None,
+    steps: StepsOption = None,
+    text_scale: TextScaleOption = None,
+    image_scale: ImageScaleOption = None,
+    order: OrderOption = "text_first",
+    json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
+    sheets: Annotated[Path | None, typer.Option(help="Folder for pictures of the best, median and worst clips.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Count how well a model keeps the picture and follows the sentence, in every mode."""
+    with _reported():
+        from .checks import check_choice, check_number
+        from .evaluation.protocol import Protocol, measure
+        from .evaluation.report import as_table, summary, write_json, write_sheets
+        from .pipeline import SHIPPED
+
+        check_choice("--world", world, ("sprites",))
+        check_number("--clips", clips, 1, float("inf"))
+        check_number("--seed", seed, 0, 2**63)
+        _check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+        path = checkpoint or SHIPPED
+        pipeline = _load(path, _device(device), with_image=True)
+        given = {
+            "width": width,
+            "height": height,
+            "num_frames": frames,
+            "steps": steps,
+            "text_scale": text_scale,
+            "image_scale": image_scale,
+        }
+        chosen = asdict(pipeline.config.sampling) | {k: v for k, v in given.items() if v is not None}
+        protocol = Protocol(clips=clips, seed=seed, order=order, **chosen)
+        with _progress() as bar:
+            task = bar.add_task("measuring", total=clips)
+            measured = measure(pipeline, protocol, lambda done: bar.update(task, completed=done))
+        report = summary(measured, protocol, path.name)
+        Console().print(as_table(report))
+        if json is not None:
+            write_json(report, json)
+        if sheets is not None:
+            for sheet in write_sheets(measured, sheets):
+                typer.echo(sheet)
+
+
 def main() -> None:
     """The console command."""
     app(prog_name="dreamvideo")
@@ -172,6 +218,35 @@ def _reported() -> Iterator[None]:
         return
     _errors.print(f"error: {message}")
     raise typer.Exit(1)
+
+
+def _check_sampling(
+    width: int | None,
+    height: int | None,
+    frames: int | None,
+    steps: int | None,
+    text_scale: float | None,
+    image_scale: float | None,
+    order: str,
+) -> None:
+    """The options that `generate` and `evaluate` share; None stands for the model's own."""
+    from .checks import check_choice, check_number, check_size
+    from .diffusion import TIMESTEPS
+    from .guidance import ORDERS
+
+    check_choice("--order", order, ORDERS)
+    for name, value in (("--width", width), ("--height", height)):
+        if value is not None:
+            check_size(name, value)
+    ranges = (
+        ("--frames", frames, 1, float("inf")),
+        ("--steps", steps, 1, TIMESTEPS),
+        ("--text-scale", text_scale, 0, float("inf")),
+        ("--image-scale", image_scale, 0, float("inf")),
+    )
+    for name, value, low, high in ranges:
+        if value is not None:
+            check_number(name, value, low, high)
 
 
 def _device(name: str | None) -> torch.device:

@@ -130,9 +130,7 @@ class MidBlock(nn.Module):
         super().__init__()
         channels, groups = config.block_out_channels[-1], config.norm_num_groups
         temb = config.block_out_channels[0] * 4
-        self.resnets = nn.ModuleList(
-            ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, make) for _ in range(2)
-        )
+        self.resnets = nn.ModuleList(ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, make) for _ in range(2))
         self.temp_convs = nn.ModuleList(
             TemporalConvLayer(channels, groups, config.temporal_conv_layers, make) for _ in range(2)
         )

@@ -26,9 +26,7 @@ def check_output(path: str | Path, name: str = "path") -> None:
     if path.suffix and path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a folder; name a file in it")
     if not path.suffix and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(
-            f"{name} is {str(path)!r}, which exists and is not an empty folder; name another, or remove it"
-        )
+        raise InputError(f"{name} is {str(path)!r}, which exists and is not an empty folder; name another, or remove it")
     for parent in path.absolute().parents:
         if parent.exists():
             if not parent.is_dir():

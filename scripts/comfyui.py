@@ -86,8 +86,13 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _add_server_command(commands, "run", run)
     command.add_argument("workflow", type=Path, help="the workflow file, as ComfyUI saves it")
-    command.add_argument("--set", action="append", default=[], metavar="NODE TITLE.input=value",
-                         help="give a widget another value; may be repeated")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE TITLE.input=value",
+        help="give a widget another value; may be repeated",
+    )
     command.add_argument("--output", type=Path, metavar="DIR", help="where to save (default: .host/output/NAME)")
 
     _add_server_command(commands, "serve", serve)

@@ -1,13 +1,16 @@
-"""Counting in the small world: which of all true clips of a scene a generated clip is nearest to."""
+"""Counting in the small world, where the true clip of every sentence about a scene is known."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from ..sprites import ACTIONS, Clip, Scene, render_batch
+from ..sprites import ACTIONS, Clip, Scene, cover_batch, render_batch
+
+_VISIBLE = 1 / 255
 
 
 def candidates(scene: Scene) -> list[Clip]:
@@ -16,20 +19,50 @@ def candidates(scene: Scene) -> list[Clip]:
     return [*moving, Clip(scene, 0, "still")]
 
 
-def nearest_clip(frames: Tensor, scene: Scene) -> Clip:
-    """The candidate nearest to `frames` (T, 3, H, W) in [-1, 1], by squared error where any candidate moves."""
-    clips = candidates(scene)
-    true = render_batch(clips, num_frames=frames.shape[0], height=frames.shape[-2], width=frames.shape[-1])
-    touched = (true - true[:, :1]).abs().amax((0, 1, 2)) > 1 / 255
-    errors = (true - frames.to(true)).square()[..., touched].mean((1, 2, 3))
-    return clips[int(errors.argmin())]
+def same(first: Clip, second: Clip) -> bool:
+    """Whether two clips of one scene look alike."""
+    return first.action == second.action and (first.action == "still" or first.actor == second.actor)
+
+
+def other_clip(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Another candidate of the same scene: the same picture, another sentence."""
+    others = [c for c in candidates(clip.scene) if not same(c, clip)]
+    return others[rng.integers(len(others))]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of one scene, rendered: `frames` (N, T, 3, H, W), `touched` (H, W) where any of them moves."""
+
+    clips: list[Clip]
+    frames: Tensor
+    touched: Tensor
+
+    @classmethod
+    def of(cls, scene: Scene, num_frames: int, height: int, width: int) -> Candidates:
+        clips = candidates(scene)
+        frames = render_batch(clips, num_frames=num_frames, height=height, width=width)
+        return cls(clips, frames, (frames - frames[:, :1]).abs().amax((0, 1, 2)) > _VISIBLE)
+
+    def nearest(self, frames: Tensor) -> Clip:
+        """The candidate nearest to `frames` (T, 3, H, W), by squared error where any candidate moves."""
+        errors = (self.frames - frames.to(self.frames)).square()[..., self.touched].mean((1, 2, 3))
+        return self.clips[int(errors.argmin())]
 
 
 def action_accuracy(frames: Tensor, clips: Sequence[Clip]) -> float:
-    """The share of generated clips (N, T, 3, H, W) that are nearest to the clip their sentence named."""
-    right = [_same(nearest_clip(f, c.scene), c) for f, c in zip(frames, clips, strict=True)]
-    return float(torch.tensor(right, dtype=torch.float32).mean())
+    """The share of generated clips (N, T, 3, H, W) in [-1, 1] that are nearest to the clip their sentence named."""
+    _, num_frames, _, height, width = frames.shape
+    right = [same(Candidates.of(c.scene, num_frames, height, width).nearest(f), c) for f, c in zip(frames, clips, strict=True)]
+    return sum(right) / len(right)
 
 
-def _same(found: Clip, named: Clip) -> bool:
-    return found.action == named.action and (named.action == "still" or found.actor == named.actor)
+def first_region(clip: Clip, height: int, width: int) -> Tensor:
+    """Where frame 0 shows any sprite, (H, W), boolean."""
+    still = [Clip(clip.scene, actor, "still") for actor in range(len(clip.scene.sprites))]
+    return cover_batch(still, num_frames=1, height=height, width=width).amax((0, 1)) > 0
+
+
+def swept_region(clip: Clip, num_frames: int, height: int, width: int) -> Tensor:
+    """Where the acting sprite is at any time, (H, W), boolean."""
+    return cover_batch([clip], num_frames=num_frames, height=height, width=width).amax((0, 1)) > 0

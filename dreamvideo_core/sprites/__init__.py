@@ -1,6 +1,6 @@
 """The small world: seeded procedural clips whose every frame and label is known exactly."""
 
-from .render import render, render_batch
+from .render import cover_batch, render, render_batch
 from .scene import ACTIONS, COLOURS, SHAPES, Background, Clip, Scene, Sprite, sample_clip, sample_scene
 from .sentences import sentence
 
@@ -12,6 +12,7 @@ __all__ = [
     "Clip",
     "Scene",
     "Sprite",
+    "cover_batch",
     "render",
     "render_batch",
     "sample_clip",

@@ -112,9 +112,15 @@ def _draw_backgrounds(backgrounds: Sequence[Background], x: Tensor, y: Tensor) -
     return first + (second - first) * mix
 
 
-def _draw_sprites(canvas: Tensor, sprites: Sequence[Sprite], actions: Sequence[str], x: Tensor, y: Tensor) -> Tensor:
-    """One sprite on each of N clips: `canvas` (N, T, 3, H, W) in [0, 1]; `x`, `y` (H, W) in shorter sides."""
-    frames = torch.arange(canvas.shape[1], dtype=torch.float32)
+def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Pixel centres in shorter sides: x and y, (H, W) each."""
+    y, x = torch.meshgrid(*((torch.arange(n) + 0.5) / min(height, width) for n in (height, width)), indexing="ij")
+    return x, y
+
+
+def _coverage(sprites: Sequence[Sprite], actions: Sequence[str], num_frames: int, x: Tensor, y: Tensor) -> Tensor:
+    """How much of each pixel each of N sprites covers while it acts: (N, T, H, W) in [0, 1]."""
+    frames = torch.arange(num_frames, dtype=torch.float32)
     dx, dy, growth = (v[:, None] * frames for v in torch.tensor([ACTIONS[a] for a in actions]).unbind(1))
     size = torch.tensor([s.size for s in sprites])[:, None] * (1 + growth).clamp(min=0.05)
     # Positions are fractions of each side, the grid is in shorter sides: its last pixel centre tells the side's length.
@@ -124,8 +130,12 @@ def _draw_sprites(canvas: Tensor, sprites: Sequence[Sprite], actions: Sequence[s
     distance = torch.empty_like(across)
     for shape, rows in _by_kind([s.shape for s in sprites]).items():
         distance[rows] = _DISTANCE[shape](across[rows], down[rows])
-    pixels = min(x.shape)
-    coverage = (0.5 - distance * size[..., None, None] * pixels).clamp(0, 1)[:, :, None]
+    return (0.5 - distance * size[..., None, None] * min(x.shape)).clamp(0, 1)
+
+
+def _draw_sprites(canvas: Tensor, sprites: Sequence[Sprite], actions: Sequence[str], x: Tensor, y: Tensor) -> Tensor:
+    """One sprite on each of N clips: `canvas` (N, T, 3, H, W) in [0, 1]; `x`, `y` (H, W) in shorter sides."""
+    coverage = _coverage(sprites, actions, canvas.shape[1], x, y)[:, :, None]
     colour = torch.tensor([COLOURS[s.colour] for s in sprites])[:, None, :, None, None]
     return canvas + (colour - canvas) * coverage
 
@@ -134,8 +144,7 @@ def render_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64
     """The true pixels of clips: (N, T, 3, H, W) in [-1, 1]. The sprite that acts is in front of the other."""
     if min(num_frames, height, width) < 1:
         raise ValueError(f"num_frames, height and width are {num_frames}, {height} and {width}; all must be at least 1")
-    shorter = min(height, width)
-    y, x = torch.meshgrid(*((torch.arange(n) + 0.5) / shorter for n in (height, width)), indexing="ij")
+    x, y = _grid(height, width)
     background = _draw_backgrounds([c.scene.background for c in clips], x, y)
     canvas = repeat(background, "n c h w -> n t c h w", t=num_frames).contiguous()
     bystanders = [row for row, c in enumerate(clips) if len(c.scene.sprites) == 2]
@@ -144,6 +153,11 @@ def render_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64
         canvas[bystanders] = _draw_sprites(canvas[bystanders], others, ["still"] * len(others), x, y)
     canvas = _draw_sprites(canvas, [c.scene.sprites[c.actor] for c in clips], [c.action for c in clips], x, y)
     return canvas * 2 - 1
+
+
+def cover_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:
+    """How much of each pixel the acting sprite of each clip covers: (N, T, H, W) in [0, 1]."""
+    return _coverage([c.scene.sprites[c.actor] for c in clips], [c.action for c in clips], num_frames, *_grid(height, width))
 
 
 def render(clip: Clip, *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:

@@ -41,33 +41,43 @@ def from_bytes(image: Tensor) -> Tensor:
 def cached_clips(
     folder: Path,
     phase: Phase,
+    size: tuple[int, int],
     seed: int,
     autoencoder: str,
     encode: Callable[[Tensor], Tensor],
     on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> LatentClips:
-    """Load the cache, encoding what it lacks; written in blocks, so a stopped run goes on where it was.
+    """Load the cache of one size (height, width), encoding what it lacks; a stopped run goes on where it was.
 
     `encode` takes frames (B, T, 3, H, W) to model latents (B, T, 4, h, w); `autoencoder` names it, so that another one
     does not find its latents.
     """
-    folder = folder / f"latents-{phase.width}x{phase.height}x{phase.num_frames}-seed{seed}-{autoencoder}"
+    height, width = size
+    folder = folder / f"latents-{width}x{height}x{phase.num_frames}-seed{seed}-{autoencoder}"
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, phase.clips, _BLOCK)
+    count = phase.clips_at(size)
+    starts = range(0, count, _BLOCK)
     blocks = []
     for number, start in enumerate(starts):
         path = folder / f"{start:07d}.safetensors"
         if not path.is_file():
-            _encode_block(path, range(start, start + _BLOCK), phase, seed, encode)
+            _encode_block(path, range(start, start + _BLOCK), phase.num_frames, size, seed, encode)
         blocks.append(load_file(path))
         on_block(number + 1, len(starts))
-    joined = {key: torch.cat([b[key] for b in blocks])[: phase.clips] for key in ("latents", "images")}
+    joined = {key: torch.cat([b[key] for b in blocks])[:count] for key in ("latents", "images")}
     return LatentClips(**joined, seed=seed)
 
 
-def _encode_block(path: Path, indices: range, phase: Phase, seed: int, encode: Callable[[Tensor], Tensor]) -> None:
+def _encode_block(
+    path: Path,
+    indices: range,
+    num_frames: int,
+    size: tuple[int, int],
+    seed: int,
+    encode: Callable[[Tensor], Tensor],
+) -> None:
     clips = [sample_clip(seeded("train", seed, i)) for i in indices]
-    frames = render_batch(clips, num_frames=phase.num_frames, height=phase.height, width=phase.width)
+    frames = render_batch(clips, num_frames=num_frames, height=size[0], width=size[1])
     with torch.no_grad():
         latents = torch.cat([encode(part) for part in frames.split(8)]).half()
     if not latents.isfinite().all():

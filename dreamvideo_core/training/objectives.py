@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -80,8 +80,9 @@ class AutoencoderObjective(Objective):
 
     def _frames(self, split: str, number: int) -> Tensor:
         size = self.phase.batch_size
+        height, width = self.phase.sizes[number % len(self.phase.sizes)]
         clips = [sample_clip(seeded(split, self.seed, number * size + i)) for i in range(size)]
-        return render_batch(clips, num_frames=1, height=self.phase.height, width=self.phase.width)[:, 0]
+        return render_batch(clips, num_frames=1, height=height, width=width)[:, 0]
 
     def _crops(self, number: int) -> Tensor:
         """One crop per scene: many scenes in a batch at the price of a few whole frames."""
@@ -97,11 +98,12 @@ class DiffusionObjective(Objective):
 
     `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
     U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
+    `clips` holds a cache for each of the phase's sizes.
     """
 
     SAMPLES = 6
 
-    def __init__(self, pipeline: Pipeline, phase: Phase, clips: LatentClips, seed: int):
+    def __init__(self, pipeline: Pipeline, phase: Phase, clips: Sequence[LatentClips], seed: int):
         super().__init__()
         self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
         self.phase, self.clips, self.seed = phase, clips, seed
@@ -113,11 +115,12 @@ class DiffusionObjective(Objective):
 
     def batch(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number])
-        indices = self._indices(number)
-        texts = [sentence(self.clips.clip(i), rng) if rng.random() >= self.phase.drop_text else "" for i in indices]
-        images = from_bytes(self.clips.images[indices])
+        turn = number % len(self.phase.sizes)
+        clips, indices = self.clips[turn], self._indices(turn, number // len(self.phase.sizes))
+        texts = [sentence(clips.clip(i), rng) if rng.random() >= self.phase.drop_text else "" for i in indices]
+        images = from_bytes(clips.images[indices])
         images[torch.from_numpy(rng.random(len(indices)) < self.phase.drop_image)] = 1.0
-        return {"latents": self.clips.latents[indices].float(), "images": images, "tokens": tokenize(texts)}
+        return {"latents": clips.latents[indices].float(), "images": images, "tokens": tokenize(texts)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
@@ -131,13 +134,14 @@ class DiffusionObjective(Objective):
 
     def sample_sheet(self) -> Image.Image:
         clips = [sample_clip(seeded("validation", self.seed, i)) for i in range(self.SAMPLES)]
-        true = render_batch(clips, num_frames=self.phase.num_frames, height=self.phase.height, width=self.phase.width)
+        height, width = self.phase.sizes[0]
+        true = render_batch(clips, num_frames=self.phase.num_frames, height=height, width=width)
         made = self._pipeline[0](
             [sentence(c) for c in clips],
             true[:, 0] if self.with_image else None,
             num_frames=self.phase.num_frames,
-            height=self.phase.height,
-            width=self.phase.width,
+            height=height,
+            width=width,
             steps=self.phase.sample_steps,
         )
         return contact_sheet(rearrange([true, made.float()], "k n t c h w -> (n k t) c h w"), self.phase.num_frames)
@@ -150,10 +154,10 @@ class DiffusionObjective(Objective):
             else:
                 yield from modules[name].parameters()
 
-    def _indices(self, number: int) -> list[int]:
-        """Rows of batch `number`: every epoch is a permutation of the cache of its own."""
-        size, total = self.phase.batch_size, len(self.clips)
+    def _indices(self, turn: int, number: int) -> list[int]:
+        """Rows of batch `number` of a size's turn: every epoch is a permutation of the cache of its own."""
+        size, total = self.phase.batch_size_at(self.phase.sizes[turn]), len(self.clips[turn])
         places = range(number * size, (number + 1) * size)
         epochs = {p // total for p in places}
-        order = {e: np.random.default_rng([self.seed, 1, e]).permutation(total) for e in epochs}
+        order = {e: np.random.default_rng([self.seed, 1, turn, e]).permutation(total) for e in epochs}
         return [int(order[p // total][p % total]) for p in places]

@@ -5,6 +5,7 @@ Every phase starts from the file that the phase before it wrote, and writes one 
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -31,7 +32,7 @@ class Phase:
     name: str
     objective: str
     steps: int
-    batch_size: int
+    batch_size: int  # at the first of `sizes`; at the others as many as make about as many pixels
     learning_rate: float
     trainable: tuple[str, ...] = ()
     warmup_steps: int = 100
@@ -39,10 +40,9 @@ class Phase:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
-    height: int = 64
-    width: int = 64
+    sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # height, width: batches take them in turn
     num_frames: int = 8
-    clips: int = 8192  # distinct clips in the latent cache
+    clips: int = 8192  # distinct clips in the latent cache; at the others again as many as make about as many pixels
     drop_text: float = 0.0
     drop_image: float = 0.0
     sample_steps: int = 25
@@ -58,8 +58,11 @@ class Phase:
             raise ValueError(f"phase {self.name}: trainable has {sorted(unknown)}; allowed: {', '.join(TRAINABLE)}")
         if (self.objective == "diffusion") != bool(self.trainable):
             raise ValueError(f"phase {self.name}: `trainable` belongs to the diffusion objective, and only there")
-        if min(self.height, self.width) < 8 or self.height % 8 or self.width % 8:
-            raise ValueError(f"phase {self.name}: size is {self.height} x {self.width}; both must be multiples of 8")
+        if not self.sizes:
+            raise ValueError(f"phase {self.name}: sizes is empty; give at least one pair of height and width")
+        for height, width in self.sizes:
+            if min(height, width) < 8 or height % 8 or width % 8:
+                raise ValueError(f"phase {self.name}: sizes has {height} x {width}; both must be multiples of 8")
         for name in ("drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
@@ -69,6 +72,16 @@ class Phase:
         for name in ("steps", "batch_size", "num_frames", "clips", "sample_steps", "sample_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least 1")
+
+    def batch_size_at(self, size: tuple[int, int]) -> int:
+        return self._scaled(self.batch_size, size)
+
+    def clips_at(self, size: tuple[int, int]) -> int:
+        return self._scaled(self.clips, size)
+
+    def _scaled(self, count: int, size: tuple[int, int]) -> int:
+        """As many of `size` as make about the pixels of `count` of the first size: equal cost, equally many epochs."""
+        return max(1, round(count * math.prod(self.sizes[0]) / math.prod(size)))
 
 
 @dataclass(frozen=True)
@@ -130,4 +143,11 @@ def _phase(table: dict, where: str) -> Phase:
     trainable = table.get("trainable", [])
     if not isinstance(trainable, list) or not all(isinstance(name, str) for name in trainable):
         raise ValueError(f"{where}: trainable is {trainable!r}; allowed: a list out of {', '.join(TRAINABLE)}")
-    return _checked(Phase, {**table, "trainable": tuple(trainable)}, where)
+    sizes = table.get("sizes", [list(size) for size in Phase.sizes])
+    if not isinstance(sizes, list) or not all(_is_size(size) for size in sizes):
+        raise ValueError(f"{where}: sizes is {sizes!r}; allowed: a list of [height, width] pairs, such as [[64, 64]]")
+    return _checked(Phase, {**table, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)

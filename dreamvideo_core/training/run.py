@@ -79,19 +79,27 @@ def _objective(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, a
         return AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
     if "retention" in phase.trainable and pipeline.model.retention.is_untrained():
         pipeline.model.retention.start_from(pipeline.model.unet)
-    return DiffusionObjective(pipeline, phase, _clips(recipe, phase, folder, pipeline, accelerator), recipe.seed)
+    clips = [_clips(recipe, phase, size, folder, pipeline, accelerator) for size in phase.sizes]
+    return DiffusionObjective(pipeline, phase, clips, recipe.seed)
 
 
-def _clips(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> LatentClips:
+def _clips(
+    recipe: Recipe,
+    phase: Phase,
+    size: tuple[int, int],
+    folder: Path,
+    pipeline: Pipeline,
+    accelerator: Accelerator,
+) -> LatentClips:
     with accelerator.main_process_first(), Progress(disable=not accelerator.is_main_process) as bar:
-        task = bar.add_task(f"{phase.clips} clips to latents")
+        task = bar.add_task(f"{phase.clips_at(size)} clips of {size[1]} x {size[0]} to latents")
 
         def encode(frames: torch.Tensor) -> torch.Tensor:
             with accelerator.autocast():
                 return pipeline.encode(frames.to(accelerator.device)).float().cpu()
 
         return cached_clips(
-            folder, phase, recipe.seed, _fingerprint(pipeline.autoencoder), encode,
+            folder, phase, size, recipe.seed, _fingerprint(pipeline.autoencoder), encode,
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
 

@@ -92,9 +92,7 @@ class Guider(comfy.samplers.CFGGuider):
 
     def _rescale(self, conditional: Tensor, args: dict[str, Any]) -> Tensor:
         frames = self.num_frames or len(conditional)
-        guided, conditional = (
-            rearrange(x, "(b t) c h w -> b t c h w", t=frames) for x in (args["denoised"], conditional)
-        )
+        guided, conditional = (rearrange(x, "(b t) c h w -> b t c h w", t=frames) for x in (args["denoised"], conditional))
         return rescale_guidance(guided, conditional, self.rescale).flatten(0, 1)
 
 

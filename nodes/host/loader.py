@@ -73,9 +73,7 @@ def load_patcher(
     return patcher
 
 
-def _choose_dtype(
-    support: DreamVideoSupport, state: dict[str, Tensor], weight_dtype: str, device: torch.device
-) -> torch.dtype:
+def _choose_dtype(support: DreamVideoSupport, state: dict[str, Tensor], weight_dtype: str, device: torch.device) -> torch.dtype:
     supported = support.supported_inference_dtypes
     dtype = WEIGHT_DTYPES[weight_dtype] or comfy.model_management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(state),

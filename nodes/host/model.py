@@ -213,9 +213,7 @@ class DreamVideoSupport(comfy.supported_models_base.BASE):
     def __init__(self, config: ModelConfig):
         # FreeU reads model_channels.
         unet = config.unet
-        super().__init__(
-            {"dreamvideo": config, "model_channels": unet.block_out_channels[0], "in_channels": unet.in_channels}
-        )
+        super().__init__({"dreamvideo": config, "model_channels": unet.block_out_channels[0], "in_channels": unet.in_channels})
 
     def model_type(self, state_dict, prefix="") -> comfy.model_base.ModelType:
         types = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}

@@ -47,8 +47,9 @@ class Client:
         """Every node the server knows: `{class name: schema}`."""
         return self.get("/object_info")
 
-    def run(self, prompt: dict, extra_data: dict | None = None, listener: Listener | None = None,
-            timeout: float | None = None) -> Execution:
+    def run(
+        self, prompt: dict, extra_data: dict | None = None, listener: Listener | None = None, timeout: float | None = None
+    ) -> Execution:
         """Run an API-format prompt to its end.
 
         `listener` hears every event as it comes; `timeout` is in seconds. Raises `PromptRejected`,
@@ -81,8 +82,9 @@ class Client:
             raise PromptRejected(answer, _titles(prompt))
         return answer["prompt_id"]
 
-    async def _follow(self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str, titles: dict[str, str],
-                      listener: Listener | None) -> list[Event]:
+    async def _follow(
+        self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str, titles: dict[str, str], listener: Listener | None
+    ) -> list[Event]:
         """Collect the events of one prompt until it is done."""
         events = []
         async for message in socket:

@@ -35,8 +35,21 @@ def prepare(comfyui: Path) -> None:
         _create(uv)
     STAMP.unlink(missing_ok=True)
     say("installing packages (a first time takes some minutes)")
-    _call([uv, "pip", "install", "--python", PYTHON, "--editable", f".[{EXTRAS}]", *_quiet(),
-           *_option("--requirement", requirements), *_option("--constraint", constraints)], "installing the packages")
+    _call(
+        [
+            uv,
+            "pip",
+            "install",
+            "--python",
+            PYTHON,
+            "--editable",
+            f".[{EXTRAS}]",
+            *_quiet(),
+            *_option("--requirement", requirements),
+            *_option("--constraint", constraints),
+        ],
+        "installing the packages",
+    )
     STAMP.write_text(stamp)
 
 
@@ -83,8 +96,22 @@ def _get_uv() -> Path:
     uv = TOOLS / "bin" / ("uv.exe" if os.name == "nt" else "uv")
     if not uv.is_file():
         say("fetching the installer")
-        _call([sys.executable, "-m", "pip", "install", "--quiet", "--root-user-action", "ignore", "--upgrade",
-               "--target", TOOLS, UV], f"installing {UV}")
+        _call(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--root-user-action",
+                "ignore",
+                "--upgrade",
+                "--target",
+                TOOLS,
+                UV,
+            ],
+            f"installing {UV}",
+        )
     return uv
 
 

@@ -21,7 +21,7 @@ def pack_error(log: Path, pack: str) -> str:
             continue
         if "Cannot import" in line:
             begin = max((n for n in range(number) if TRACEBACK in lines[n]), default=number)
-            return "\n".join(lines[begin:number + 1])
+            return "\n".join(lines[begin : number + 1])
         if "comfy_entrypoint" in line:
             return line
     return f"the log says nothing about it: {log}"

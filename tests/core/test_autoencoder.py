@@ -28,16 +28,12 @@ def test_it_is_taesd(autoencoder):
     encoder = {k.removeprefix("taesd_encoder."): v for k, v in ours.items() if k.startswith("taesd_encoder.")}
     decoder = {k.removeprefix("taesd_decoder."): v for k, v in ours.items() if k.startswith("taesd_decoder.")}
     theirs.encoder.layers.load_state_dict(encoder)
-    shifted = {
-        f"{int(k.split('.', 1)[0]) - 1}.{k.split('.', 1)[1]}": v for k, v in decoder.items()
-    }  # ours clamps first
+    shifted = {f"{int(k.split('.', 1)[0]) - 1}.{k.split('.', 1)[1]}": v for k, v in decoder.items()}  # ours clamps first
     theirs.decoder.layers.load_state_dict(shifted)
     image = torch.rand(1, 3, 16, 24) * 2 - 1
     latents = theirs.encode(image).latents
     torch.testing.assert_close(autoencoder.encode(image) * SCALE_FACTOR, latents, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        autoencoder.decode(latents / SCALE_FACTOR), theirs.decode(latents).sample, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(autoencoder.decode(latents / SCALE_FACTOR), theirs.decode(latents).sample, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -33,9 +33,7 @@ def test_noise_and_targets_are_those_of_diffusers(diffusers):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [1, 4, 25, 50])
 def test_ddim_is_that_of_diffusers(diffusers, kind, steps):
-    theirs = diffusers.DDIMScheduler(
-        **SCHEDULE, timestep_spacing="trailing", prediction_type=kind, set_alpha_to_one=True
-    )
+    theirs = diffusers.DDIMScheduler(**SCHEDULE, timestep_spacing="trailing", prediction_type=kind, set_alpha_to_one=True)
     theirs.set_timesteps(steps)
     noise = torch.randn(1, 2, 4, 3, 3, generator=torch.Generator().manual_seed(steps))
 

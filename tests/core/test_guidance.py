@@ -123,9 +123,7 @@ def test_skipping_and_merging_change_nothing(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("s_t", "s_i", "encodes", "evaluations"), [(3, 2, 2, 3), (3, 3, 2, 2), (1, 2, 1, 2), (1, 1, 1, 1)]
-)
+@pytest.mark.parametrize(("s_t", "s_i", "encodes", "evaluations"), [(3, 2, 2, 3), (3, 3, 2, 2), (1, 2, 1, 2), (1, 1, 1, 1)])
 def test_one_encoding_per_text_and_one_image_map_per_run(model, monkeypatch, s_t, s_i, encodes, evaluations):
     latents, texts, images = conditions()
     counted = Counted(model, monkeypatch)

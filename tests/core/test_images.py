@@ -72,9 +72,7 @@ def test_reading_gives_the_pixels(tmp_path, ending):
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[:, 12:] = (255, 128, 0)
     path = tmp_path / f"picture{ending}"
-    Image.fromarray(pixels).save(
-        path, **({"quality": 100, "subsampling": 0} if ending == ".jpg" else {"lossless": True})
-    )
+    Image.fromarray(pixels).save(path, **({"quality": 100, "subsampling": 0} if ending == ".jpg" else {"lossless": True}))
     image = read_image(path)
     assert image.shape == (1, 3, 16, 24) and image.dtype == torch.float32
     torch.testing.assert_close(image[0, :, 3, 20], torch.tensor([1.0, 128 / 127.5 - 1, -1.0]), atol=0.03, rtol=0)

@@ -60,9 +60,7 @@ def test_temporal_convolutions_keep_places_apart():
             hidden = F.silu(F.group_norm(hidden, GROUPS, steps[0].weight, steps[0].bias, 1e-5))
             padded = F.pad(hidden, (0, 0, 0, 0, 1, 1))
             weight = steps[-1].weight[..., 0, 0]
-            hidden = sum(
-                torch.einsum("oi,bithw->bothw", weight[..., k], padded[:, :, k : k + FRAMES]) for k in range(3)
-            )
+            hidden = sum(torch.einsum("oi,bithw->bothw", weight[..., k], padded[:, :, k : k + FRAMES]) for k in range(3))
             hidden = hidden + steps[-1].bias[:, None, None, None]
         expected[rows] += hidden[0].permute(1, 0, 2, 3)
     torch.testing.assert_close(layer(x, FRAMES), expected, rtol=1e-4, atol=1e-5)

@@ -111,9 +111,7 @@ def test_two_clips_in_a_batch_equal_two_runs(model):
     many = inputs(batch=2)
     together = model(*many)
     for row in range(2):
-        torch.testing.assert_close(
-            together[row : row + 1], model(*(x[row : row + 1] for x in many)), rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(together[row : row + 1], model(*(x[row : row + 1] for x in many)), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 

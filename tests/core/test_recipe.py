@@ -58,7 +58,10 @@ def test_a_recipe_by_its_path(write):
     ("trainable", '"unet"', "trainable is 'unet'; allowed: a list"),
     ("trainable", None, "`trainable` belongs to the diffusion objective"),
     ("objective", '"autoencoder"', "`trainable` belongs to the diffusion objective"),
-    ("width", "65", "both must be multiples of 8"),
+    ("sizes", "[[64, 65]]", "sizes has 64 x 65; both must be multiples of 8"),
+    ("sizes", "[]", "sizes is empty"),
+    ("sizes", "[64, 64]", r"sizes is \[64, 64\]; allowed: a list of"),
+    ("sizes", "[[64, 64.0]]", "allowed: a list of"),
     ("drop_text", "1.5", "drop_text is 1.5; it is a probability"),
 ])  # fmt: skip
 def test_settings_of_a_phase_that_cannot_be(write, key, value, words):

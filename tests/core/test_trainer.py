@@ -21,11 +21,9 @@ from dreamvideo_core.training.run import run_recipe
 from dreamvideo_core.training.trainer import Trainer, cosine_rate
 
 SMALL = {"batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 1, "num_frames": 2, "clips": 8, "sample_steps": 1}
-SMALL |= {"height": 16, "width": 16, "sample_every": 1000, "log_every": 1}
+SMALL |= {"sizes": ((16, 16),), "sample_every": 1000, "log_every": 1}
 TEXT = Phase("text", "diffusion", steps=3, trainable=("unet", "text_encoder"), drop_text=0.1, **SMALL)
-RETENTION = Phase(
-    "image", "diffusion", steps=5, trainable=("temporal", "retention"), drop_text=0.1, drop_image=0.1, **SMALL
-)
+RETENTION = Phase("image", "diffusion", steps=5, trainable=("temporal", "retention"), drop_text=0.1, drop_image=0.1, **SMALL)
 
 
 def clips(count: int = 8, frames: int = 2, size: int = 2) -> LatentClips:
@@ -37,7 +35,7 @@ def clips(count: int = 8, frames: int = 2, size: int = 2) -> LatentClips:
 
 def trainer(folder, phase: Phase = RETENTION) -> Trainer:
     folder.mkdir(exist_ok=True)
-    objective = DiffusionObjective(random_pipeline(), phase, clips(), seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, [clips()], seed=0)
     return Trainer(objective.train(), phase, folder, Accelerator(cpu=True), seed=0)
 
 
@@ -86,7 +84,7 @@ def test_the_text_phase_does_not_touch_the_branch(tmp_path):
 
 def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
     phase = Phase("drops", "diffusion", 1, 500, 1e-3, ("retention",), drop_text=0.1, drop_image=0.1, clips=500)
-    objective = DiffusionObjective(random_pipeline(), phase, clips(500, frames=1, size=1), seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, [clips(500, frames=1, size=1)], seed=0)
     empty = tokenize([""])[0]
     batches = [objective.batch(number) for number in range(8)]
     no_text = torch.cat([(b["tokens"] == empty).all(1) for b in batches]).float()
@@ -99,23 +97,33 @@ def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
 
 def test_without_drops_nothing_is_dropped():
     phase = Phase("drops", "diffusion", 1, 8, 1e-3, ("retention",))
-    batch = DiffusionObjective(random_pipeline(), phase, clips(), seed=0).batch(0)
+    batch = DiffusionObjective(random_pipeline(), phase, [clips()], seed=0).batch(0)
     assert not (batch["images"] == 1).flatten(1).all(1).any()
     assert not (batch["tokens"] == tokenize([""])[0]).all(1).any()
 
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for_and_an_epoch_has_every_clip():
-    objective = DiffusionObjective(random_pipeline(), RETENTION, clips(), seed=0)
+    objective = DiffusionObjective(random_pipeline(), RETENTION, [clips()], seed=0)
     first, second = objective.batch(3), objective.batch(3)
     assert all(torch.equal(first[key], second[key]) for key in first)
     epoch = torch.cat([objective.batch(number)["latents"] for number in range(4, 8)])
     assert len({tuple(latents.flatten().tolist()) for latents in epoch}) == 8
 
 
+def test_batches_take_the_sizes_in_turn_with_as_many_pixels_each():
+    settings = {**SMALL, "batch_size": 4, "sizes": ((16, 16), (16, 16), (32, 32))}
+    phase = Phase("sizes", "diffusion", steps=1, trainable=("unet",), **settings)
+    objective = DiffusionObjective(random_pipeline(), phase, [clips(), clips(), clips(size=4)], seed=0)
+    batches = [objective.batch(number) for number in range(6)]
+    assert [tuple(b["latents"].shape[::4]) for b in batches] == [(4, 2), (4, 2), (1, 4)] * 2
+    assert [b["images"].shape[-1] for b in batches] == [16, 16, 32] * 2
+    assert not torch.equal(batches[0]["latents"], batches[1]["latents"])
+
+
 def test_the_text_of_a_batch_belongs_to_its_clip():
     phase = Phase("pairs", "diffusion", 1, 8, 1e-3, ("retention",))
     cache = clips()
-    objective = DiffusionObjective(random_pipeline(), phase, cache, seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, [cache], seed=0)
     batch = objective.batch(0)
     for latents, image, tokens in zip(batch["latents"], batch["images"], batch["tokens"], strict=True):
         index = next(i for i in range(8) if torch.equal(cache.latents[i].float(), latents))
@@ -179,13 +187,13 @@ def test_the_cache_is_made_once_and_completed(tmp_path):
         calls.append(len(frames))
         return frames[:, :, :1, ::8, ::8].repeat(1, 1, 4, 1, 1)
 
-    first = cached_clips(tmp_path, RETENTION, 0, "autoencoder", encode)
+    first = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
     assert first.latents.shape == (8, 2, 4, 2, 2) and first.images.shape == (8, 3, 16, 16)
     calls.clear()
-    again = cached_clips(tmp_path, RETENTION, 0, "autoencoder", encode)
+    again = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
     assert not calls and torch.equal(again.latents, first.latents)
     next(tmp_path.rglob("*.safetensors")).unlink()
-    again = cached_clips(tmp_path, RETENTION, 0, "autoencoder", encode)
+    again = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
     assert calls and torch.equal(again.latents, first.latents)
 
 
@@ -198,7 +206,7 @@ def test_images_as_bytes():
 @pytest.fixture
 def recipe(monkeypatch) -> Recipe:
     monkeypatch.setitem(recipes.PRESETS, "tiny", TINY)
-    settings = {**SMALL, "height": 32, "width": 32, "learning_rate": 1e-4}
+    settings = {**SMALL, "sizes": ((32, 32),), "learning_rate": 1e-4}
     autoencoder = Phase("autoencoder", "autoencoder", steps=1, **settings)
     return Recipe("tiny", "tiny", (autoencoder, TEXT, RETENTION))
 

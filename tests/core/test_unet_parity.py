@@ -33,9 +33,7 @@ def pair():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("batch", "frames", "height", "width"), [(2, 4, 8, 8), (1, 1, 8, 12), (2, 3, 12, 4), (1, 2, 7, 9)]
-)
+@pytest.mark.parametrize(("batch", "frames", "height", "width"), [(2, 4, 8, 8), (1, 1, 8, 12), (2, 3, 12, 4), (1, 2, 7, 9)])
 def test_equal_predictions(pair, batch, frames, height, width):
     ours, theirs = pair
     latents, text = torch.randn(batch, 4, frames, height, width), torch.randn(batch, 7, 24)

@@ -24,9 +24,7 @@ def read(path) -> tuple[np.ndarray, float]:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-            return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(stream)]), float(
-                stream.average_rate
-            )
+            return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(stream)]), float(stream.average_rate)
     if path.is_dir():
         return np.stack([np.array(Image.open(p)) for p in sorted(path.iterdir())]), 8
     with Image.open(path) as picture:

@@ -23,12 +23,18 @@ Error while calling comfy_entrypoint in /base/custom_nodes/Pack: no such node
 """
 
 
-@pytest.mark.parametrize(("text", "first", "last"), [
-    (FAILED_IMPORT, "[WARNING] Traceback (most recent call last):", "Cannot import /base/custom_nodes/Pack module for custom "
-     "nodes: No module named 'kornia'"),
-    (FAILED_ENTRY, *["Error while calling comfy_entrypoint in /base/custom_nodes/Pack: no such node"] * 2),
-    ("all is well", *["the log says nothing about it: {log}"] * 2),
-])
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        (
+            FAILED_IMPORT,
+            "[WARNING] Traceback (most recent call last):",
+            "Cannot import /base/custom_nodes/Pack module for custom nodes: No module named 'kornia'",
+        ),
+        (FAILED_ENTRY, *["Error while calling comfy_entrypoint in /base/custom_nodes/Pack: no such node"] * 2),
+        ("all is well", *["the log says nothing about it: {log}"] * 2),
+    ],
+)
 def test_the_packs_own_error_is_found(tmp_path: Path, text, first, last):
     log = tmp_path / "server.log"
     log.write_text(text)

@@ -16,28 +16,34 @@ PROMPT = {
 }
 
 
-@pytest.mark.parametrize(("text", "node_id", "name", "value"), [
-    ("Sampler.seed=7", "2", "seed", 7),
-    ("Sampler.cfg=2.5", "2", "cfg", 2.5),
-    ("Picture.image=my cat.png", "1", "image", "my cat.png"),
-    ("Picture.image=a=b", "1", "image", "a=b"),
-    ("Picture.image=", "1", "image", ""),
-    ('Picture.image="7"', "1", "image", "7"),
-    ("v1. Save=it.codec=h264", "3", "codec", "h264"),
-    ("v1. Save=it.codec.encoding=re-encode", "3", "codec.encoding", "re-encode"),
-    ("5.text=blurry", "5", "text", "blurry"),
-])
+@pytest.mark.parametrize(
+    ("text", "node_id", "name", "value"),
+    [
+        ("Sampler.seed=7", "2", "seed", 7),
+        ("Sampler.cfg=2.5", "2", "cfg", 2.5),
+        ("Picture.image=my cat.png", "1", "image", "my cat.png"),
+        ("Picture.image=a=b", "1", "image", "a=b"),
+        ("Picture.image=", "1", "image", ""),
+        ('Picture.image="7"', "1", "image", "7"),
+        ("v1. Save=it.codec=h264", "3", "codec", "h264"),
+        ("v1. Save=it.codec.encoding=re-encode", "3", "codec.encoding", "re-encode"),
+        ("5.text=blurry", "5", "text", "blurry"),
+    ],
+)
 def test_an_override_names_a_node_and_a_widget(text, node_id, name, value):
     assert workflow.parse_override(text, PROMPT) == workflow.Override(node_id, name, value)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("Smpler.seed=7", r"begins with no node's title; the workflow has:\n  Picture\n  Sampler"),
-    ("Sampler.sed=7", r'Sampler has no input "sed"; it has: cfg, model, seed'),
-    ("Sampler.seed", "sets nothing"),
-    ("Sampler.model=7", '"model" of Sampler is not a widget here: it comes from Picture'),
-    ("Prompt.text=blue", '2 nodes are named "Prompt"; use an id in place of the title: 4, 5'),
-])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("Smpler.seed=7", r"begins with no node's title; the workflow has:\n  Picture\n  Sampler"),
+        ("Sampler.sed=7", r'Sampler has no input "sed"; it has: cfg, model, seed'),
+        ("Sampler.seed", "sets nothing"),
+        ("Sampler.model=7", '"model" of Sampler is not a widget here: it comes from Picture'),
+        ("Prompt.text=blue", '2 nodes are named "Prompt"; use an id in place of the title: 4, 5'),
+    ],
+)
 def test_a_wrong_override_says_what_there_is(text, complaint):
     with pytest.raises(WorkflowInvalid, match=complaint):
         workflow.parse_override(text, PROMPT)
