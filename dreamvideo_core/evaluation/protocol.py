@@ -35,6 +35,7 @@ class Protocol:
     image_scale: float
     order: str = "text_first"
     batch_size: int = 4
+    modes: tuple[str, ...] = MODES
 
 
 Values = dict[str, list[float]]
@@ -50,7 +51,7 @@ class Measured:
     chance: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MODES, 0.0))
     true: list[Tensor] = field(default_factory=list)
-    made: list[Tensor] = field(default_factory=list)  # of mode ti2v
+    made: list[Tensor] = field(default_factory=list)  # from text and image
 
     def add(self, mode: str, values: dict[str, float]) -> None:
         _append(self.modes[mode], values)
@@ -69,56 +70,54 @@ def _measure_batch(pipeline: Pipeline, protocol: Protocol, start: int, measured:
     indices = range(start, min(start + protocol.batch_size, protocol.clips))
     streams = [seeded("test", protocol.seed, i) for i in indices]
     clips = [sample_clip(rng) for rng in streams]
-    varied = [other_clip(c, rng) for c, rng in zip(clips, streams, strict=True)]
     size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
     true = render_batch(clips, **size)
-    images = true[:, 0]
-    generate = _Generator(pipeline, protocol, start, measured.seconds)
-    made = {
-        "t2v": generate("t2v", [sentence(c) for c in clips], None),
-        "i2v": generate("i2v", [""] * len(clips), images),
-        "ti2v": generate("ti2v", [sentence(c) for c in clips], images),
-    }
-    made_varied = generate(None, [sentence(c) for c in varied], images)
-    restored = _through_autoencoder(pipeline, true)
-    for row, clip in enumerate(clips):
-        judge = _Judge(clip, true[row], Candidates.of(clip.scene, **size))
-        _append(measured.ceilings, judge.likeness(restored[row]) | {"psnr": float(psnr(restored[row, :1], true[row, :1]))})
-        measured.add("t2v", {"fff_ssim": judge.likeness(made["t2v"][row])["fff_ssim"]} | read(made["t2v"][row], clip))
-        measured.add("i2v", judge.likeness(made["i2v"][row]) | judge.behaviour(made["i2v"][row]))
-        found = same(judge.candidates.nearest(made_varied[row]), varied[row])
-        both = judge.likeness(made["ti2v"][row]) | judge.behaviour(made["ti2v"][row])
-        measured.add("ti2v", both | {"varied_text_accuracy": float(found)})
+    judges = [_Judge(c, frames, Candidates.of(c.scene, **size)) for c, frames in zip(clips, true, strict=True)]
+    for judge, restored in zip(judges, _through_autoencoder(pipeline, true), strict=True):
+        _append(measured.ceilings, judge.likeness(restored) | {"psnr": float(psnr(restored[None], judge.true[None]))})
         measured.chance.append(1 / len(judge.candidates.clips))
+    generate = _Generator(pipeline, protocol, start)
+    for mode in protocol.modes:
+        texts = [""] * len(clips) if mode == "i2v" else [sentence(c) for c in clips]
+        started = time.monotonic()
+        made = generate(texts, None if mode == "t2v" else true[:, 0])
+        measured.seconds[mode] += time.monotonic() - started
+        for judge, frames in zip(judges, made, strict=True):
+            measured.add(mode, judge.text_alone(frames) if mode == "t2v" else judge.likeness(frames) | judge.behaviour(frames))
+    if "ti2v" in protocol.modes:
+        varied = [other_clip(c, rng) for c, rng in zip(clips, streams, strict=True)]
+        made_varied = generate([sentence(c) for c in varied], true[:, 0])
+        for judge, frames, asked in zip(judges, made_varied, varied, strict=True):
+            measured.add("ti2v", {"varied_text_accuracy": float(same(judge.candidates.nearest(frames), asked))})
+        measured.made += to_uint8(made).unbind(0)
     measured.clips += clips
     measured.true += to_uint8(true).unbind(0)
-    measured.made += to_uint8(made["ti2v"]).unbind(0)
 
 
 class _Generator:
-    """One batch of clips in any mode; the time that sampling and decoding take is booked to the mode."""
+    """Clips for one batch of scenes; every mode starts from the same noise."""
 
-    def __init__(self, pipeline: Pipeline, protocol: Protocol, seed: int, seconds: dict[str, float]):
-        self.pipeline, self.protocol, self.seed, self.seconds = pipeline, protocol, seed, seconds
+    def __init__(self, pipeline: Pipeline, protocol: Protocol, start: int):
+        self.pipeline, self.protocol, self.start = pipeline, protocol, start
 
-    def __call__(self, mode: str | None, prompts: list[str], images: Tensor | None) -> Tensor:
+    def __call__(self, prompts: list[str], images: Tensor | None) -> Tensor:
         p = self.protocol
-        started = time.monotonic()
-        made = self.pipeline(
-            prompts,
-            images,
-            num_frames=p.num_frames,
-            height=p.height,
-            width=p.width,
-            steps=p.steps,
-            text_scale=p.text_scale,
-            image_scale=p.image_scale,
-            order=p.order,
-            seed=p.seed + self.seed,
+        return (
+            self.pipeline(
+                prompts,
+                images,
+                num_frames=p.num_frames,
+                height=p.height,
+                width=p.width,
+                steps=p.steps,
+                text_scale=p.text_scale,
+                image_scale=p.image_scale,
+                order=p.order,
+                seed=p.seed + self.start,
+            )
+            .float()
+            .cpu()
         )
-        if mode is not None:
-            self.seconds[mode] += time.monotonic() - started
-        return made.float().cpu()
 
 
 @torch.no_grad()
@@ -158,6 +157,17 @@ class _Judge:
             "background_drift": self._drift(made),
         }
 
+    def text_alone(self, made: Tensor) -> dict[str, float]:
+        """Of a clip (T, 3, H, W) that saw no picture: whether colour, shape and action are those its sentence names."""
+        sprite = self.clip.scene.sprites[self.clip.actor]
+        found = read_sprite(made, sprite.colour)
+        return {
+            "fff_ssim": self.likeness(made)["fff_ssim"],
+            "colour_accuracy": float(found is not None),
+            "shape_accuracy": float(found is not None and found.shape == sprite.shape),
+            "action_accuracy": float(found is not None and found.action == self.clip.action),
+        }
+
     def _change(self, frames: Tensor) -> float:
         """Mean change from first to last frame where the named sprite is at any time."""
         swept = swept_region(self.clip, len(self.true), *self.true.shape[-2:])
@@ -167,17 +177,6 @@ class _Judge:
         """Mean change since the first frame where no candidate moves, values on a scale of 0 to 1."""
         still = ~self.candidates.touched
         return float((frames - frames[:1]).abs()[..., still].mean()) / 2
-
-
-def read(made: Tensor, clip: Clip) -> dict[str, float]:
-    """Whether colour, shape and action of a clip (T, 3, H, W) are those its sentence names."""
-    sprite = clip.scene.sprites[clip.actor]
-    found = read_sprite(made, sprite.colour)
-    return {
-        "colour_accuracy": float(found is not None),
-        "shape_accuracy": float(found is not None and found.shape == sprite.shape),
-        "action_accuracy": float(found is not None and found.action == clip.action),
-    }
 
 
 def _append(values: Values, new: dict[str, float]) -> None:

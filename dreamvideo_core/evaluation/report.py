@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..files import atomic
 from ..images import contact_sheet
 from ..sprites import sentence
 from .metrics import bootstrap_interval
-from .protocol import MODES, Measured, Protocol, Values
+from .protocol import Measured, Protocol, Values
 
 # Rows of the table, in order; a measure that a mode does not have is left blank there.
 _ROWS = (
@@ -26,7 +27,7 @@ _CAPTION = 14
 
 def summary(measured: Measured, protocol: Protocol, checkpoint: str) -> dict:
     """Means with 95 % bootstrap intervals; values that do not apply to a clip are left out of its mean."""
-    modes = {mode: _means(values) for mode, values in measured.modes.items()}
+    modes = {mode: _means(measured.modes[mode]) for mode in protocol.modes}
     for mode, table in modes.items():
         table["seconds_per_clip"] = measured.seconds[mode] / len(measured.clips)
         for name, value in _means(measured.ceilings, intervals=False).items():
@@ -59,19 +60,20 @@ def as_table(report: dict) -> Table:
     """One row a measure, one column a mode, what the autoencoder alone reaches in the last column."""
     size = f"{report['width']} x {report['height']} x {report['frames']}"
     scales = f"scales {report['scales']['text']:g} / {report['scales']['image']:g}, {report['steps']} steps"
-    table = Table(title=f"{report['checkpoint']}: {report['clips']} clips, {size}, {scales}")
-    table.add_column("measure")
-    for mode in MODES:
+    table = Table(box=SIMPLE_HEAD, title=f"{report['checkpoint']}: {report['clips']} clips, {size}, {scales}")
+    table.add_column("measure", no_wrap=True)
+    for mode in report["modes"]:
         table.add_column(mode, justify="right")
     table.add_column("ceiling", justify="right")
     for name in _ROWS:
-        ceiling = report["modes"]["ti2v"].get(f"{name}_ceiling")
-        cells = [_cell(report["modes"][mode], name) for mode in MODES]
+        cells = [_cell(values, name) for values in report["modes"].values()]
+        ceilings = {values.get(f"{name}_ceiling") for values in report["modes"].values()} - {None}
         if any(cells):
-            table.add_row(name, *cells, "" if ceiling is None else f"{ceiling:.3f}")
+            table.add_row(name, *cells, *(f"{ceiling:.3f}" for ceiling in ceilings))
     table.caption = (
-        f"autoencoder {report['autoencoder_psnr']:.1f} dB; action by chance {report['chance']:.3f}; in brackets 95 % by "
-        "bootstrap. t2v: colour, shape and action by rendering every sprite that could cover the coloured pixels."
+        f"autoencoder {report['autoencoder_psnr']:.1f} dB; action by chance {report['chance']:.3f}; "
+        "after ±: half of the 95 % bootstrap interval. t2v: colour, shape and action are read by rendering "
+        "every sprite that could cover the coloured pixels."
     )
     return table
 
@@ -79,8 +81,8 @@ def as_table(report: dict) -> Table:
 def _cell(values: dict, name: str) -> str:
     if name not in values:
         return ""
-    interval = values["intervals"].get(name)
-    return f"{values[name]:.3f}" + ("" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]")
+    low, high = values["intervals"].get(name, (0.0, 0.0))
+    return f"{values[name]:.3f}" + (f" ±{(high - low) / 2:.3f}" if name in values["intervals"] else "")
 
 
 def write_json(report: dict, path: Path) -> None:
