@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +47,6 @@ class Candidates:
         """The candidate nearest to `frames` (T, 3, H, W), by squared error where any candidate moves."""
         errors = (self.frames - frames.to(self.frames)).square()[..., self.touched].mean((1, 2, 3))
         return self.clips[int(errors.argmin())]
-
-
-def action_accuracy(frames: Tensor, clips: Sequence[Clip]) -> float:
-    """The share of generated clips (N, T, 3, H, W) in [-1, 1] that are nearest to the clip their sentence named."""
-    _, num_frames, _, height, width = frames.shape
-    right = [same(Candidates.of(c.scene, num_frames, height, width).nearest(f), c) for f, c in zip(frames, clips, strict=True)]
-    return sum(right) / len(right)
 
 
 def first_region(clip: Clip, height: int, width: int) -> Tensor:

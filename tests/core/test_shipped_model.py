@@ -1,17 +1,14 @@
-"""The model that ships: small enough, whole, and it does what it can so far, on scenes nobody trained on."""
+"""The model that ships: small enough, whole, and good on scenes nobody trained on."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
-import torch
 
-from dreamvideo_core.evaluation.metrics import first_frame_ssim
-from dreamvideo_core.evaluation.sprites import action_accuracy
+from dreamvideo_core.evaluation.protocol import Protocol, measure
+from dreamvideo_core.evaluation.report import summary
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
-from dreamvideo_core.sprites import Clip, render_batch, sample_clip, sentence
-from dreamvideo_core.sprites.scene import seeded
-
-CLIPS = 16
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +17,9 @@ def pipeline() -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Clip]:
-    return [sample_clip(seeded("test", 0, index)) for index in range(CLIPS)]
-
-
-@pytest.fixture(scope="module")
-def true(scenes: list[Clip]) -> torch.Tensor:
-    return render_batch(scenes)
-
-
-@pytest.fixture(scope="module")
-def made(pipeline: Pipeline, scenes: list[Clip], true: torch.Tensor) -> torch.Tensor:
-    return pipeline([sentence(clip) for clip in scenes], true[:, 0])
+def figures(pipeline: Pipeline) -> dict:
+    protocol = Protocol(clips=24, seed=0, batch_size=8, **asdict(pipeline.config.sampling))
+    return summary(measure(pipeline, protocol), protocol, SHIPPED.name)["modes"]
 
 
 def test_all_weights_together_stay_small():
@@ -43,11 +31,21 @@ def test_every_part_is_there_and_trained(pipeline: Pipeline):
     assert not pipeline.model.retention.is_untrained()
 
 
-def test_the_first_frame_is_the_picture(pipeline: Pipeline, true: torch.Tensor, made: torch.Tensor):
-    ceiling = pipeline.decode(pipeline.encode(true[:, :1]))[:, 0]
-    share = first_frame_ssim(made[:, 0], true[:, 0]).mean() / first_frame_ssim(ceiling.detach(), true[:, 0]).mean()
-    assert share > 0.65
+def test_the_first_frame_is_the_picture(figures: dict):
+    both = figures["ti2v"]
+    assert both["fff_ssim"] > 0.9 * both["fff_ssim_ceiling"]
+    assert both["fff_ssim_sprite"] > 0.8 * both["fff_ssim_sprite_ceiling"]
 
 
-def test_true_clips_are_told_apart(scenes: list[Clip], true: torch.Tensor):
-    assert action_accuracy(true, scenes) == 1.0
+def test_the_sentence_decides_what_moves(figures: dict):
+    both = figures["ti2v"]
+    assert both["action_accuracy"] > 0.7
+    assert both["varied_text_accuracy"] > 0.7
+    assert both["named_sprite_accuracy"] > 0.7
+    assert 0.7 < both["motion"] < 1.3
+
+
+def test_both_conditions_beat_either(figures: dict):
+    """The paper's Fig. 6 in small."""
+    assert figures["ti2v"]["action_accuracy"] > figures["i2v"]["action_accuracy"]
+    assert figures["ti2v"]["fff_ssim"] > figures["t2v"]["fff_ssim"]
