@@ -2,12 +2,13 @@
 
     python benchmarks/scales.py --output docs
 
-writes scales.md and scales.png. The table counts on the test split of the small world; the picture shows the first and
+writes scales.md and scales.png. The table counts on the small world's validation split; the picture shows the first and
 the last frame of one scene at every pair of scales.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -38,14 +39,15 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for scales.md and scales.png.")] = Path("docs"),
     checkpoint: Annotated[Path, typer.Option(help="A DreamVideo .safetensors file.")] = SHIPPED,
     clips: Annotated[int, typer.Option(help="Scenes for every row of the table.")] = 24,
-    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise; keep the one of the final figures out.")] = 1,
-    size: Annotated[int | None, typer.Option(help="Width and height.", show_default="the model's own")] = None,
+    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+    size: Annotated[int | None, typer.Option(help="Width and height.", show_default="the model's own height")] = None,
 ) -> None:
     pipeline = Pipeline.load(checkpoint)
     default = pipeline.config.sampling
     size = size or default.height
     runs = [(s_t, s_i, default.steps) for s_t, s_i in product(TEXT_SCALES, IMAGE_SCALES)]
-    runs += [(default.text_scale, default.image_scale, steps) for steps in STEPS if steps != default.steps]
+    runs += [(default.text_scale, default.image_scale, steps) for steps in (*STEPS, default.steps)]
+    runs = list(dict.fromkeys(runs))
     rows = [_row(pipeline, clips, seed, size, *run) for run in track(runs, "counting", Console(stderr=True))]
     with atomic(output / "scales.md") as temporary:
         temporary.write_text(_table(rows, clips, seed, size), encoding="utf-8")
@@ -55,23 +57,32 @@ def main(
 
 def _row(pipeline: Pipeline, clips: int, seed: int, size: int, s_t: float, s_i: float, steps: int) -> list[str]:
     protocol = Protocol(
-        clips, seed, size, size, pipeline.config.sampling.num_frames, steps, s_t, s_i, modes=("ti2v",)
-    )  # fmt: skip
+        clips=clips,
+        seed=seed,
+        height=size,
+        width=size,
+        num_frames=pipeline.config.sampling.num_frames,
+        steps=steps,
+        text_scale=s_t,
+        image_scale=s_i,
+        modes=("ti2v",),
+        split="validation",
+    )
     figures = summary(measure(pipeline, protocol), protocol, "")["modes"]["ti2v"]
-    return [f"{s_t:g}", f"{s_i:g}", str(steps), *(f"{figures[name]:.3f}" for name in COLUMNS)]
+    return [f"{s_t:g}", f"{s_i:g}", str(steps), *(f"{figures.get(name, math.nan):.3f}" for name in COLUMNS)]
 
 
 def _table(rows: list[list[str]], clips: int, seed: int, size: int) -> str:
     head = ["text scale", "image scale", "steps", *COLUMNS]
     lines = [head, ["---"] * len(head), *rows]
     command = f"`python benchmarks/scales.py --clips {clips} --seed {seed} --size {size}`"
-    title = f"{clips} scenes of the test split, {size} x {size}, DDIM; made by {command}."
+    title = f"{clips} scenes of the validation split, {size} x {size}, DDIM; made by {command}."
     return "\n".join([title, "", *("| " + " | ".join(line) + " |" for line in lines), ""])
 
 
 def _picture(pipeline: Pipeline, seed: int, size: int) -> Image.Image:
     """Rows are text scales, columns image scales; each cell is the first and the last frame."""
-    clip = sample_clip(seeded("test", seed, 0))
+    clip = sample_clip(seeded("validation", seed, 0))
     image = render_batch([clip], num_frames=1, height=size, width=size)[:, 0]
     cells = [
         pipeline(sentence(clip), image, text_scale=s_t, image_scale=s_i)[0, [0, -1]]

@@ -18,8 +18,6 @@ except ModuleNotFoundError as missing:
 if TYPE_CHECKING:
     import torch
 
-    from .pipeline import Pipeline
-
 # Whatever imports torch is imported inside the commands, so that --help and a mistyped option answer at once.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -76,7 +74,7 @@ def generate(
     with _reported():
         from .checks import InputError, check_choice, check_number
         from .images import FITS, fit_image, read_image
-        from .pipeline import SHIPPED
+        from .pipeline import SHIPPED, Pipeline
         from .video import check_output, save_clip
 
         if image is None and prompt is None:
@@ -89,7 +87,13 @@ def generate(
         chosen_device = _device(device)
         picture = None if image is None else read_image(image, "--image")
 
-        pipeline = _load(checkpoint or SHIPPED, chosen_device, picture is not None)
+        path = checkpoint or SHIPPED
+        pipeline = Pipeline.load(path, chosen_device)
+        if picture is not None and pipeline.model.retention is None:
+            raise InputError(
+                f"--image is given, but {path.name} has no retention branch and makes video from text only; "
+                "leave --image out, or give another --checkpoint"
+            )
         defaults = pipeline.config.sampling
         height, width = height or defaults.height, width or defaults.width
         with _progress() as bar:
@@ -163,17 +167,26 @@ def evaluate(
 ) -> None:
     """Count how well a model keeps the picture and follows the sentence, in every mode."""
     with _reported():
-        from .checks import check_choice, check_number
-        from .evaluation.protocol import Protocol, measure
+        from .checks import InputError, check_choice, check_number
+        from .evaluation.protocol import MODES, Protocol, measure
         from .evaluation.report import as_table, summary, write_json, write_sheets
-        from .pipeline import SHIPPED
+        from .pipeline import SHIPPED, Pipeline
 
         check_choice("--world", world, ("sprites",))
         check_number("--clips", clips, 1, float("inf"))
-        check_number("--seed", seed, 0, 2**63)
+        check_number("--seed", seed, 0, _MAX_SEED - clips)  # the noise of every batch has a seed of its own
         _check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+        if frames is not None:
+            check_number("--frames", frames, 2, float("inf"))
+        if json is not None and json.is_dir():
+            raise InputError(f"--json is {str(json)!r}, which is a folder; name a file")
+        if sheets is not None and sheets.exists() and not sheets.is_dir():
+            raise InputError(f"--sheets is {str(sheets)!r}, which is a file; name a folder")
         path = checkpoint or SHIPPED
-        pipeline = _load(path, _device(device), with_image=True)
+        pipeline = Pipeline.load(path, _device(device))
+        modes = MODES if pipeline.model.retention is not None else ("t2v",)
+        if sheets is not None and modes != MODES:
+            raise InputError(f"--sheets is given, but {path.name} has no retention branch to show; leave --sheets out")
         given = {
             "width": width,
             "height": height,
@@ -183,7 +196,7 @@ def evaluate(
             "image_scale": image_scale,
         }
         chosen = asdict(pipeline.config.sampling) | {k: v for k, v in given.items() if v is not None}
-        protocol = Protocol(clips=clips, seed=seed, order=order, **chosen)
+        protocol = Protocol(clips=clips, seed=seed, order=order, modes=modes, **chosen)
         with _progress() as bar:
             task = bar.add_task("measuring", total=clips)
             measured = measure(pipeline, protocol, lambda done: bar.update(task, completed=done))
@@ -266,19 +279,6 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
     return device
-
-
-def _load(path: Path, device: torch.device, with_image: bool) -> Pipeline:
-    from .checks import InputError
-    from .pipeline import Pipeline
-
-    pipeline = Pipeline.load(path, device)
-    if with_image and pipeline.model.retention is None:
-        raise InputError(
-            f"--image is given, but {path.name} has no retention branch and makes video from text only; "
-            "leave --image out, or give another --checkpoint"
-        )
-    return pipeline
 
 
 def _progress() -> Progress:

@@ -1,12 +1,12 @@
-"""Metrics of pictures and clips in [-1, 1], and how sure a mean of them is."""
+"""Metrics of pictures in [-1, 1], and how sure a mean of values is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from kornia.metrics import ssim
+from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
 _WINDOW = 11
@@ -15,10 +15,10 @@ _WINDOW = 11
 def ssim_map(first: Tensor, second: Tensor) -> Tensor:
     """Structural similarity of pictures (B, 3, H, W) at each pixel, channels averaged: (B, H, W).
 
-    An 11 x 11 Gaussian window over each channel, values on a scale of 0 to 1.
+    An 11 x 11 Gaussian window over each channel, values on a scale of 0 to 1. Unequal shapes raise ValueError.
     """
     if first.shape != second.shape:
-        raise ValueError(f"frames have shape {tuple(first.shape)}, images {tuple(second.shape)}; they must be equal")
+        raise ValueError(f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; they must be equal")
     first, second = ((x.clamp(-1, 1) + 1) / 2 for x in (first, second))
     return ssim(first, second, _WINDOW).mean(1)
 
@@ -28,14 +28,15 @@ def first_frame_ssim(first_frames: Tensor, images: Tensor) -> Tensor:
     return ssim_map(first_frames, images).mean((1, 2))
 
 
-def psnr(first: Tensor, second: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of (B, ...) pictures or clips, a value per pair, (B,)."""
-    return -10 * torch.log10((first - second).square().flatten(1).mean(1) / 4)
-
-
-def bootstrap_interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the mean of `values`, by drawing as many of them with replacement."""
-    values = np.asarray(values)
-    rows = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.percentile(values[rows].mean(1), (2.5, 97.5))
+def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean: Wilson's for counts of right and wrong, by bootstrap for measures."""
+    if set(values) <= {0.0, 1.0}:
+        # A bootstrap of values that are all right would say that nothing can ever go wrong.
+        low, high = binomtest(int(sum(values)), len(values)).proportion_ci(method="wilson")
+    elif len(values) < 2:
+        low, high = values[0], values[0]
+    else:
+        low, high = bootstrap(
+            (np.asarray(values),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
     return float(low), float(high)

@@ -1,20 +1,22 @@
-"""The small world's protocol: scenes of the test split in every mode, each clip measured against the truth."""
+"""The small world's protocol: scenes nobody trained on, in every mode, each clip measured against the truth."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+from kornia.metrics import psnr
 from torch import Tensor
 
+from ..checks import check_choice, check_number
 from ..images import to_uint8
 from ..pipeline import Pipeline
 from ..sprites import Clip, render_batch, sample_clip, sentence
 from ..sprites.scene import seeded
-from .metrics import psnr, ssim_map
+from .metrics import ssim_map
 from .reading import read_sprite
 from .sprites import Candidates, first_region, other_clip, same, swept_region
 
@@ -36,6 +38,13 @@ class Protocol:
     order: str = "text_first"
     batch_size: int = 4
     modes: tuple[str, ...] = MODES
+    split: str = "test"
+
+    def __post_init__(self):
+        check_number("clips", self.clips, 1, math.inf)
+        check_number("num_frames", self.num_frames, 2, math.inf)  # one frame shows no motion
+        for mode in self.modes:
+            check_choice("modes", mode, MODES)
 
 
 Values = dict[str, list[float]]
@@ -43,81 +52,89 @@ Values = dict[str, list[float]]
 
 @dataclass
 class Measured:
-    """Values per clip and mode (NaN where a measure does not apply), ceilings, and the frames as bytes."""
+    """Values per clip, NaN where a measure does not apply: of each mode, of the autoencoder alone, of the frozen picture."""
 
-    clips: list[Clip] = field(default_factory=list)
-    modes: dict[str, Values] = field(default_factory=lambda: {mode: {} for mode in MODES})
-    ceilings: Values = field(default_factory=dict)
+    modes: dict[str, Values]
+    ceiling: Values = field(default_factory=dict)
+    frozen: Values = field(default_factory=dict)
     chance: list[float] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MODES, 0.0))
-    true: list[Tensor] = field(default_factory=list)
-    made: list[Tensor] = field(default_factory=list)  # from text and image
-
-    def add(self, mode: str, values: dict[str, float]) -> None:
-        _append(self.modes[mode], values)
+    seconds: dict[str, float] = field(default_factory=dict)
+    clips: list[Clip] = field(default_factory=list)
+    true: list[Tensor] = field(default_factory=list)  # (T, 3, H, W) uint8
+    made: list[Tensor] = field(default_factory=list)  # the same, from text and image
 
 
 def measure(pipeline: Pipeline, protocol: Protocol, on_clips: Callable[[int], None] = lambda done: None) -> Measured:
-    """Generate and measure `protocol.clips` clips of the test split in every mode; `on_clips` hears how many are done."""
-    measured = Measured()
+    """Generate and measure `protocol.clips` clips in every mode; `on_clips` hears how many are done."""
+    measured = Measured({mode: {} for mode in protocol.modes}, seconds=dict.fromkeys(protocol.modes, 0.0))
     for start in range(0, protocol.clips, protocol.batch_size):
-        _measure_batch(pipeline, protocol, start, measured)
+        batch = _Batch(protocol, start)
+        _measure_truth(pipeline, batch, measured)
+        for mode in protocol.modes:
+            _measure_mode(pipeline, batch, mode, measured)
         on_clips(len(measured.clips))
     return measured
 
 
-def _measure_batch(pipeline: Pipeline, protocol: Protocol, start: int, measured: Measured) -> None:
-    indices = range(start, min(start + protocol.batch_size, protocol.clips))
-    streams = [seeded("test", protocol.seed, i) for i in indices]
-    clips = [sample_clip(rng) for rng in streams]
-    size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
-    true = render_batch(clips, **size)
-    judges = [_Judge(c, frames, Candidates.of(c.scene, **size)) for c, frames in zip(clips, true, strict=True)]
-    for judge, restored in zip(judges, _through_autoencoder(pipeline, true), strict=True):
-        _append(measured.ceilings, judge.likeness(restored) | {"psnr": float(psnr(restored[None], judge.true[None]))})
-        measured.chance.append(1 / len(judge.candidates.clips))
-    generate = _Generator(pipeline, protocol, start)
-    for mode in protocol.modes:
-        texts = [""] * len(clips) if mode == "i2v" else [sentence(c) for c in clips]
-        started = time.monotonic()
-        made = generate(texts, None if mode == "t2v" else true[:, 0])
-        measured.seconds[mode] += time.monotonic() - started
-        for judge, frames in zip(judges, made, strict=True):
-            measured.add(mode, judge.text_alone(frames) if mode == "t2v" else judge.likeness(frames) | judge.behaviour(frames))
-    if "ti2v" in protocol.modes:
-        varied = [other_clip(c, rng) for c, rng in zip(clips, streams, strict=True)]
-        made_varied = generate([sentence(c) for c in varied], true[:, 0])
-        for judge, frames, asked in zip(judges, made_varied, varied, strict=True):
-            measured.add("ti2v", {"varied_text_accuracy": float(same(judge.candidates.nearest(frames), asked))})
-        measured.made += to_uint8(made).unbind(0)
-    measured.clips += clips
-    measured.true += to_uint8(true).unbind(0)
+class _Batch:
+    """Some scenes, their true clips, and what judges clips of them."""
 
+    def __init__(self, protocol: Protocol, start: int):
+        indices = range(start, min(start + protocol.batch_size, protocol.clips))
+        streams = [seeded(protocol.split, protocol.seed, i) for i in indices]
+        size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
+        self.protocol, self.seed = protocol, protocol.seed + start
+        self.clips = [sample_clip(rng) for rng in streams]
+        self.varied = [other_clip(c, rng) for c, rng in zip(self.clips, streams, strict=True)]
+        self.true = render_batch(self.clips, **size)
+        self.judges = [
+            _Judge(c, frames, Candidates.of(c.scene, **size)) for c, frames in zip(self.clips, self.true, strict=True)
+        ]
 
-class _Generator:
-    """Clips for one batch of scenes; every mode starts from the same noise."""
-
-    def __init__(self, pipeline: Pipeline, protocol: Protocol, start: int):
-        self.pipeline, self.protocol, self.start = pipeline, protocol, start
-
-    def __call__(self, prompts: list[str], images: Tensor | None) -> Tensor:
+    def generate(self, pipeline: Pipeline, prompts: list[str], with_image: bool) -> Tensor:
+        """Clips (B, T, 3, H, W); every mode starts from the same noise."""
         p = self.protocol
-        return (
-            self.pipeline(
-                prompts,
-                images,
-                num_frames=p.num_frames,
-                height=p.height,
-                width=p.width,
-                steps=p.steps,
-                text_scale=p.text_scale,
-                image_scale=p.image_scale,
-                order=p.order,
-                seed=p.seed + self.start,
-            )
-            .float()
-            .cpu()
+        made = pipeline(
+            prompts,
+            self.true[:, 0] if with_image else None,
+            num_frames=p.num_frames,
+            height=p.height,
+            width=p.width,
+            steps=p.steps,
+            text_scale=p.text_scale,
+            image_scale=p.image_scale,
+            order=p.order,
+            seed=self.seed,
         )
+        return made.float().cpu()
+
+    def judged(self, made: Tensor) -> Iterator[tuple[_Judge, Tensor]]:
+        return zip(self.judges, made, strict=True)
+
+
+def _measure_truth(pipeline: Pipeline, batch: _Batch, measured: Measured) -> None:
+    measured.clips += batch.clips
+    measured.true += to_uint8(batch.true).unbind(0)
+    for judge, restored in batch.judged(_through_autoencoder(pipeline, batch.true)):
+        _append(measured.ceiling, judge.likeness(restored) | {"psnr": float(psnr(restored, judge.true, 2.0))})
+        _append(measured.frozen, judge.behaviour(judge.true[:1].expand_as(judge.true)))
+        measured.chance.append(1 / len(judge.candidates.clips))
+
+
+def _measure_mode(pipeline: Pipeline, batch: _Batch, mode: str, measured: Measured) -> None:
+    texts = [""] * len(batch.clips) if mode == "i2v" else [sentence(c) for c in batch.clips]
+    started = time.monotonic()
+    made = batch.generate(pipeline, texts, with_image=mode != "t2v")
+    measured.seconds[mode] += time.monotonic() - started
+    for judge, frames in batch.judged(made):
+        values = judge.reading(frames) if mode == "t2v" else judge.likeness(frames) | judge.behaviour(frames)
+        _append(measured.modes[mode], values)
+    if mode == "ti2v":
+        measured.made += to_uint8(made).unbind(0)
+        made = batch.generate(pipeline, [sentence(c) for c in batch.varied], with_image=True)
+        for (judge, frames), asked in zip(batch.judged(made), batch.varied, strict=True):
+            found = judge.candidates.nearest(frames)
+            _append(measured.modes[mode], {"varied_text_accuracy": float(same(found, asked))})
 
 
 @torch.no_grad()
@@ -136,13 +153,12 @@ class _Judge:
 
     def likeness(self, made: Tensor) -> dict[str, float]:
         """Structural similarity of a clip (T, 3, H, W) to the true one."""
-        size = self.true.shape[-2:]
         similarity = ssim_map(made, self.true)
-        first, swept = first_region(self.clip, *size), swept_region(self.clip, len(self.true), *size)
+        first = first_region(self.clip.scene, *self.true.shape[-2:])
         return {
             "fff_ssim": float(similarity[0].mean()),
             "fff_ssim_sprite": float(similarity[0][first].mean()),
-            "clip_ssim_sprite": float(similarity[:, swept].mean()),
+            "clip_ssim_sprite": float(similarity[:, self._swept()].mean()),
         }
 
     def behaviour(self, made: Tensor) -> dict[str, float]:
@@ -157,26 +173,27 @@ class _Judge:
             "background_drift": self._drift(made),
         }
 
-    def text_alone(self, made: Tensor) -> dict[str, float]:
-        """Of a clip (T, 3, H, W) that saw no picture: whether colour, shape and action are those its sentence names."""
+    def reading(self, made: Tensor) -> dict[str, float]:
+        """Whether a clip (T, 3, H, W) that saw no picture has the colour, shape and action that its sentence names."""
         sprite = self.clip.scene.sprites[self.clip.actor]
         found = read_sprite(made, sprite.colour)
         return {
             "fff_ssim": self.likeness(made)["fff_ssim"],
-            "colour_accuracy": float(found is not None),
-            "shape_accuracy": float(found is not None and found.shape == sprite.shape),
-            "action_accuracy": float(found is not None and found.action == self.clip.action),
+            "colour_found": float(found is not None),
+            "shape_found": float(found is not None and found.shape == sprite.shape),
+            "action_found": float(found is not None and found.action == self.clip.action),
         }
+
+    def _swept(self) -> Tensor:
+        return swept_region(self.clip, len(self.true), *self.true.shape[-2:])
 
     def _change(self, frames: Tensor) -> float:
         """Mean change from first to last frame where the named sprite is at any time."""
-        swept = swept_region(self.clip, len(self.true), *self.true.shape[-2:])
-        return float((frames[-1] - frames[0]).abs()[:, swept].mean())
+        return float((frames[-1] - frames[0]).abs()[:, self._swept()].mean())
 
     def _drift(self, frames: Tensor) -> float:
         """Mean change since the first frame where no candidate moves, values on a scale of 0 to 1."""
-        still = ~self.candidates.touched
-        return float((frames - frames[:1]).abs()[..., still].mean()) / 2
+        return float((frames - frames[:1]).abs()[..., ~self.candidates.touched].mean()) / 2
 
 
 def _append(values: Values, new: dict[str, float]) -> None:

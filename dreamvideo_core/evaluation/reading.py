@@ -5,20 +5,19 @@ By rendering: the pixels of the colour are compared with what every shape, size 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..sprites import ACTIONS, COLOURS, SHAPES, Background, Clip, Scene, Sprite, cover_batch
+from ..sprites import ACTIONS, COLOURS, SHAPES, Sprite, cover_batch
 
-# Backgrounds are muted: this far from a sprite's colour (Euclidean, channels 0 to 1) lies no background.
-_TOLERANCE = 0.3
-# A sprite smaller than this share of the frame is none.
-_LEAST_SHARE = 0.008
+# The most colourful backgrounds come as near as 0.207 to pink (Euclidean, channels 0 to 1).
+_TOLERANCE = 0.2
+# Of the shorter side's square; the smallest star covers 0.0196.
+_LEAST_AREA = 0.008
 _SIZES = tuple(0.08 + 0.01 * i for i in range(16))
-_NOWHERE = Background("plain", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((1.0, 0.0, 0.0),))
 
 
 @dataclass(frozen=True)
@@ -32,38 +31,33 @@ class Reading:
 def read_sprite(frames: Tensor, colour: str) -> Reading | None:
     """The sprite of `colour` in a clip (T, 3, H, W) in [-1, 1]; None where the first frame shows none."""
     seen = _pixels_of(frames, colour)
-    if seen[0].mean() < _LEAST_SHARE:
+    num_frames, height, width = seen.shape
+    if seen[0].sum() < _LEAST_AREA * min(height, width) ** 2:
         return None
     sprite = _fit(seen[0], colour)
-    clips = [Clip(Scene(_NOWHERE, (sprite,)), 0, action) for action in ACTIONS]
-    overlaps = _overlap(cover_batch(clips, num_frames=len(seen), height=seen.shape[1], width=seen.shape[2]), seen)
-    return Reading(sprite.shape, clips[int(overlaps.mean(1).argmax())].action)
+    cover = cover_batch([sprite] * len(ACTIONS), list(ACTIONS), num_frames=num_frames, height=height, width=width)
+    return Reading(sprite.shape, list(ACTIONS)[int(_overlap(cover, seen).argmax())])
 
 
 def _pixels_of(frames: Tensor, colour: str) -> Tensor:
     """(T, H, W), one where a pixel is near the colour and nearer to it than to the others, else zero."""
-    palette = torch.tensor(list(COLOURS.values()), device=frames.device)
-    distances = ((frames[:, None] + 1) / 2 - palette[:, :, None, None]).norm(dim=2)
-    nearest, index = distances.min(1)
-    return ((index == list(COLOURS).index(colour)) & (nearest < _TOLERANCE)).float().cpu()
+    palette = torch.tensor(list(COLOURS.values()))[:, :, None, None]
+    nearest, index = ((frames[:, None] + 1) / 2 - palette).norm(dim=2).min(1)
+    return ((index == list(COLOURS).index(colour)) & (nearest < _TOLERANCE)).float()
 
 
 def _fit(seen: Tensor, colour: str) -> Sprite:
     """The sprite that covers the pixels `seen` (H, W) best, its coverage's centroid on theirs."""
-    height, width = seen.shape
-    kinds = list(product(SHAPES, _SIZES))
-    centred = [Sprite(shape, colour, size, 0.5, 0.5) for shape, size in kinds]
-    shifts = _centroids(seen[None]) - _centroids(_still(centred, height, width))
-    moved = [
-        Sprite(shape, colour, size, 0.5 + float(x), 0.5 + float(y)) for (shape, size), (x, y) in zip(kinds, shifts, strict=True)
-    ]
-    return moved[int(_overlap(_still(moved, height, width), seen).argmax())]
+    centred = [Sprite(shape, colour, size, 0.5, 0.5) for shape, size in product(SHAPES, _SIZES)]
+    shifts = _centroids(seen[None]) - _centroids(_cover(centred, seen))
+    moved = [replace(s, x=s.x + float(x), y=s.y + float(y)) for s, (x, y) in zip(centred, shifts, strict=True)]
+    return moved[int(_overlap(_cover(moved, seen)[:, None], seen[None]).argmax())]
 
 
-def _still(sprites: list[Sprite], height: int, width: int) -> Tensor:
-    """(N, H, W)."""
-    clips = [Clip(Scene(_NOWHERE, (sprite,)), 0, "still") for sprite in sprites]
-    return cover_batch(clips, num_frames=1, height=height, width=width)[:, 0]
+def _cover(sprites: list[Sprite], like: Tensor) -> Tensor:
+    """Coverage in frame 0 at the size of `like` (H, W): (N, H, W)."""
+    height, width = like.shape
+    return cover_batch(sprites, ["still"] * len(sprites), num_frames=1, height=height, width=width)[:, 0]
 
 
 def _centroids(cover: Tensor) -> Tensor:
@@ -76,5 +70,5 @@ def _centroids(cover: Tensor) -> Tensor:
 
 
 def _overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of soft coverages (..., H, W), broadcast: (...)."""
-    return torch.minimum(first, second).sum((-1, -2)) / torch.maximum(first, second).sum((-1, -2))
+    """Intersection over union of soft coverages (N, T, H, W) and (T, H, W), over all frames together: (N,)."""
+    return torch.minimum(first, second).sum((1, 2, 3)) / torch.maximum(first, second).sum((1, 2, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,66 +15,68 @@ from rich.table import Table
 from ..files import atomic
 from ..images import contact_sheet
 from ..sprites import sentence
-from .metrics import bootstrap_interval
+from .metrics import confidence_interval
 from .protocol import Measured, Protocol, Values
 
 # Rows of the table, in order; a measure that a mode does not have is left blank there.
 _ROWS = (
     "fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "named_sprite_accuracy",
-    "colour_accuracy", "shape_accuracy", "motion", "background_drift", "seconds_per_clip",
+    "colour_found", "shape_found", "action_found", "motion", "background_drift", "seconds_per_clip",
 )  # fmt: skip
 _CAPTION = 14
 
 
 def summary(measured: Measured, protocol: Protocol, checkpoint: str) -> dict:
-    """Means with 95 % bootstrap intervals; values that do not apply to a clip are left out of its mean."""
-    modes = {mode: _means(measured.modes[mode]) for mode in protocol.modes}
-    for mode, table in modes.items():
-        table["seconds_per_clip"] = measured.seconds[mode] / len(measured.clips)
-        for name, value in _means(measured.ceilings, intervals=False).items():
-            if name in table:
-                table[f"{name}_ceiling"] = value
+    """Means with 95 % intervals; clips that a measure does not apply to are left out of its mean."""
+    ceiling = _means(measured.ceiling)
+    modes = {}
+    for mode, values in measured.modes.items():
+        means = _means(values)
+        ceilings = {f"{name}_ceiling": ceiling[name] for name in means if name in ceiling}
+        seconds = {"seconds_per_clip": measured.seconds[mode] / len(measured.clips)}
+        modes[mode] = means | ceilings | seconds | {"intervals": _intervals(values)}
     return {
         "checkpoint": checkpoint,
-        "scales": {"text": protocol.text_scale, "image": protocol.image_scale, "order": protocol.order},
-        "clips": protocol.clips,
-        "seed": protocol.seed,
-        "width": protocol.width,
-        "height": protocol.height,
-        "frames": protocol.num_frames,
-        "steps": protocol.steps,
-        "autoencoder_psnr": _means(measured.ceilings, intervals=False)["psnr"],
+        "scales": {"text": protocol.text_scale, "image": protocol.image_scale},
+        "protocol": asdict(protocol),
+        "autoencoder_psnr": ceiling["psnr"],
         "chance": sum(measured.chance) / len(measured.chance),
+        "frozen": _means(measured.frozen),
         "modes": modes,
     }
 
 
-def _means(values: Values, intervals: bool = True) -> dict:
-    applying = {name: [v for v in column if not math.isnan(v)] for name, column in values.items()}
-    means: dict = {name: sum(column) / len(column) for name, column in applying.items() if column}
-    if intervals:
-        means["intervals"] = {name: bootstrap_interval(applying[name]) for name in means}
-    return means
+def _applying(values: Values) -> Values:
+    columns = {name: [v for v in column if not math.isnan(v)] for name, column in values.items()}
+    return {name: column for name, column in columns.items() if column}
+
+
+def _means(values: Values) -> dict[str, float]:
+    return {name: sum(column) / len(column) for name, column in _applying(values).items()}
+
+
+def _intervals(values: Values) -> dict[str, tuple[float, float]]:
+    return {name: confidence_interval(column) for name, column in _applying(values).items()}
 
 
 def as_table(report: dict) -> Table:
-    """One row a measure, one column a mode, what the autoencoder alone reaches in the last column."""
-    size = f"{report['width']} x {report['height']} x {report['frames']}"
-    scales = f"scales {report['scales']['text']:g} / {report['scales']['image']:g}, {report['steps']} steps"
-    table = Table(box=SIMPLE_HEAD, title=f"{report['checkpoint']}: {report['clips']} clips, {size}, {scales}")
+    """One row a measure, a column each for the modes, for the picture standing still, and for the autoencoder alone."""
+    p = report["protocol"]
+    size = f"{p['width']} x {p['height']} x {p['num_frames']}"
+    scales = f"scales {p['text_scale']:g} / {p['image_scale']:g}, {p['steps']} steps"
+    table = Table(box=SIMPLE_HEAD, title=f"{report['checkpoint']}: {p['clips']} clips, {size}, {scales}")
     table.add_column("measure", no_wrap=True)
-    for mode in report["modes"]:
-        table.add_column(mode, justify="right")
-    table.add_column("ceiling", justify="right")
+    for column in (*report["modes"], "frozen", "ceiling"):
+        table.add_column(column, justify="right")
+    ceilings = {k: v for mode in report["modes"].values() for k, v in mode.items() if k.endswith("_ceiling")}
     for name in _ROWS:
-        cells = [_cell(values, name) for values in report["modes"].values()]
-        ceilings = {values.get(f"{name}_ceiling") for values in report["modes"].values()} - {None}
+        cells = [_cell(mode, name) for mode in report["modes"].values()]
         if any(cells):
-            table.add_row(name, *cells, *(f"{ceiling:.3f}" for ceiling in ceilings))
+            table.add_row(name, *cells, _cell(report["frozen"], name), _cell(ceilings, f"{name}_ceiling"))
     table.caption = (
-        f"autoencoder {report['autoencoder_psnr']:.1f} dB; action by chance {report['chance']:.3f}; "
-        "after ±: half of the 95 % bootstrap interval. t2v: colour, shape and action are read by rendering "
-        "every sprite that could cover the coloured pixels."
+        f"autoencoder {report['autoencoder_psnr']:.1f} dB; a guess finds the action in {report['chance']:.3f}. "
+        "After ±: half of the 95 % interval. t2v: what is found is read by rendering every sprite that could cover "
+        "the coloured pixels."
     )
     return table
 
@@ -81,8 +84,8 @@ def as_table(report: dict) -> Table:
 def _cell(values: dict, name: str) -> str:
     if name not in values:
         return ""
-    low, high = values["intervals"].get(name, (0.0, 0.0))
-    return f"{values[name]:.3f}" + (f" ±{(high - low) / 2:.3f}" if name in values["intervals"] else "")
+    interval = values.get("intervals", {}).get(name)
+    return f"{values[name]:.3f}" + (f" ±{(interval[1] - interval[0]) / 2:.3f}" if interval else "")
 
 
 def write_json(report: dict, path: Path) -> None:
@@ -92,26 +95,24 @@ def write_json(report: dict, path: Path) -> None:
 
 def write_sheets(measured: Measured, folder: Path, rows: int = 4) -> list[Path]:
     """best.png, median.png and worst.png by `clip_ssim_sprite`: the true clip above the one made from text and image."""
+    if not measured.made:
+        raise ValueError("sheets show clips made from text and image, and mode ti2v was not measured; measure it too")
     order = torch.tensor(measured.modes["ti2v"]["clip_ssim_sprite"]).argsort(descending=True).tolist()
     middle = max(0, (len(order) - rows) // 2)
     chosen = {"best": order[:rows], "median": order[middle : middle + rows], "worst": order[-rows:]}
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, indices in chosen.items():
-        path = folder / f"{name}.png"
-        with atomic(path) as temporary:
+        paths.append(folder / f"{name}.png")
+        with atomic(paths[-1]) as temporary:
             _sheet(measured, indices).save(temporary)
-        paths.append(path)
     return paths
 
 
 def _sheet(measured: Measured, indices: list[int]) -> Image.Image:
     strips = [_strip(measured, index) for index in indices]
     sheet = Image.new("RGB", (strips[0].width, sum(s.height for s in strips)), "white")
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
+    for number, strip in enumerate(strips):
+        sheet.paste(strip, (0, number * strip.height))
     return sheet
 
 

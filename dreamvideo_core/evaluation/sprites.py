@@ -1,4 +1,4 @@
-"""Counting in the small world, where the true clip of every sentence about a scene is known."""
+"""The truth of the small world: every clip that a sentence about a scene can name, and where sprites are."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ class Candidates:
 
     def nearest(self, frames: Tensor) -> Clip:
         """The candidate nearest to `frames` (T, 3, H, W), by squared error where any candidate moves."""
-        errors = (self.frames - frames.to(self.frames)).square()[..., self.touched].mean((1, 2, 3))
+        errors = (self.frames - frames).square()[..., self.touched].mean((1, 2, 3))
         return self.clips[int(errors.argmin())]
 
 
-def first_region(clip: Clip, height: int, width: int) -> Tensor:
+def first_region(scene: Scene, height: int, width: int) -> Tensor:
     """Where frame 0 shows any sprite, (H, W), boolean."""
-    still = [Clip(clip.scene, actor, "still") for actor in range(len(clip.scene.sprites))]
-    return cover_batch(still, num_frames=1, height=height, width=width).amax((0, 1)) > 0
+    still = ["still"] * len(scene.sprites)
+    return cover_batch(scene.sprites, still, num_frames=1, height=height, width=width).amax((0, 1)) > 0
 
 
 def swept_region(clip: Clip, num_frames: int, height: int, width: int) -> Tensor:
     """Where the acting sprite is at any time, (H, W), boolean."""
-    return cover_batch([clip], num_frames=num_frames, height=height, width=width).amax((0, 1)) > 0
+    actor = clip.scene.sprites[clip.actor]
+    return cover_batch([actor], [clip.action], num_frames=num_frames, height=height, width=width).amax((0, 1)) > 0

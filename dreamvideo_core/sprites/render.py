@@ -155,9 +155,11 @@ def render_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64
     return canvas * 2 - 1
 
 
-def cover_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:
-    """How much of each pixel the acting sprite of each clip covers: (N, T, H, W) in [0, 1]."""
-    return _coverage([c.scene.sprites[c.actor] for c in clips], [c.action for c in clips], num_frames, *_grid(height, width))
+def cover_batch(
+    sprites: Sequence[Sprite], actions: Sequence[str], *, num_frames: int = 8, height: int = 64, width: int = 64
+) -> Tensor:
+    """How much of each pixel each sprite covers while it performs its action: (N, T, H, W) in [0, 1]."""
+    return _coverage(sprites, actions, num_frames, *_grid(height, width))
 
 
 def render(clip: Clip, *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def _encode_block(
     clips = [sample_clip(seeded("train", seed, i)) for i in indices]
     frames = render_batch(clips, num_frames=num_frames, height=size[0], width=size[1])
     with torch.no_grad():
-        latents = torch.cat([encode(part) for part in frames.split(8)]).half()
+        latents = torch.cat([encode(part) for part in frames.split(max(1, 8 * 64 * 64 // math.prod(size)))]).half()
     if not latents.isfinite().all():
         raise FloatingPointError(
             "the autoencoder gives latents that are no numbers or too large for float16: train it longer or at a lower rate"

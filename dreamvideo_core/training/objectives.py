@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from kornia.metrics import psnr
 from PIL import Image
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ class AutoencoderObjective(Objective):
         mean, variance = latents.mean((0, 2, 3)), latents.var((0, 2, 3))
         moments = mean.square().mean() + variance.clamp(min=1e-6).log().square().mean()
         loss = l1 + l2 + gradients + self.MOMENTS_WEIGHT * moments
-        return {"loss": loss, "moments": moments, "psnr": -10 * torch.log10(l2 / 4)}
+        return {"loss": loss, "moments": moments, "psnr": psnr(restored, frames, 2.0)}
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
@@ -79,7 +80,7 @@ class AutoencoderObjective(Objective):
         return contact_sheet(rearrange([frames, restored], "k n c h w -> (n k) c h w"), columns=8)
 
     def _frames(self, split: str, number: int) -> Tensor:
-        size = self.phase.batch_size
+        size = self.phase.batch_size  # whatever the frames' size: crops of all sizes cost the same
         height, width = self.phase.sizes[number % len(self.phase.sizes)]
         clips = [sample_clip(seeded(split, self.seed, number * size + i)) for i in range(size)]
         return render_batch(clips, num_frames=1, height=height, width=width)[:, 0]
@@ -98,12 +99,12 @@ class DiffusionObjective(Objective):
 
     `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
     U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
-    `clips` holds a cache for each of the phase's sizes.
+    `clips` holds a cache for each of the phase's sizes (height, width).
     """
 
     SAMPLES = 6
 
-    def __init__(self, pipeline: Pipeline, phase: Phase, clips: Sequence[LatentClips], seed: int):
+    def __init__(self, pipeline: Pipeline, phase: Phase, clips: Mapping[tuple[int, int], LatentClips], seed: int):
         super().__init__()
         self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
         self.phase, self.clips, self.seed = phase, clips, seed
@@ -115,8 +116,8 @@ class DiffusionObjective(Objective):
 
     def batch(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number])
-        turn = number % len(self.phase.sizes)
-        clips, indices = self.clips[turn], self._indices(turn, number // len(self.phase.sizes))
+        size = self.phase.sizes[number % len(self.phase.sizes)]
+        clips, indices = self.clips[size], self._indices(number)
         texts = [sentence(clips.clip(i), rng) if rng.random() >= self.phase.drop_text else "" for i in indices]
         images = from_bytes(clips.images[indices])
         images[torch.from_numpy(rng.random(len(indices)) < self.phase.drop_image)] = 1.0
@@ -154,10 +155,13 @@ class DiffusionObjective(Objective):
             else:
                 yield from modules[name].parameters()
 
-    def _indices(self, turn: int, number: int) -> list[int]:
-        """Rows of batch `number` of a size's turn: every epoch is a permutation of the cache of its own."""
-        size, total = self.phase.batch_size_at(self.phase.sizes[turn]), len(self.clips[turn])
-        places = range(number * size, (number + 1) * size)
+    def _indices(self, number: int) -> list[int]:
+        """Rows of batch `number` in its size's cache: every epoch of a size is a permutation of its own."""
+        rounds, turn = divmod(number, len(self.phase.sizes))
+        size = self.phase.sizes[turn]
+        before = rounds * self.phase.sizes.count(size) + self.phase.sizes[:turn].count(size)
+        count, total = self.phase.batch_size_at(size), len(self.clips[size])
+        places = range(before * count, (before + 1) * count)
         epochs = {p // total for p in places}
-        order = {e: np.random.default_rng([self.seed, 1, turn, e]).permutation(total) for e in epochs}
+        order = {e: np.random.default_rng([self.seed, 1, *size, e]).permutation(total) for e in epochs}
         return [int(order[p // total][p % total]) for p in places]

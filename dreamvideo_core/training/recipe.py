@@ -32,7 +32,7 @@ class Phase:
     name: str
     objective: str
     steps: int
-    batch_size: int  # at the first of `sizes`; at the others as many as make about as many pixels
+    batch_size: int  # at the first of `sizes`; at the others as many clips as have about as many pixels
     learning_rate: float
     trainable: tuple[str, ...] = ()
     warmup_steps: int = 100
@@ -42,7 +42,7 @@ class Phase:
     ema_decay: float = 0.999
     sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # height, width: batches take them in turn
     num_frames: int = 8
-    clips: int = 8192  # distinct clips in the latent cache; at the others again as many as make about as many pixels
+    clips: int = 8192  # distinct clips in the latent cache, counted like batch_size
     drop_text: float = 0.0
     drop_image: float = 0.0
     sample_steps: int = 25

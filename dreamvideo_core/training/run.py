@@ -79,7 +79,7 @@ def _objective(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, a
         return AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
     if "retention" in phase.trainable and pipeline.model.retention.is_untrained():
         pipeline.model.retention.start_from(pipeline.model.unet)
-    clips = [_clips(recipe, phase, size, folder, pipeline, accelerator) for size in phase.sizes]
+    clips = {size: _clips(recipe, phase, size, folder, pipeline, accelerator) for size in dict.fromkeys(phase.sizes)}
     return DiffusionObjective(pipeline, phase, clips, recipe.seed)
 
 

@@ -35,7 +35,7 @@ def clips(count: int = 8, frames: int = 2, size: int = 2) -> LatentClips:
 
 def trainer(folder, phase: Phase = RETENTION) -> Trainer:
     folder.mkdir(exist_ok=True)
-    objective = DiffusionObjective(random_pipeline(), phase, [clips()], seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, {phase.sizes[0]: clips()}, seed=0)
     return Trainer(objective.train(), phase, folder, Accelerator(cpu=True), seed=0)
 
 
@@ -84,7 +84,7 @@ def test_the_text_phase_does_not_touch_the_branch(tmp_path):
 
 def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
     phase = Phase("drops", "diffusion", 1, 500, 1e-3, ("retention",), drop_text=0.1, drop_image=0.1, clips=500)
-    objective = DiffusionObjective(random_pipeline(), phase, [clips(500, frames=1, size=1)], seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, {phase.sizes[0]: clips(500, frames=1, size=1)}, seed=0)
     empty = tokenize([""])[0]
     batches = [objective.batch(number) for number in range(8)]
     no_text = torch.cat([(b["tokens"] == empty).all(1) for b in batches]).float()
@@ -97,13 +97,13 @@ def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
 
 def test_without_drops_nothing_is_dropped():
     phase = Phase("drops", "diffusion", 1, 8, 1e-3, ("retention",))
-    batch = DiffusionObjective(random_pipeline(), phase, [clips()], seed=0).batch(0)
+    batch = DiffusionObjective(random_pipeline(), phase, {phase.sizes[0]: clips()}, seed=0).batch(0)
     assert not (batch["images"] == 1).flatten(1).all(1).any()
     assert not (batch["tokens"] == tokenize([""])[0]).all(1).any()
 
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for_and_an_epoch_has_every_clip():
-    objective = DiffusionObjective(random_pipeline(), RETENTION, [clips()], seed=0)
+    objective = DiffusionObjective(random_pipeline(), RETENTION, {(16, 16): clips()}, seed=0)
     first, second = objective.batch(3), objective.batch(3)
     assert all(torch.equal(first[key], second[key]) for key in first)
     epoch = torch.cat([objective.batch(number)["latents"] for number in range(4, 8)])
@@ -113,17 +113,18 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for_and_an_epoch_has_every_cli
 def test_batches_take_the_sizes_in_turn_with_as_many_pixels_each():
     settings = {**SMALL, "batch_size": 4, "sizes": ((16, 16), (16, 16), (32, 32))}
     phase = Phase("sizes", "diffusion", steps=1, trainable=("unet",), **settings)
-    objective = DiffusionObjective(random_pipeline(), phase, [clips(), clips(), clips(size=4)], seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, {(16, 16): clips(16), (32, 32): clips(size=4)}, seed=0)
     batches = [objective.batch(number) for number in range(6)]
     assert [tuple(b["latents"].shape[::4]) for b in batches] == [(4, 2), (4, 2), (1, 4)] * 2
     assert [b["images"].shape[-1] for b in batches] == [16, 16, 32] * 2
-    assert not torch.equal(batches[0]["latents"], batches[1]["latents"])
+    small = torch.cat([batch["latents"] for number, batch in enumerate(batches) if number % 3 < 2])
+    assert len({tuple(latents.flatten().tolist()) for latents in small}) == 16  # one epoch through both of its turns
 
 
 def test_the_text_of_a_batch_belongs_to_its_clip():
     phase = Phase("pairs", "diffusion", 1, 8, 1e-3, ("retention",))
     cache = clips()
-    objective = DiffusionObjective(random_pipeline(), phase, [cache], seed=0)
+    objective = DiffusionObjective(random_pipeline(), phase, {phase.sizes[0]: cache}, seed=0)
     batch = objective.batch(0)
     for latents, image, tokens in zip(batch["latents"], batch["images"], batch["tokens"], strict=True):
         index = next(i for i in range(8) if torch.equal(cache.latents[i].float(), latents))
