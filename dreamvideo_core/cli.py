@@ -123,6 +123,10 @@ def train(
         Path | None,
         typer.Option(help="Folder of the run.", show_default="runs/NAME"),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="A DreamVideo .safetensors file for the first phase to begin with.", show_default="fresh weights"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
     minutes: Annotated[
         float | None,
@@ -141,7 +145,7 @@ def train(
         folder = output or Path("runs") / loaded.name
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--output is {str(folder)!r}, which is a file; name a folder")
-        result = run_recipe(loaded, folder, resume=resume, minutes=minutes)
+        result = run_recipe(loaded, folder, start=start, resume=resume, minutes=minutes)
         if result is None:
             _errors.print(f"time is up; the same command with --resume goes on with {folder}")
         else:

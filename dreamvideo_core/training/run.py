@@ -22,16 +22,19 @@ from .trainer import Trainer
 console = Console()
 
 
-def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False, minutes: float | None = None) -> Path | None:
+def run_recipe(
+    recipe: Recipe, folder: Path, *, start: Path | None = None, resume: bool = False, minutes: float | None = None
+) -> Path | None:
     """Train every phase that is not done yet; the path of the last phase's file, or None when `minutes` ran out.
 
-    Without `resume`, a folder with work in it raises FileExistsError.
+    The first phase begins with the weights of `start`, or with fresh ones. Without `resume`, a folder with work in it raises
+    FileExistsError.
     """
     if not resume and any(folder.glob("*/state-*.safetensors")):
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
-    result = None
+    result = start
     for number, phase in enumerate(recipe.phases):
         before, result = result, folder / f"{number}-{phase.name}.safetensors"
         if result.is_file():

@@ -151,7 +151,7 @@ def recipe(tmp_path, monkeypatch):
     path = tmp_path / "small.toml"
     path.write_text(
         'name = "small"\npreset = "tiny"\n[[phases]]\nname = "text"\nobjective = "diffusion"\ntrainable = ["unet"]\n'
-        "steps = 1\nbatch_size = 2\nlearning_rate = 1e-3\nnum_frames = 1\nheight = 16\nwidth = 16\nclips = 2\n"
+        "steps = 1\nbatch_size = 2\nlearning_rate = 1e-3\nnum_frames = 1\nsizes = [[16, 16]]\nclips = 2\n"
     )
     return path
 
@@ -178,6 +178,7 @@ def test_training_without_time_says_how_to_go_on(run, recipe):
     ("{o}/small.toml --minutes -1", "--minutes is -1.0; allowed: 0 or more"),
     ("{o}/small.toml --output {o}/small.toml", "which is a file; name a folder"),
     ("{f}/picture.toml", "no recipe"),
+    ("{o}/small.toml --start {o}/none.safetensors", "none.safetensors"),
 ])  # fmt: skip
 def test_training_that_cannot_be(run, recipe, arguments, words):
     result = run(f"train {arguments}")

@@ -1,6 +1,7 @@
 """Training: exactly resumed, only what it should train, and the paper's drop rates."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -229,6 +230,14 @@ def test_a_recipe_from_first_to_last_phase(tmp_path, recipe):
     before = path.read_bytes()
     assert run_recipe(recipe, tmp_path, resume=True) == path
     assert path.read_bytes() == before
+
+
+def test_the_first_phase_begins_with_the_start_files_weights(tmp_path, recipe):
+    start = run_recipe(recipe, tmp_path / "first")
+    onward = replace(recipe, phases=(replace(recipe.phases[-1], name="onward", steps=1, learning_rate=1e-12),))
+    end = run_recipe(onward, tmp_path / "second", start=start)
+    before, after = (load_checkpoint(path).parts for path in (start, end))
+    assert all(torch.equal(before[part][name], weight) for part in after for name, weight in after[part].items())
 
 
 def test_a_recipe_without_time_does_nothing(tmp_path, recipe):
