@@ -145,6 +145,8 @@ def train(
         folder = output or Path("runs") / loaded.name
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--output is {str(folder)!r}, which is a file; name a folder")
+        if start and not start.is_file():
+            raise InputError(f"--start is {str(start)!r}, which is no file; give a DreamVideo .safetensors file")
         result = run_recipe(loaded, folder, start=start, resume=resume, minutes=minutes)
         if result is None:
             _errors.print(f"time is up; the same command with --resume goes on with {folder}")

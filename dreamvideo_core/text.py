@@ -14,6 +14,7 @@ from .config import TextConfig
 
 TOKENIZER = Path(__file__).parent / "assets" / "tokenizer"
 _END = "<|endoftext|>"
+_WORD_SCALE = 0.05  # about where training leaves the words of the small world
 _PREFIX = "text_model."  # in files, as in diffusers and ComfyUI; newer transformers have dropped it
 
 
@@ -37,9 +38,17 @@ class TextEncoder(nn.Module):
         self.model = CLIPTextModel(CLIPTextConfig(**vars(config), **ids))
 
     @torch.no_grad()
-    def initialise(self) -> TextEncoder:
-        """Start every word at zero: words that training never meets stay there, say nothing, and need no room in a file."""
-        nn.init.zeros_(self.model.get_input_embeddings().weight)
+    def initialise(self, texts: Sequence[str] = ()) -> TextEncoder:
+        """Start the words of `texts` at random and every other at zero.
+
+        A word that training never meets stays at zero, says nothing, and needs no room in a file. Words that it does meet
+        must not start alike: what tells them apart would be learned very late (training/NOTES.md).
+        """
+        words = self.model.get_input_embeddings().weight
+        nn.init.zeros_(words)
+        if texts:
+            known = tokenize(texts).unique()
+            words[known] = torch.randn(len(known), words.shape[1]) * _WORD_SCALE
         return self
 
     def forward(self, tokens: Tensor) -> Tensor:

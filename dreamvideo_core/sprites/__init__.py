@@ -2,7 +2,7 @@
 
 from .render import cover_batch, render, render_batch
 from .scene import ACTIONS, COLOURS, SHAPES, Background, Clip, Scene, Sprite, sample_clip, sample_scene
-from .sentences import sentence
+from .sentences import phrases, sentence
 
 __all__ = [
     "ACTIONS",
@@ -13,6 +13,7 @@ __all__ = [
     "Scene",
     "Sprite",
     "cover_batch",
+    "phrases",
     "render",
     "render_batch",
     "sample_clip",

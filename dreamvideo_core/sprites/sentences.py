@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scene import Clip
+from .scene import COLOURS, SHAPES, Clip
 
 ARTICLES = ("the {}", "a {}", "{}")
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -24,3 +24,8 @@ def sentence(clip: Clip, rng: np.random.Generator | None = None) -> str:
     article = ARTICLES[0] if rng is None else rng.choice(ARTICLES)
     wording = WORDINGS[clip.action][0] if rng is None else rng.choice(WORDINGS[clip.action])
     return f"{str(article).format(name)} {wording}"
+
+
+def phrases() -> list[str]:
+    """Pieces of text that together hold every word a sentence can have."""
+    return [*(article.format("") for article in ARTICLES), *COLOURS, *SHAPES, *(w for ws in WORDINGS.values() for w in ws)]

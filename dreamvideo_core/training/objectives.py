@@ -126,7 +126,8 @@ class DiffusionObjective(Objective):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
         diffusion = self._pipeline[0].diffusion
-        timesteps = torch.randint(0, TIMESTEPS, (len(latents),), device=latents.device)
+        uniform = torch.rand(len(latents), device=latents.device)
+        timesteps = (TIMESTEPS * uniform ** (1 / self.phase.timestep_power)).long().clamp(max=TIMESTEPS - 1)
         noise = torch.randn_like(latents)
         noisy = diffusion.add_noise(latents, noise, timesteps)
         text = self.text_encoder(batch["tokens"])

@@ -21,6 +21,8 @@ RECIPES = Path(__file__).parent / "recipes"
 OBJECTIVES = ("autoencoder", "diffusion")
 TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
 MIXED_PRECISION = ("no", "bf16", "fp16")
+# Settings of a phase that show or save what happens and change none of it.
+ONLY_SEEN = ("sample_steps", "sample_every", "log_every", "checkpoint_minutes")
 # What a setting may be, and how that is called, by its annotation.
 _TYPES = {"str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number")}
 
@@ -43,6 +45,7 @@ class Phase:
     sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # height, width: batches take them in turn
     num_frames: int = 8
     clips: int = 8192  # distinct clips in the latent cache, counted like batch_size
+    timestep_power: float = 1.0  # timesteps are 1000 u^(1/power), u uniform: above 1 they favour the noisy end
     drop_text: float = 0.0
     drop_image: float = 0.0
     sample_steps: int = 25
@@ -66,7 +69,7 @@ class Phase:
         for name in ("drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
-        for name in ("learning_rate", "checkpoint_minutes"):
+        for name in ("learning_rate", "checkpoint_minutes", "timestep_power"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
         for name in ("steps", "batch_size", "num_frames", "clips", "sample_steps", "sample_every", "log_every"):

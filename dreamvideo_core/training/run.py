@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,9 +15,11 @@ from rich.progress import Progress
 from ..checkpoint import load_checkpoint
 from ..config import PRESETS
 from ..pipeline import Pipeline
+from ..sprites import phrases
 from .latents import LatentClips, cached_clips
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
-from .recipe import Phase, Recipe
+from .recipe import ONLY_SEEN, Phase, Recipe
+from .state import check_settings
 from .trainer import Trainer
 
 console = Console()
@@ -28,7 +31,7 @@ def run_recipe(
     """Train every phase that is not done yet; the path of the last phase's file, or None when `minutes` ran out.
 
     The first phase begins with the weights of `start`, or with fresh ones. Without `resume`, a folder with work in it raises
-    FileExistsError.
+    FileExistsError; with it, a phase that began with other settings raises ValueError.
     """
     if not resume and any(folder.glob("*/state-*.safetensors")):
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
@@ -37,6 +40,8 @@ def run_recipe(
     result = start
     for number, phase in enumerate(recipe.phases):
         before, result = result, folder / f"{number}-{phase.name}.safetensors"
+        if accelerator.is_main_process:
+            check_settings(folder / phase.name, _settings(recipe, phase, start))
         if result.is_file():
             continue
         left = None if deadline is None else (deadline - time.monotonic()) / 60
@@ -45,6 +50,19 @@ def run_recipe(
         if not _run_phase(recipe, phase, folder, before, result, accelerator, left):
             return None
     return result
+
+
+def _settings(recipe: Recipe, phase: Phase, start: Path | None) -> dict:
+    """What decides the weights that a phase ends with."""
+    settings = {k: v for k, v in asdict(phase).items() if k not in ONLY_SEEN}
+    start_hash = None if start is None else hashlib.blake2b(start.read_bytes(), digest_size=6).hexdigest()
+    return {
+        "preset": recipe.preset,
+        "mixed_precision": recipe.mixed_precision,
+        "seed": recipe.seed,
+        "start": start_hash,
+        **settings,
+    }
 
 
 def _run_phase(
@@ -58,6 +76,7 @@ def _run_phase(
 ) -> bool:
     torch.manual_seed(recipe.seed)
     pipeline = Pipeline.build(PRESETS[recipe.preset])
+    pipeline.text_encoder.initialise(phrases())
     if before is not None:
         pipeline.load_parts(load_checkpoint(before).parts)
     pipeline.to(accelerator.device)

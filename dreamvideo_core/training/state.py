@@ -27,6 +27,23 @@ class TrainingState:
     moments: dict[str, dict[str, Tensor]]
 
 
+def check_settings(folder: Path, settings: dict) -> None:
+    """Keep in `folder` what its work began with; ValueError when that was something else."""
+    path, settings = folder / "settings.json", json.loads(json.dumps(settings))
+    if not path.is_file():
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(settings, indent=2))
+        return
+    began = json.loads(path.read_text())
+    changed = [k for k in began | settings if began.get(k) != settings.get(k)]
+    if changed:
+        was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)
+        raise ValueError(
+            f"{folder} began with other settings: {was}. Undo that to go on, or begin anew: in another folder, or as a phase "
+            "of another name"
+        )
+
+
 def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """The optimiser's state by parameter name; `names` maps names to the parameters it was made with."""
     return {name: dict(optimizer.state[p]) for name, p in names.items() if p in optimizer.state}

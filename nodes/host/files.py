@@ -8,7 +8,7 @@ import folder_paths
 
 from ...dreamvideo_core.pipeline import SHIPPED
 
-FOLDER = "dreamvideo"
+FOLDER, SAVERS = "dreamvideo", "checkpoints"
 SHIPPED_NAME = f"{SHIPPED.name} (shipped)"
 
 
@@ -21,18 +21,25 @@ def register_model_folder() -> None:
 
 def checkpoint_names() -> list[str]:
     """What a person can choose, the shipped model first; files that ComfyUI's savers wrote are listed too."""
-    own, savers = folder_paths.get_filename_list(FOLDER), folder_paths.get_filename_list("checkpoints")
-    return list(dict.fromkeys([SHIPPED_NAME, *own, *(name for name in savers if name.endswith(".safetensors"))]))
+    return [SHIPPED_NAME, *_choices()]
 
 
 def checkpoint_path(name: str) -> Path:
     if name == SHIPPED_NAME:
         return SHIPPED
-    for folder in (FOLDER, "checkpoints"):
-        found = folder_paths.get_full_path(folder, name)
-        if found:
-            return Path(found)
+    found = folder_paths.get_full_path(*_choices()[name]) if name in _choices() else None
+    if found:
+        return Path(found)
     raise FileNotFoundError(
-        f"checkpoint is {name!r}, which is in neither models/{FOLDER} nor models/checkpoints. Put the file there, "
+        f"checkpoint is {name!r}, which is in neither models/{FOLDER} nor models/{SAVERS}. Put the file there, "
         "refresh the page (R), or choose the shipped model."
     )
+
+
+def _choices() -> dict[str, tuple[str, str]]:
+    """Folder and file name for each name that is shown; the savers' file says where it is when both folders have one."""
+    choices = {name: (FOLDER, name) for name in folder_paths.get_filename_list(FOLDER)}
+    for name in folder_paths.get_filename_list(SAVERS):
+        if name.endswith(".safetensors"):
+            choices[f"{name} ({SAVERS})" if name in choices else name] = (SAVERS, name)
+    return choices

@@ -178,7 +178,7 @@ def test_training_without_time_says_how_to_go_on(run, recipe):
     ("{o}/small.toml --minutes -1", "--minutes is -1.0; allowed: 0 or more"),
     ("{o}/small.toml --output {o}/small.toml", "which is a file; name a folder"),
     ("{f}/picture.toml", "no recipe"),
-    ("{o}/small.toml --start {o}/none.safetensors", "none.safetensors"),
+    ("{o}/small.toml --start {o}/none.safetensors", "none.safetensors', which is no file; give"),
 ])  # fmt: skip
 def test_training_that_cannot_be(run, recipe, arguments, words):
     result = run(f"train {arguments}")

@@ -13,6 +13,7 @@ from dreamvideo_core.sprites import (
     COLOURS,
     SHAPES,
     Clip,
+    phrases,
     render,
     render_batch,
     sample_clip,
@@ -153,6 +154,12 @@ def test_every_wording_belongs_to_one_action_and_is_used():
     expected = {f"{article.format('blue circle')} {wording}" for article in ARTICLES for wording in WORDINGS["up"]}
     assert {sentence(clip, rng) for _ in range(300)} == expected
     assert sentence(clip) == "the blue circle moves up"
+
+
+def test_phrases_hold_every_word_of_the_sentences():
+    words = {word for phrase in phrases() for word in phrase.split()}
+    rng = np.random.default_rng(0)
+    assert all(set(sentence(clip, rng).split()) <= words for scene in SCENES for clip in every_clip(scene))
 
 
 def test_clips_that_cannot_be():

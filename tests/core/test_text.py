@@ -60,3 +60,10 @@ def test_weights_go_to_a_file_and_back(encoder):
     assert not torch.allclose(other.encode(["a star"]), encoder.encode(["a star"]), atol=1e-2)
     other.load_file_state(state)
     assert torch.equal(other.encode(["a star"]), encoder.encode(["a star"]))
+
+
+def test_words_of_the_given_texts_start_apart_and_all_others_at_zero():
+    words = TextEncoder(TINY.text_encoder).initialise(["moves left", "moves right"]).model.get_input_embeddings().weight
+    left, right, up = (words[tokenize([word])[0, 1]] for word in ("left", "right", "up"))
+    assert (left - right).norm() > 0.5 * left.norm() > 0
+    assert not up.any()

@@ -240,6 +240,17 @@ def test_the_first_phase_begins_with_the_start_files_weights(tmp_path, recipe):
     assert all(torch.equal(before[part][name], weight) for part in after for name, weight in after[part].items())
 
 
+def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, recipe):
+    start = run_recipe(recipe, tmp_path / "first")
+    edited = replace(recipe, phases=(*recipe.phases[:-1], replace(recipe.phases[-1], learning_rate=0.5, log_every=7)))
+    with pytest.raises(ValueError, match=r"image began with other settings: learning_rate was 0.01 and is 0.5\. Undo"):
+        run_recipe(edited, tmp_path / "first", resume=True)
+    with pytest.raises(ValueError, match="autoencoder began with other settings: start was None and is '"):
+        run_recipe(recipe, tmp_path / "first", start=start, resume=True)
+    longer = replace(recipe, phases=(*recipe.phases, replace(recipe.phases[-1], name="onward")))
+    assert run_recipe(longer, tmp_path / "first", resume=True) == tmp_path / "first" / "3-onward.safetensors"
+
+
 def test_a_recipe_without_time_does_nothing(tmp_path, recipe):
     assert run_recipe(recipe, tmp_path, minutes=0) is None
     assert not list(tmp_path.glob("*.safetensors"))

@@ -170,6 +170,17 @@ def test_weights_in_less_precision(host, loaded, conditioned, weight_dtype):
     assert (low - plain).norm() / plain.norm() < 0.2
 
 
+def test_a_name_in_both_folders_stands_for_two_files(host):
+    files = host.module("nodes.host.files")
+    for folder in ("dreamvideo", "checkpoints"):
+        path = host.base.root / "models" / folder / "twin.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    names = [name for name in files.checkpoint_names() if name.startswith("twin")]
+    assert names == ["twin.safetensors", "twin.safetensors (checkpoints)"]
+    assert [files.checkpoint_path(name).parent.name for name in names] == ["dreamvideo", "checkpoints"]
+
+
 def test_the_text_encoder_is_that_of_the_core(host, loaded):
     core = host.module("dreamvideo_core.pipeline").Pipeline.load()
     text = "a yellow star goes to the right"
