@@ -1,13 +1,15 @@
 """The small autoencoder: RGB to 4-channel latents at an eighth of the size, in the TAESD layout.
 
 Key names and arithmetic are those of TAESD with `vae_scale` and `vae_shift`, so ComfyUI's own VAE class loads the
-same weights. Full-size autoencoders belong to the host (ComfyUI) or to diffusers.
+same weights. Full-size autoencoders are the host's own in ComfyUI, and diffusers' everywhere else.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from .config import AutoencoderConfig
 
 SCALE_FACTOR = 0.18215  # Stable Diffusion's: the model sees SCALE_FACTOR * encode(image)
 DOWNSCALE = 8
@@ -116,3 +118,27 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """The image of latents as `encode` gives them; not clamped."""
         return (self.taesd_decoder((latents - self.vae_shift) * self.vae_scale) - 0.5) * 2
+
+
+def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
+    """A fresh autoencoder with `encode` and `decode` as `Autoencoder` has them; "kl" needs the extra `full`."""
+    if config.layout == "taesd":
+        return Autoencoder(config.latent_channels).initialise()
+    from diffusers import AutoencoderKL
+
+    class FullSizeAutoencoder(AutoencoderKL):
+        def encode(self, image: Tensor) -> Tensor:
+            return super().encode(image).latent_dist.mean
+
+        def decode(self, latents: Tensor) -> Tensor:
+            return super().decode(latents).sample
+
+    levels = len(config.block_out_channels)
+    return FullSizeAutoencoder(
+        latent_channels=config.latent_channels,
+        block_out_channels=config.block_out_channels,
+        layers_per_block=config.layers_per_block,
+        norm_num_groups=config.norm_num_groups,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+    )

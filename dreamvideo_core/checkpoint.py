@@ -2,26 +2,36 @@
 
 The configuration is JSON in the file's metadata, under one key so that the same model always gives the same bytes.
 Writers that drop the metadata (ComfyUI's model savers) can keep the configuration as a tensor of bytes instead.
+
+A file of trained layers alone, the branch and the temporal layers of its U-Net, is laid over the model that they belong to.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .config import ConfigError, ModelConfig
-from .files import atomic
+from .diagnosis import describe_damage, describe_kind
+from .model import is_temporal
+from .tensor_files import LazyTensors, read_metadata, write_tensors
 
 FORMAT = "dreamvideo"
 VERSION = 1
 PARTS = ("unet", "retention", "text_encoder", "vae")
+# What it means that a file lacks a part, and what brings it.
+LACKING = {
+    "unet": "U-Net: it cannot sample",
+    "retention": "retention branch: text to video only (`dreamvideo init-retention` begins one)",
+    "text_encoder": "text encoder: Load CLIP brings it",
+    "vae": "VAE: Load VAE brings it",
+}
 CONFIG_TENSOR = "dreamvideo_config"
 _LONG_TABLE = 1024
 _VALUES, _ROWS, _COUNT = "#values", "#rows", "#count"
@@ -37,10 +47,47 @@ class Checkpoint:
     """A model as a file holds it: its configuration, and the weights of each part without the part's prefix."""
 
     config: ModelConfig
-    parts: dict[str, dict[str, Tensor]]
+    parts: dict[str, Mapping[str, Tensor]]
 
     def lacks(self) -> tuple[str, ...]:
         return tuple(part for part in PARTS if part not in self.parts)
+
+    def is_overlay(self) -> bool:
+        """True for trained layers alone: its U-Net is temporal layers and nothing else."""
+        return all(map(is_temporal, self.parts.get("unet", ())))
+
+    def only(self, parts: Container[str]) -> Checkpoint:
+        """The named parts alone; "temporal" stands for the U-Net's temporal layers."""
+        chosen = {part: state for part, state in self.parts.items() if part in parts}
+        if "temporal" in parts and "unet" not in chosen and "unet" in self.parts:
+            unet = self.parts["unet"]
+            chosen["unet"] = {name: unet[name] for name in unet if is_temporal(name)}
+        return Checkpoint(_described(self.config, chosen), chosen)
+
+    def overlaid(self, top: Checkpoint) -> Checkpoint:
+        """This model with the weights of `top` in place of its own; raises `CheckpointError` where they do not fit."""
+        for name in ("prediction_type", "unet") if "unet" in top.parts else ("prediction_type",):
+            _check_equal(asdict(self.config)[name], asdict(top.config)[name], name)
+        parts = {**self.parts, **top.parts}
+        if "unet" in top.parts:
+            parts["unet"] = {**self.parts.get("unet", {}), **top.parts["unet"]}
+        return Checkpoint(replace(self.config, **{part: getattr(top.config, part) for part in top.parts}), parts)
+
+
+def _check_equal(mine: object, theirs: object, name: str) -> None:
+    """`mine` and `theirs` are settings of that name, or tables of settings."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        for key in mine:
+            _check_equal(mine[key], theirs.get(key), key)
+    elif mine != theirs:
+        raise CheckpointError(
+            f"the overlay was trained on another kind of model: its {name} is {theirs!r}, this model's is {mine!r}. Choose "
+            "the model that it was trained on"
+        )
+
+
+def _described(config: ModelConfig, parts: Container[str]) -> ModelConfig:
+    return replace(config, **{part: None for part in PARTS if part not in parts})
 
 
 def describe(config: ModelConfig) -> str:
@@ -53,68 +100,79 @@ def config_tensor(config: ModelConfig) -> Tensor:
     return torch.frombuffer(bytearray(describe(config).encode()), dtype=torch.uint8)
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write the file atomically; the same checkpoint gives the same bytes."""
+def save_checkpoint(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None = None,
+    on_tensor: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the file atomically, a tensor at a time, as `dtype` where one is given; equal checkpoints give equal bytes."""
     _check_parts(checkpoint.config, set(checkpoint.parts), str(path))
-    tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous()
-        for part, state in checkpoint.parts.items()
-        for name, tensor in state.items()
-    }
-    tensors = {k: v for name, tensor in tensors.items() for k, v in _pack(name, tensor).items()}
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, {FORMAT: describe(checkpoint.config)})
+    tensors = LazyTensors.of_dict({})
+    for part, state in checkpoint.parts.items():
+        lazy = state if isinstance(state, LazyTensors) else LazyTensors.of_dict(state)
+        lazy = _packed(lazy) if part == "text_encoder" else lazy
+        tensors |= lazy.renamed(f"{part}.{{}}".format)
+    write_tensors(path, tensors, {FORMAT: describe(checkpoint.config)}, dtype, on_tensor)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a whole file; raises `CheckpointError` for a file that is not ours, damaged, or of a newer version."""
+    """Open a file of ours; its weights are read when they are used.
+
+    Raises `CheckpointError` for a file that is not ours, damaged, or of a newer version.
+    """
     path = Path(path)
+    tensors, text = read_file(path)
+    if text is None:
+        raise CheckpointError(f"{path.name}: {describe_kind(tensors)}")
+    config = _parse(text, path.name)
+    return Checkpoint(config, _split(_unpacked(tensors, path.name), config, path.name))
+
+
+def read_file(path: Path) -> tuple[LazyTensors, str | None]:
+    """All tensors of a safetensors file, and the text of our configuration where it has one."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        tensors, metadata = LazyTensors.of_files([path]), read_metadata(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path.name}: this is not a readable .safetensors file ({error}). It is damaged, cut off, or of another "
-            "kind; copy or download it again."
-        ) from error
-    text = metadata.get(FORMAT) or _tensor_text(tensors.pop(CONFIG_TENSOR, None))
-    config = _parse(text, path.name)
-    return Checkpoint(config, _split(_unpack(tensors, path.name), config, path.name))
+        raise CheckpointError(f"{path.name}: {describe_damage(path)}") from error
+    text = metadata.get(FORMAT) or _tensor_text(tensors.get(CONFIG_TENSOR))
+    return tensors.renamed(lambda name: None if name == CONFIG_TENSOR else name), text
 
 
-def _pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
+def _packed(state: LazyTensors) -> LazyTensors:
     """A table of which most rows are zero (words that a text encoder never met) as its other rows and their places."""
-    if tensor.ndim != 2 or len(tensor) < _LONG_TABLE:
-        return {name: tensor}
-    rows = tensor.any(dim=1).nonzero().flatten()
-    if 2 * len(rows) > len(tensor):
-        return {name: tensor}
-    return {name + _VALUES: tensor[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(tensor)])}
+    packed = {}
+    for name in state:
+        table = state[name]
+        if table.ndim == 2 and len(table) >= _LONG_TABLE:
+            rows = table.any(dim=1).nonzero().flatten()
+            if 2 * len(rows) <= len(table):
+                packed |= {name + _VALUES: table[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(table)])}
+    return state.renamed(lambda name: None if name + _VALUES in packed else name) | LazyTensors.of_dict(packed)
 
 
-def _unpack(tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
-    for name in [key[: -len(_VALUES)] for key in tensors if key.endswith(_VALUES)]:
-        try:
-            values, rows, (count,) = (tensors.pop(name + ending) for ending in (_VALUES, _ROWS, _COUNT))
-            tensors[name] = values.new_zeros(int(count), values.shape[1]).index_copy(0, rows, values)
-        except (KeyError, IndexError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{file}: the table {name!r} is damaged ({error}). Get the file again.") from error
-    return tensors
+def _unpacked(tensors: LazyTensors, file: str) -> LazyTensors:
+    names = [key.removesuffix(_VALUES) for key in tensors if key.endswith(_VALUES)]
+    tables = {name: _table(tensors, name, file) for name in names}
+    pieces = {name + ending for name in names for ending in (_VALUES, _ROWS, _COUNT)}
+    return tensors.renamed(lambda name: None if name in pieces else name) | LazyTensors.of_dict(tables)
+
+
+def _table(tensors: Mapping[str, Tensor], name: str, file: str) -> Tensor:
+    try:
+        values, rows, (count,) = (tensors[name + ending] for ending in (_VALUES, _ROWS, _COUNT))
+        return values.new_zeros(int(count), values.shape[1]).index_copy(0, rows, values)
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{file}: the table {name!r} is damaged ({error}). Get the file again.") from error
 
 
 def _tensor_text(tensor: Tensor | None) -> str | None:
     return None if tensor is None else bytes(tensor.to(torch.uint8).tolist()).decode(errors="replace")
 
 
-def _parse(text: str | None, name: str) -> ModelConfig:
-    if text is None:
-        raise CheckpointError(
-            f"{name}: this file carries no DreamVideo configuration, so it is another kind of model. Choose a file "
-            "that CheckpointSave or `dreamvideo train` has written."
-        )
+def _parse(text: str, name: str) -> ModelConfig:
     try:
         header = json.loads(text)
         version = int(header["version"])
@@ -133,22 +191,20 @@ def _parse(text: str | None, name: str) -> ModelConfig:
         raise CheckpointError(f"{name}: the configuration in the file is damaged ({error}). Get the file again.") from error
 
 
-def _split(tensors: Mapping[str, Tensor], config: ModelConfig, name: str) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    foreign = []
-    for key, tensor in tensors.items():
-        part, _, rest = key.partition(".")
-        if part in PARTS:
-            parts.setdefault(part, {})[rest] = tensor
-        elif key not in _SAVER_MARKS:
-            foreign.append(key)
+def _split(tensors: LazyTensors, config: ModelConfig, name: str) -> dict[str, Mapping[str, Tensor]]:
+    known = {part for part in PARTS for key in tensors if key.startswith(f"{part}.")}
+    foreign = [key for key in tensors if key.partition(".")[0] not in known and key not in _SAVER_MARKS]
     if foreign:
         raise CheckpointError(
             f"{name}: {len(foreign)} tensors belong to no part of a DreamVideo model, {foreign[0]!r} for one. "
             f"The parts are {', '.join(PARTS)}."
         )
-    _check_parts(config, set(parts), name)
-    return parts
+    _check_parts(config, known, name)
+    return {part: tensors.renamed(_without(f"{part}.")) for part in PARTS if part in known}
+
+
+def _without(prefix: str) -> Callable[[str], str | None]:
+    return lambda name: name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
 def _check_parts(config: ModelConfig, parts: set[str], name: str) -> None:

@@ -1,8 +1,8 @@
-"""The command line: `dreamvideo generate`, `train` and `evaluate`. Needs the extra `cli`, training needs `train`."""
+"""The command line: `dreamvideo generate`, `train`, `convert` and the rest. Needs the extra `cli`, training needs `train`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 try:
     import typer
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 except ModuleNotFoundError as missing:
     raise SystemExit(f"error: {missing.name} is not installed; run: pip install 'comfyui-dreamvideo[cli]'") from None
 
 if TYPE_CHECKING:
     import torch
+
+    from .checkpoint import Checkpoint
 
 # Whatever imports torch is imported inside the commands, so that --help and a mistyped option answer at once.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -26,7 +28,8 @@ _MAX_SEED = 2**64 - 1
 _OWN = "the model's own"
 
 CheckpointOption = Annotated[
-    Path | None, typer.Option("--checkpoint", help="A DreamVideo .safetensors file.", show_default="the shipped model")
+    Path | None,
+    typer.Option("--checkpoint", help="A DreamVideo file, or a diffusers folder.", show_default="the shipped model"),
 ]
 WidthOption = Annotated[int | None, typer.Option("--width", help="Multiple of 8.", show_default=_OWN)]
 HeightOption = Annotated[int | None, typer.Option("--height", help="Multiple of 8.", show_default=_OWN)]
@@ -39,6 +42,11 @@ TextScaleOption = Annotated[
 ImageScaleOption = Annotated[
     float | None,
     typer.Option("--image-scale", help="How closely to keep the picture; 1 is no guidance.", show_default=_OWN),
+]
+SourceArgument = Annotated[Path, typer.Argument(help="A file, or a diffusers folder (unet, text_encoder, vae).")]
+TargetArgument = Annotated[Path, typer.Argument(help="The .safetensors file to write.")]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="Of the weights: fp32, fp16 or bf16.", show_default="the source's own")
 ]
 OrderOption = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
 DeviceOption = Annotated[
@@ -155,6 +163,55 @@ def train(
 
 
 @app.command()
+def convert(
+    source: SourceArgument,
+    target: TargetArgument,
+    dtype: DtypeOption = None,
+    prediction_type: Annotated[
+        str | None,
+        typer.Option(help="epsilon or v_prediction, for a source that does not say it.", show_default="the source's own"),
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(help="Which parts; temporal,retention are the layers that the paper trains, to lay over their model.")
+    ] = "unet,retention,text_encoder,vae",
+) -> None:
+    """Make one DreamVideo file out of another file, or out of a diffusers folder."""
+    with _reported():
+        from .checkpoint import PARTS
+        from .checks import check_choice
+        from .config import PREDICTIONS
+        from .convert import convert as write
+
+        chosen = [part.strip() for part in parts.split(",")]
+        for part in chosen:
+            check_choice("--parts", part, (*PARTS, "temporal"))
+        if prediction_type is not None:
+            check_choice("--prediction-type", prediction_type, PREDICTIONS)
+        with _writing(source, target, dtype) as (kind, on_tensor):
+            written = write(source, target, kind, prediction_type, chosen, on_tensor)
+        _say_what_is_in(target, written)
+
+
+@app.command()
+def init_retention(
+    source: SourceArgument,
+    target: TargetArgument,
+    fusion: Annotated[str, typer.Option(help="How the picture meets the latents: add or concat.")] = "add",
+    dtype: DtypeOption = None,
+) -> None:
+    """Give a text-to-video model an untrained retention branch: the copy of its encoder that training starts from."""
+    with _reported():
+        from .checks import check_choice
+        from .config import FUSIONS
+        from .convert import init_retention as write
+
+        check_choice("--fusion", fusion, FUSIONS)
+        with _writing(source, target, dtype) as (kind, on_tensor):
+            written = write(source, target, fusion, kind, on_tensor)
+        _say_what_is_in(target, written)
+
+
+@app.command()
 def evaluate(
     clips: Annotated[int, typer.Option(help="How many scenes that nobody trained on.")] = 100,
     world: Annotated[str, typer.Option(help="What is measured on: sprites.")] = "sprites",
@@ -226,7 +283,8 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed; run: pip install 'comfyui-dreamvideo[train]'"
+        extra = "full" if error.name == "diffusers" else "train"
+        message = f"{error.name} is not installed; run: pip install 'comfyui-dreamvideo[{extra}]'"
     except (ValueError, OSError, FloatingPointError) as error:
         message = " ".join(str(error).split())
     except RuntimeError as error:
@@ -285,6 +343,32 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
     return device
+
+
+@contextmanager
+def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
+    """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
+    from .checks import InputError, check_choice
+    from .convert import DTYPES
+
+    if dtype is not None:
+        check_choice("--dtype", dtype, list(DTYPES))
+    if not source.exists():
+        raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
+    if target.suffix != ".safetensors" or target.is_dir():
+        raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_errors) as bar:
+        task = bar.add_task("writing", total=None)
+        yield DTYPES.get(dtype), lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:
+    from .checkpoint import LACKING
+
+    for part in checkpoint.lacks():
+        _errors.print(f"{path.name} has no {LACKING[part]}")
+    typer.echo(path)
 
 
 def _progress() -> Progress:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 DOWN_BLOCKS = ("CrossAttnDownBlock3D", "DownBlock3D")
 UP_BLOCKS = ("CrossAttnUpBlock3D", "UpBlock3D")
 TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
 FUSIONS = ("add", "concat")
 PREDICTIONS = ("epsilon", "v_prediction")
+AUTOENCODERS = ("taesd", "kl")
 
 
 class ConfigError(ValueError):
@@ -28,7 +29,8 @@ class UNetConfig:
     `temporal_attention` is "transformer" (ModelScope: projections, two attentions, feed-forward) or
     "self_attention" (one attention alone). `temporal_attention_everywhere` puts one into the blocks without
     cross-attention too, as the paper has it. `temporal_positions` adds sinusoidal frame positions to its queries,
-    keys and values. `temporal_conv_layers` is 4 in ModelScope's Temp-Conv.
+    keys and values. `temporal_conv_layers` is 4 in ModelScope's Temp-Conv. `num_attention_heads` gives spatial attention
+    as many heads at every width, as Stable Diffusion 1 has it; without it a head has `attention_head_dim` channels.
     """
 
     in_channels: int = 4
@@ -41,6 +43,7 @@ class UNetConfig:
     norm_eps: float = 1e-5
     cross_attention_dim: int = 1024
     attention_head_dim: int = 64
+    num_attention_heads: int | None = None
     transformer_in: bool = True
     temporal_conv_layers: int = 4
     temporal_attention: str = "transformer"
@@ -63,9 +66,12 @@ class UNetConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for channels in self.block_out_channels:
-            for name in ("norm_num_groups", "attention_head_dim"):
-                if channels % getattr(self, name):
+            for name in ("norm_num_groups", "attention_head_dim", "num_attention_heads"):
+                if channels % (getattr(self, name) or 1):
                     raise ConfigError(f"{name} is {getattr(self, name)}, which does not divide block_out_channels' {channels}")
+
+    def spatial_head_dim(self, channels: int) -> int:
+        return channels // self.num_attention_heads if self.num_attention_heads else self.attention_head_dim
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,10 @@ class RetentionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A CLIP text encoder; names follow transformers' `CLIPTextConfig`."""
+    """A CLIP text encoder; names follow transformers' `CLIPTextConfig`.
+
+    `pad_token_id` fills a text up to its length: the end token in Stable Diffusion 1, 0 in Stable Diffusion 2.
+    """
 
     hidden_size: int = 768
     intermediate_size: int = 3072
@@ -95,13 +104,24 @@ class TextConfig:
     hidden_act: str = "quick_gelu"
     vocab_size: int = 49408
     max_position_embeddings: int = 77
+    pad_token_id: int = 49407
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The small autoencoder in TAESD layout."""
+    """`layout` "taesd" is the small autoencoder, "kl" Stable Diffusion's; names follow diffusers' `AutoencoderKL`.
 
+    The settings after `latent_channels` belong to "kl" alone.
+    """
+
+    layout: str = "taesd"
     latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+
+    def __post_init__(self):
+        _choose("layout", self.layout, AUTOENCODERS)
 
 
 @dataclass(frozen=True)
@@ -145,7 +165,10 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, table: dict) -> ModelConfig:
-        """The reverse of `to_dict`; a setting that is missing or unknown raises `ConfigError`."""
+        """The reverse of `to_dict`; a setting that is unknown raises `ConfigError`.
+
+        A missing one takes its default: settings that are added later are given defaults that change no older file.
+        """
         nested = {
             "unet": UNetConfig,
             "retention": RetentionConfig,
@@ -159,20 +182,39 @@ class ModelConfig:
 
 
 def _read(cls, table: dict, where: str):
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    known = {f.name for f in dataclasses.fields(cls)}
     if not isinstance(table, dict):
         raise ConfigError(f"the configuration of {where!r} is damaged: {table!r} is no table of settings")
-    given = set(table)
-    if given != set(known):
+    if set(table) - known:
         raise ConfigError(
-            f"the configuration of {where!r} does not fit this version: "
-            f"unknown {sorted(given - set(known))}, missing {sorted(set(known) - given)}"
+            f"the configuration of {where!r} has settings that this version does not know: {sorted(set(table) - known)}"
         )
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
 
 
+# ModelScope text-to-video 1.7B, with Stable Diffusion 2.1's text encoder and autoencoder.
 MODELSCOPE = ModelConfig(
+    text_encoder=TextConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=23,
+        num_attention_heads=16,
+        hidden_act="gelu",
+        pad_token_id=0,
+    ),
+    vae=AutoencoderConfig(layout="kl"),
     sampling=SamplingDefaults(steps=50, text_scale=9.0, image_scale=9.0, width=256, height=256),
+)
+# The paper's sizes, as far as they can be told: Stable Diffusion 2.1 with light temporal layers in every block, of which
+# 680M parameters are trained (design, "Sizes").
+PAPER = replace(
+    MODELSCOPE,
+    unet=UNetConfig(
+        transformer_in=False,
+        temporal_conv_layers=2,
+        temporal_attention="self_attention",
+        temporal_attention_everywhere=True,
+    ),
 )
 SPRITES = ModelConfig(
     unet=UNetConfig(
@@ -194,4 +236,4 @@ SPRITES = ModelConfig(
     vae=AutoencoderConfig(),
     prediction_type="v_prediction",
 )
-PRESETS: dict[str, ModelConfig] = {"modelscope": MODELSCOPE, "sprites": SPRITES}
+PRESETS: dict[str, ModelConfig] = {"modelscope": MODELSCOPE, "paper": PAPER, "sprites": SPRITES}

@@ -234,6 +234,10 @@ class TemporalSelfAttention(_TemporalLayer):
         super().__init__(channels, groups, positions, make)
         self.attn = Attention(channels, None, head_dim, make)
 
+    def zero(self) -> None:
+        nn.init.zeros_(self.attn.to_out[0].weight)
+        nn.init.zeros_(self.attn.to_out[0].bias)
+
     def mix(self, tokens: Tensor) -> Tensor:
         return self.attn(tokens)
 

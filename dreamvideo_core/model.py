@@ -9,6 +9,7 @@ Inside, latents are (B T) C H W; `DreamVideo.forward` takes and gives B T C H W.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,7 +31,12 @@ from .layers import (
     Upsample2D,
 )
 
-TEMPORAL_MODULES = ("transformer_in", "temp_convs", "temp_attentions")
+_TEMPORAL_MODULES = {"transformer_in", "temp_convs", "temp_attentions"}
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a parameter of this name belongs to a temporal layer."""
+    return not _TEMPORAL_MODULES.isdisjoint(name.split("."))
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class _Stage(nn.Module):
         self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, make) for _ in widths)
         if cross_attention:
             self.attentions = nn.ModuleList(
-                Transformer2DModel(out, config.cross_attention_dim, config.attention_head_dim, groups, make) for _ in widths
+                Transformer2DModel(out, config.cross_attention_dim, config.spatial_head_dim(out), groups, make) for _ in widths
             )
         if cross_attention or config.temporal_attention_everywhere:
             self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, make) for _ in widths)
@@ -135,7 +141,7 @@ class MidBlock(nn.Module):
             TemporalConvLayer(channels, groups, config.temporal_conv_layers, make) for _ in range(2)
         )
         self.attentions = nn.ModuleList(
-            [Transformer2DModel(channels, config.cross_attention_dim, config.attention_head_dim, groups, make)]
+            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, make)]
         )
         self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, make)])
 
@@ -242,6 +248,8 @@ class ImageRetention(Encoder):
     conv_d is the copied `conv_in`. With fusion "concat" a 1 x 1 convolution on both maps takes the sum's place.
     """
 
+    OWN = ("conv_s", "fusion", "zero_conv")  # how the names begin that the encoder does not have
+
     def __init__(self, unet: UNetConfig, config: RetentionConfig, make: LayerFactory):
         super().__init__(unet, make)
         channels = unet.block_out_channels[0]
@@ -264,14 +272,19 @@ class ImageRetention(Encoder):
         """The paper's start: every layer that the encoder has too is a copy of it; the zero convolutions are zero."""
         own = self.state_dict()
         self.load_state_dict({k: v for k, v in unet.state_dict().items() if k in own}, strict=False)
+        self.zero()
+
+    @torch.no_grad()
+    def zero(self) -> None:
+        """Put the zero convolutions at zero: the image has no effect."""
         for conv in (*self.zero_convs, self.zero_conv_mid):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
 
-    def is_untrained(self) -> bool:
-        """True while every zero convolution is at zero: the image has no effect yet."""
-        convs = (*self.zero_convs, self.zero_conv_mid)
-        return not any(p.any() for conv in convs for p in (conv.weight, conv.bias))
+
+def is_untrained(branch: Mapping[str, Tensor] | None) -> bool:
+    """Whether a branch of these weights has every zero convolution at zero: the image has no effect yet."""
+    return branch is not None and not any(branch[name].float().any() for name in branch if name.startswith("zero_conv"))
 
 
 def skip_channels(config: UNetConfig) -> list[int]:
@@ -305,7 +318,7 @@ class DreamVideo(nn.Module):
 
     def temporal_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """The primary U-Net's temporal layers, by name."""
-        return [(n, p) for n, p in self.unet.named_parameters() if set(n.split(".")) & set(TEMPORAL_MODULES)]
+        return [(n, p) for n, p in self.unet.named_parameters() if is_temporal(n)]
 
     def image_map(self, image: Tensor) -> Tensor:
         """conv_s(I): image (B, 3, H, W) in [-1, 1] to (B, C, H/8, W/8). It does not depend on the step."""

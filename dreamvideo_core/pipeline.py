@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
-from .autoencoder import DOWNSCALE, SCALE_FACTOR, Autoencoder
-from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, load_checkpoint, save_checkpoint
+from .autoencoder import DOWNSCALE, SCALE_FACTOR, build_autoencoder
+from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_checkpoint
 from .checks import InputError, check_image, check_number, check_size
 from .config import ModelConfig
 from .diffusion import Diffusion
 from .guidance import Evaluation, guidance_weights
 from .images import white_image
+from .layers import LayerFactory
 from .model import DreamVideo, Encoding
+from .sources import open_model
 from .text import TextEncoder
 
 SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
@@ -27,27 +28,29 @@ SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 class Pipeline:
     """All parts of one model, and the sampling that joins them."""
 
-    def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: Autoencoder):
+    def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module):
         self.model, self.text_encoder, self.autoencoder = model, text_encoder, autoencoder
         self.config: ModelConfig = model.config
         self.diffusion = Diffusion(self.config.prediction_type)
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED, device: torch.device | str = "cpu") -> Pipeline:
-        """Read a file that holds every part but, perhaps, the retention branch; float32."""
-        checkpoint = load_checkpoint(path)
+        """Read a file or folder that holds every part but, perhaps, the retention branch; float32."""
+        checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
         if missing:
             raise CheckpointError(f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts")
-        pipeline = cls.build(checkpoint.config)
+        # Not `build`: drawing fresh weights for all layers of a full-size model takes longer than reading its own.
+        model = DreamVideo(checkpoint.config, LayerFactory(device="meta")).to_empty(device="cpu")
+        pipeline = cls(model, TextEncoder(checkpoint.config.text_encoder), build_autoencoder(checkpoint.config.vae))
         pipeline.load_parts(checkpoint.parts)
         return pipeline.to(device)
 
     @classmethod
     def build(cls, config: ModelConfig) -> Pipeline:
         """All parts with fresh weights."""
-        autoencoder = Autoencoder(config.vae.latent_channels).initialise()
-        return cls(DreamVideo(config).initialise(), TextEncoder(config.text_encoder).initialise(), autoencoder)
+        text_encoder = TextEncoder(config.text_encoder).initialise()
+        return cls(DreamVideo(config).initialise(), text_encoder, build_autoencoder(config.vae))
 
     def to(self, device: torch.device | str) -> Pipeline:
         for module in (self.model, self.text_encoder, self.autoencoder):
@@ -58,19 +61,18 @@ class Pipeline:
     def device(self) -> torch.device:
         return self.model.unet.conv_in.weight.device
 
-    def save(self, path: str | Path, parts: Iterable[str] = PARTS, dtype: torch.dtype = torch.float16) -> None:
-        """Write the named parts; the configuration in the file describes those alone."""
+    def save(self, path: str | Path, parts: Container[str] = PARTS, dtype: torch.dtype = torch.float16) -> None:
+        """Write the named parts ("temporal": the U-Net's temporal layers); the configuration describes those alone."""
         states = {
             "unet": self.model.unet.state_dict(),
-            "retention": self.model.retention.state_dict() if self.model.retention is not None else None,
             "text_encoder": self.text_encoder.file_state(),
             "vae": self.autoencoder.state_dict(),
         }
-        chosen = {p: {k: v.to(dtype) for k, v in states[p].items()} for p in parts if states[p] is not None}
-        config = replace(self.config, **{part: None for part in PARTS if part not in chosen})
-        save_checkpoint(path, Checkpoint(config, chosen))
+        if self.model.retention is not None:
+            states["retention"] = self.model.retention.state_dict()
+        save_checkpoint(path, Checkpoint(self.config, states).only(parts), dtype)
 
-    def load_parts(self, parts: dict[str, dict[str, Tensor]]) -> None:
+    def load_parts(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Weights of some or all parts, strictly."""
         modules = {"unet": self.model.unet, "retention": self.model.retention, "vae": self.autoencoder}
         for part, state in parts.items():

@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from .config import TextConfig
 
 TOKENIZER = Path(__file__).parent / "assets" / "tokenizer"
+START_TOKEN, END_TOKEN = 49406, 49407
 _END = "<|endoftext|>"
 _WORD_SCALE = 0.05  # about where training leaves the words of the small world
 _PREFIX = "text_model."  # in files, as in diffusers and ComfyUI; newer transformers have dropped it
@@ -23,10 +24,10 @@ def tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(str(TOKENIZER / "vocab.json"), str(TOKENIZER / "merges.txt"), pad_token=_END)
 
 
-def tokenize(texts: Sequence[str]) -> Tensor:
-    """Token ids (B, 77), cut or filled up with end tokens."""
-    ids = tokenizer()(list(texts), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-    return ids["input_ids"]
+def tokenize(texts: Sequence[str], pad_token_id: int = END_TOKEN) -> Tensor:
+    """Token ids (B, 77), cut or filled up with `pad_token_id`."""
+    batch = tokenizer()(list(texts), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    return batch["input_ids"].masked_fill(batch["attention_mask"] == 0, pad_token_id)
 
 
 class TextEncoder(nn.Module):
@@ -34,8 +35,8 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: TextConfig):
         super().__init__()
-        ids = {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
-        self.model = CLIPTextModel(CLIPTextConfig(**vars(config), **ids))
+        self.pad_token_id = config.pad_token_id
+        self.model = CLIPTextModel(CLIPTextConfig(**vars(config), bos_token_id=START_TOKEN, eos_token_id=END_TOKEN))
 
     @torch.no_grad()
     def initialise(self, texts: Sequence[str] = ()) -> TextEncoder:
@@ -56,7 +57,7 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        return self(tokenize(texts).to(self.model.device))
+        return self(tokenize(texts, self.pad_token_id).to(self.model.device))
 
     def file_state(self) -> dict[str, Tensor]:
         """Weights under the names that a checkpoint has for them."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
-from .host.files import FOLDER, checkpoint_names, checkpoint_path
+from .host.files import (
+    DIFFUSERS,
+    FOLDER,
+    NO_OVERLAY,
+    checkpoint_names,
+    checkpoint_path,
+    last_change,
+    overlay_names,
+)
 from .host.loader import WEIGHT_DTYPES, load_all
+from .host.messages import say
 
 CATEGORY = "DreamVideo"
 
@@ -23,8 +34,8 @@ class LoadDreamVideo(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint",
                     options=checkpoint_names(),
-                    tooltip=f"The model file. Put your own into models/{FOLDER}; ComfyUI's checkpoints folder is listed "
-                    "too, for models that CheckpointSave wrote.",
+                    tooltip=f"The model. Put your own file, or a diffusers folder of a public text-to-video model, into "
+                    f"models/{FOLDER}. Folders in models/{DIFFUSERS} and what CheckpointSave wrote are listed too.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -33,7 +44,16 @@ class LoadDreamVideo(io.ComfyNode):
                     tooltip="How the U-Net's weights are kept. `default` lets ComfyUI choose for your device; fp8 "
                     "halves the memory of fp16 at some loss of quality.",
                 ),
+                io.Combo.Input(
+                    "overlay",
+                    options=overlay_names(),
+                    default=NO_OVERLAY,
+                    optional=True,
+                    tooltip="A file of trained layers (retention branch and temporal layers), laid over the model that they "
+                    "were trained on. `none` for a model that is whole.",
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Model.Output(tooltip="The U-Net and, where the file has one, the image retention branch."),
                 io.Clip.Output(tooltip="The text encoder for the prompts."),
@@ -42,11 +62,18 @@ class LoadDreamVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, weight_dtype: str = "default") -> io.NodeOutput:
-        return io.NodeOutput(*load_all(checkpoint_path(checkpoint), weight_dtype))
+    def execute(cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY) -> io.NodeOutput:
+        loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay))
+        if loaded.shortcomings:
+            say(cls.hidden.unique_id, f"{checkpoint}: {'; '.join(loaded.shortcomings)}")
+        return io.NodeOutput(loaded.model, loaded.clip, loaded.vae)
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, weight_dtype: str = "default") -> tuple[float, int]:
-        """Load again when the file has changed."""
-        status = checkpoint_path(checkpoint).stat()
-        return status.st_mtime, status.st_size
+    def fingerprint_inputs(cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY) -> list:
+        """Load again when a file has changed."""
+        top = _overlay_path(overlay)
+        return [last_change(path) for path in (checkpoint_path(checkpoint), top) if path is not None]
+
+
+def _overlay_path(name: str) -> Path | None:
+    return None if name == NO_OVERLAY else checkpoint_path(name, "overlay")

@@ -12,9 +12,10 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 
-from ..checkpoint import load_checkpoint
 from ..config import PRESETS
+from ..model import is_untrained
 from ..pipeline import Pipeline
+from ..sources import open_model
 from ..sprites import phrases
 from .latents import LatentClips, cached_clips
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
@@ -78,7 +79,7 @@ def _run_phase(
     pipeline = Pipeline.build(PRESETS[recipe.preset])
     pipeline.text_encoder.initialise(phrases())
     if before is not None:
-        pipeline.load_parts(load_checkpoint(before).parts)
+        pipeline.load_parts(open_model(before).parts)
     pipeline.to(accelerator.device)
     work = folder / phase.name
     work.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ def _run_phase(
 def _objective(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> Objective:
     if phase.objective == "autoencoder":
         return AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
-    if "retention" in phase.trainable and pipeline.model.retention.is_untrained():
+    if "retention" in phase.trainable and is_untrained(pipeline.model.retention.state_dict()):
         pipeline.model.retention.start_from(pipeline.model.unet)
     clips = {size: _clips(recipe, phase, size, folder, pipeline, accelerator) for size in dict.fromkeys(phase.sizes)}
     return DiffusionObjective(pipeline, phase, clips, recipe.seed)

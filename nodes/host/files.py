@@ -1,4 +1,4 @@
-"""Where checkpoints lie: ComfyUI's `models/dreamvideo` folders, and the one that ships with the pack."""
+"""Where models lie: ComfyUI's `models/dreamvideo` and `models/diffusers` folders, and the one that ships with the pack."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import folder_paths
 
 from ...dreamvideo_core.pipeline import SHIPPED
+from ...dreamvideo_core.sources import model_folder
 
-FOLDER, SAVERS = "dreamvideo", "checkpoints"
+FOLDER, DIFFUSERS, SAVERS = "dreamvideo", "diffusers", "checkpoints"
 SHIPPED_NAME = f"{SHIPPED.name} (shipped)"
+NO_OVERLAY = "none"
 
 
 def register_model_folder() -> None:
@@ -20,26 +22,50 @@ def register_model_folder() -> None:
 
 
 def checkpoint_names() -> list[str]:
-    """What a person can choose, the shipped model first; files that ComfyUI's savers wrote are listed too."""
+    """What a person can choose as a model, the shipped one first."""
     return [SHIPPED_NAME, *_choices()]
 
 
-def checkpoint_path(name: str) -> Path:
-    if name == SHIPPED_NAME:
-        return SHIPPED
-    found = folder_paths.get_full_path(*_choices()[name]) if name in _choices() else None
-    if found:
-        return Path(found)
-    raise FileNotFoundError(
-        f"checkpoint is {name!r}, which is in neither models/{FOLDER} nor models/{SAVERS}. Put the file there, "
-        "refresh the page (R), or choose the shipped model."
-    )
+def overlay_names() -> list[str]:
+    return [NO_OVERLAY, *(name for name, path in _choices().items() if path.is_file())]
 
 
-def _choices() -> dict[str, tuple[str, str]]:
-    """Folder and file name for each name that is shown; the savers' file says where it is when both folders have one."""
-    choices = {name: (FOLDER, name) for name in folder_paths.get_filename_list(FOLDER)}
-    for name in folder_paths.get_filename_list(SAVERS):
-        if name.endswith(".safetensors"):
-            choices[f"{name} ({SAVERS})" if name in choices else name] = (SAVERS, name)
+def checkpoint_path(name: str, input_name: str = "checkpoint") -> Path:
+    path = SHIPPED if name == SHIPPED_NAME else _choices().get(name)
+    if path is None:
+        raise FileNotFoundError(
+            f"{input_name} is {name!r}, which is in none of models/{FOLDER}, models/{DIFFUSERS} and models/{SAVERS}. Put it "
+            "there and refresh the page (R), or choose another."
+        )
+    return path
+
+
+def last_change(path: Path) -> tuple[float, int]:
+    """The newest time and the size in bytes of a file, or of a folder's files."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    statuses = [file.stat() for file in files]
+    return max(s.st_mtime for s in statuses), sum(s.st_size for s in statuses)
+
+
+def _choices() -> dict[str, Path]:
+    """Path by the name that is shown: our folder's files and diffusers folders, and what ComfyUI's savers wrote.
+
+    Where a name is in two places, the later one says where it is.
+    """
+    found = [(FOLDER, name, path) for name, path in _files(FOLDER)]
+    found += [(kind, name, path) for kind in (FOLDER, DIFFUSERS) for name, path in _model_folders(kind)]
+    found += [(SAVERS, name, path) for name, path in _files(SAVERS) if name.endswith(".safetensors")]
+    choices: dict[str, Path] = {}
+    for kind, name, path in found:
+        choices[f"{name} ({kind})" if name in choices else name] = path
     return choices
+
+
+def _files(kind: str) -> list[tuple[str, Path]]:
+    return [(name, Path(folder_paths.get_full_path_or_raise(kind, name))) for name in folder_paths.get_filename_list(kind)]
+
+
+def _model_folders(kind: str) -> list[tuple[str, Path]]:
+    """Folders of models in diffusers' layout, or in the hub's cache, right below ComfyUI's folders of that kind."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(kind)]
+    return [(p.name, p) for root in roots if root.is_dir() for p in sorted(root.iterdir()) if p.is_dir() and model_folder(p)]

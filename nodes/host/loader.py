@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
+import comfy.text_encoders.sd2_clip
 import comfy.utils
 import torch
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
-from ...dreamvideo_core.checkpoint import Checkpoint, check_keys, load_checkpoint
+from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
 from ...dreamvideo_core.config import TextConfig
+from ...dreamvideo_core.model import is_untrained
+from ...dreamvideo_core.sources import open_model
+from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
 from . import sharing
 from .model import DreamVideoModel, DreamVideoSupport
 
-log = logging.getLogger("DreamVideo")
-
+# Text encoders for which ComfyUI has classes of its own, by their width: what their weights are called, and the class.
+_STABLE_DIFFUSION_TEXT = {
+    768: ("l", comfy.sd1_clip.SD1ClipModel),
+    1024: ("h", comfy.text_encoders.sd2_clip.SD2ClipModel),
+}
 WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "default": None,
     "fp32": torch.float32,
@@ -31,30 +39,49 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 }
 
 
-def load_all(path: Path, weight_dtype: str) -> tuple:
-    """(MODEL, CLIP, VAE); a part that the file lacks is None, and said in the log."""
-    checkpoint = load_checkpoint(path)
-    for part in checkpoint.lacks():
-        log.warning("%s has no %s", path.name, _IN_WORDS[part])
-    model = load_patcher(path, weight_dtype, checkpoint=checkpoint) if "unet" in checkpoint.parts else None
-    clip = _load_clip(checkpoint) if "text_encoder" in checkpoint.parts else None
-    vae = _load_vae(checkpoint) if "vae" in checkpoint.parts else None
-    return model, clip, vae
+class Loaded(NamedTuple):
+    """What a checkpoint gives; a part that it lacks is None, and `shortcomings` says what that means."""
+
+    model: comfy.model_patcher.ModelPatcher
+    clip: comfy.sd.CLIP | None
+    vae: comfy.sd.VAE | None
+    shortcomings: list[str]
 
 
-_IN_WORDS = {
-    "unet": "U-Net: it cannot sample",
-    "retention": "retention branch: text to video only",
-    "text_encoder": "text encoder: use a CLIP loader",
-    "vae": "VAE: use a VAE loader",
-}
+def load_all(path: Path, weight_dtype: str, overlay: Path | None = None) -> Loaded:
+    checkpoint = _open(path, overlay)
+    shortcomings = [f"no {LACKING[part]}" for part in checkpoint.lacks()]
+    if is_untrained(checkpoint.parts.get("retention")):
+        shortcomings.append("the retention branch is untrained: the image has no effect yet")
+    return Loaded(
+        load_patcher(path, weight_dtype, overlay, checkpoint=checkpoint),
+        _load_clip(checkpoint) if "text_encoder" in checkpoint.parts else None,
+        _load_vae(checkpoint) if "vae" in checkpoint.parts else None,
+        shortcomings,
+    )
+
+
+def _open(path: Path, overlay: Path | None) -> Checkpoint:
+    checkpoint = open_model(path)
+    if overlay is not None:
+        checkpoint = checkpoint.overlaid(open_model(overlay))
+    if checkpoint.is_overlay():
+        raise CheckpointError(
+            f"{path.name} holds trained layers without the U-Net that they belong to. Choose that model as checkpoint, and "
+            f"{path.name} as overlay."
+        )
+    return checkpoint
 
 
 def load_patcher(
-    path: Path, weight_dtype: str, disable_dynamic: bool = False, checkpoint: Checkpoint | None = None
+    path: Path,
+    weight_dtype: str,
+    overlay: Path | None = None,
+    disable_dynamic: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> comfy.model_patcher.ModelPatcher:
     """The diffusion model alone; ComfyUI calls this again when it wants the weights anew."""
-    checkpoint = checkpoint or load_checkpoint(path)
+    checkpoint = checkpoint or _open(path, overlay)
     state = {**checkpoint.parts["unet"]}
     state |= {f"retention.{name}": tensor for name, tensor in checkpoint.parts.get("retention", {}).items()}
     load_device = comfy.model_management.get_torch_device()
@@ -68,7 +95,7 @@ def load_patcher(
     offload_device = comfy.model_management.unet_offload_device()
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     model.load_model_weights(state, "", assign=getattr(patcher, "is_dynamic", lambda: False)())
-    patcher.cached_patcher_init = (load_patcher, (path, weight_dtype))
+    patcher.cached_patcher_init = (load_patcher, (path, weight_dtype, overlay))
     sharing.install(patcher)
     return patcher
 
@@ -85,19 +112,33 @@ def _choose_dtype(support: DreamVideoSupport, state: dict[str, Tensor], weight_d
 
 
 def _load_clip(checkpoint: Checkpoint) -> comfy.sd.CLIP:
-    state = {f"clip_l.transformer.{name}": tensor for name, tensor in checkpoint.parts["text_encoder"].items()}
-    target = ClipTarget(comfy.sd1_clip.SD1Tokenizer, _text_model(checkpoint.config.text_encoder))
+    """ComfyUI's own CLIP: Stable Diffusion 1's or 2's where the width is theirs, the same class in another size else."""
+    config = checkpoint.config.text_encoder
+    name, model = _STABLE_DIFFUSION_TEXT.get(config.hidden_size) or ("l", _text_model(config))
+    pad = functools.partial(
+        comfy.sd1_clip.SDTokenizer,
+        pad_with_end=config.pad_token_id == END_TOKEN,
+        embedding_size=config.hidden_size,
+        embedding_key=f"clip_{name}",
+    )
+    target = ClipTarget(functools.partial(comfy.sd1_clip.SD1Tokenizer, clip_name=name, tokenizer=pad), model)
+    state = {f"clip_{name}.transformer.{key}": tensor for key, tensor in checkpoint.parts["text_encoder"].items()}
     return comfy.sd.CLIP(target, state_dict=state, parameters=comfy.utils.calculate_parameters(state))
 
 
 def _text_model(config: TextConfig) -> type:
-    """ComfyUI's own CLIP text model in another size, with the stock tokenizer."""
-    table = {**vars(config), "eos_token_id": 49407, "layer_norm_eps": 1e-5}
+    table = {**vars(config), "eos_token_id": END_TOKEN, "layer_norm_eps": 1e-5}
+    tokens = {"start": START_TOKEN, "end": END_TOKEN, "pad": config.pad_token_id}
 
     class TextModel(comfy.sd1_clip.SDClipModel):
         def __init__(self, device="cpu", dtype=None, model_options={}):  # noqa: B006
             super().__init__(
-                device, textmodel_json_config=table, dtype=dtype, return_projected_pooled=False, model_options=model_options
+                device,
+                textmodel_json_config=table,
+                dtype=dtype,
+                special_tokens=tokens,
+                return_projected_pooled=False,
+                model_options=model_options,
             )
 
     class Model(comfy.sd1_clip.SD1ClipModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ...dreamvideo_core.autoencoder import DOWNSCALE
 from ...dreamvideo_core.checkpoint import CONFIG_TENSOR, PARTS, config_tensor
-from ...dreamvideo_core.config import ModelConfig
+from ...dreamvideo_core.config import ModelConfig, TextConfig
 from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS
 from ...dreamvideo_core.images import white_image
 from ...dreamvideo_core.layers import LayerFactory
@@ -184,13 +185,10 @@ class DreamVideoModel(comfy.model_base.BaseModel):
 
     def state_dict_for_saving(self, unet_state_dict, clip_state_dict=None, vae_state_dict=None, clip_vision_state_dict=None):
         """Our own parts and names, with the configuration as a tensor: ComfyUI's savers write their own metadata."""
-        text_prefix = "clip_l.transformer.text_model."
         parts = {
             "unet": {k: v for k, v in unet_state_dict.items() if not k.startswith("retention.")},
             "retention": {k[len("retention.") :]: v for k, v in unet_state_dict.items() if k.startswith("retention.")},
-            "text_encoder": {
-                k[len("clip_l.transformer.") :]: v for k, v in (clip_state_dict or {}).items() if k.startswith(text_prefix)
-            },
+            "text_encoder": _text_state(clip_state_dict or {}, self.config.text_encoder),
             "vae": vae_state_dict or {},
         }
         # A text encoder or VAE that came from another loader is not ours to describe.
@@ -235,6 +233,14 @@ def _check_text(text: Tensor, width: int) -> None:
             f"the text conditioning has {text.shape[-1]} channels, this model takes {width}. Encode the prompts with "
             "the CLIP output of the same LoadDreamVideo."
         )
+
+
+def _text_state(state: dict[str, Tensor], config: TextConfig | None) -> dict[str, Tensor]:
+    """ComfyUI's CLIP weights by the names in our files, without a layer that its class has and the model has not."""
+    found = (
+        (re.fullmatch(r"clip_[lh]\.transformer\.(text_model\.(?:encoder\.layers\.(\d+)\.)?.+)", k), v) for k, v in state.items()
+    )
+    return {m[1]: v for m, v in found if m and config and int(m[2] or 0) < config.num_hidden_layers}
 
 
 def _digest(tensor: Tensor) -> str:

@@ -1,0 +1,152 @@
+"""Safetensors files larger than memory: tensors are read one at a time when they are used, and written one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from .files import atomic
+
+# What types are called in a safetensors header.
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_ALIGNMENT = 8
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Tensors by name, each made when it is asked for. `release` lets go of the files that were opened for it."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Tensor]], release: Callable[[], None] = lambda: None):
+        self._makers, self.release = dict(makers), release
+
+    @classmethod
+    def of_files(cls, paths: Iterable[Path]) -> LazyTensors:
+        """All tensors of some safetensors files; SafetensorError or OSError for one that cannot be read."""
+        files = [_TensorFile(path) for path in paths]
+        makers = {name: _reader(file, name) for file in files for name in file.names()}
+
+        def release() -> None:
+            for file in files:
+                file.close()
+
+        return cls(makers, release)
+
+    @classmethod
+    def of_dict(cls, tensors: Mapping[str, Tensor]) -> LazyTensors:
+        return cls({name: _constant(tensor) for name, tensor in tensors.items()})
+
+    def renamed(self, new_name: Callable[[str], str | None]) -> LazyTensors:
+        """The same tensors by other names; those whose new name is None are left out."""
+        named = ((new_name(name), make) for name, make in self._makers.items())
+        return LazyTensors({name: make for name, make in named if name is not None}, self.release)
+
+    def changed(self, change: Callable[[str, Tensor], Tensor]) -> LazyTensors:
+        """Every tensor goes through `change` with its name when it is asked for."""
+        makers = {name: _changed(name, make, change) for name, make in self._makers.items()}
+        return LazyTensors(makers, self.release)
+
+    def __or__(self, other: LazyTensors) -> LazyTensors:
+        def release() -> None:
+            self.release()
+            other.release()
+
+        return LazyTensors(self._makers | other._makers, release)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._makers[name]()
+
+    def __iter__(self):
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+class _TensorFile:
+    """A safetensors file that is opened when it is needed."""
+
+    def __init__(self, path: Path):
+        self._path, self._opened = path, None
+
+    def names(self) -> list[str]:
+        return list(self._file().keys())
+
+    def get(self, name: str) -> Tensor:
+        return self._file().get_tensor(name)
+
+    def close(self) -> None:
+        self._opened = None
+
+    def _file(self):
+        if self._opened is None:
+            self._opened = safe_open(self._path, "pt")
+        return self._opened
+
+
+def _reader(file: _TensorFile, name: str) -> Callable[[], Tensor]:
+    return lambda: file.get(name)
+
+
+def _constant(tensor: Tensor) -> Callable[[], Tensor]:
+    return lambda: tensor
+
+
+def _changed(name: str, make: Callable[[], Tensor], change: Callable[[str, Tensor], Tensor]) -> Callable[[], Tensor]:
+    return lambda: change(name, make())
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def write_tensors(
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None = None,
+    on_tensor: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a safetensors file atomically with one tensor in memory at a time; equal tensors give equal bytes.
+
+    Numbers with fractions become `dtype` where one is given; a number too large for it raises ValueError. `on_tensor` is
+    told the bytes written and those of all tensors.
+    """
+    release = getattr(tensors, "release", lambda: None)
+    entries, total = {"__metadata__": dict(metadata)}, 0
+    kinds = {name: _kind(tensors[name], dtype) for name in tensors}
+    # Wide types first, so that every tensor lies at a multiple of its own width.
+    for name in sorted(kinds, key=lambda name: (-kinds[name].itemsize, name)):
+        shape = tensors[name].shape
+        size = shape.numel() * kinds[name].itemsize
+        entries[name] = {"dtype": _NAMES[kinds[name]], "shape": list(shape), "data_offsets": [total, total + size]}
+        total += size
+    release()
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _ALIGNMENT)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in list(entries)[1:]:
+            file.write(_bytes(name, tensors[name], kinds[name]))
+            release()
+            if on_tensor:
+                on_tensor(entries[name]["data_offsets"][1], total)
+
+
+def _kind(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+def _bytes(name: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+    cast = tensor.detach().cpu().to(dtype)
+    if dtype == torch.float16 and tensor.dtype != dtype and not cast.isfinite().all() and tensor.isfinite().all():
+        raise ValueError(f"{name} has a value of {tensor.abs().max():.3g}, too large for fp16; choose bf16 or fp32")
+    return cast.contiguous().reshape(-1).view(torch.uint8).numpy().data
