@@ -9,7 +9,7 @@ Inside, latents are (B T) C H W; `DreamVideo.forward` takes and gives B T C H W.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -154,6 +154,14 @@ class MidBlock(nn.Module):
         return self.temp_convs[1](x, condition.num_frames)
 
 
+Join = Callable[[Tensor, Tensor], Tensor]
+
+
+def concatenate(hidden: Tensor, skip: Tensor) -> Tensor:
+    """How a decoder layer takes up its skip tensor; a host may put its own function here."""
+    return torch.cat([hidden, skip], dim=1)
+
+
 class UpBlock(_Stage):
     """`CrossAttnUpBlock3D` and `UpBlock3D`: takes one skip per layer off the end of `skips`."""
 
@@ -169,9 +177,9 @@ class UpBlock(_Stage):
         if level < len(channels) - 1:
             self.upsamplers = nn.ModuleList([Upsample2D(out, make)])
 
-    def forward(self, x: Tensor, skips: list[Tensor], condition: Condition) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], condition: Condition, join: Join) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, torch.cat([x, skips.pop()], dim=1), condition)
+            x = self.layer(i, join(x, skips.pop()), condition)
         if hasattr(self, "upsamplers"):
             x = self.upsamplers[0](x, skips[-1].shape[-2:])
         return x
@@ -217,14 +225,14 @@ class UNet(Encoder):
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         return self.contract(self.conv_in(latents), timesteps, text, num_frames)
 
-    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
-        """The prediction, (B T) C H W. Residuals are added to the skips before the decoder concatenates them."""
+    def decode(self, encoding: Encoding, residuals: Residuals | None = None, join: Join = concatenate) -> Tensor:
+        """The prediction, (B T) C H W. Residuals are added to the skips before the decoder joins them to what it has."""
         skips, hidden = list(encoding.skips), encoding.mid
         if residuals is not None:
             skips = [skip + residual for skip, residual in zip(skips, residuals.skips, strict=True)]
             hidden = hidden + residuals.mid
         for block in self.up_blocks:
-            hidden = block(hidden, skips, encoding.condition)
+            hidden = block(hidden, skips, encoding.condition, join)
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 
 

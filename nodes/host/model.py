@@ -37,6 +37,7 @@ from .conditions import (
     check_image_size,
     repeat_rows,
 )
+from .patches import check_no_control, patched_join, warn_of_idle_patches
 from .sharing import shared_encoding, shared_maps
 
 
@@ -77,6 +78,7 @@ class HostUNet(UNet):
                 f"{len(x)} frames for {len(dreamvideo_rows)} clips of {num_video_frames}. Context windows work on one clip at "
                 "a time: set batch_size of RetentionEncode to 1."
             )
+        warn_of_idle_patches(transformer_options)
         row_timesteps = timesteps[::num_video_frames]
         frames = x.unflatten(0, (-1, num_video_frames))
 
@@ -92,7 +94,7 @@ class HostUNet(UNet):
             gains = [row.gain.at(now) for row in dreamvideo_rows]
             tags = [None if row.image is None else (row.image, x.device) for row in dreamvideo_rows]
             residuals = self._retain(frames, row_timesteps, context, retention_image, gains, tags, transformer_options)
-        return self.decode(encoding, residuals)
+        return self.decode(encoding, residuals, patched_join(transformer_options))
 
     def _retain(
         self, frames: Tensor, timesteps: Tensor, context: Tensor, images: Tensor, gains: list[float],
@@ -157,6 +159,7 @@ class DreamVideoModel(comfy.model_base.BaseModel):
         return self.model_config.unet_config["dreamvideo"]
 
     def extra_conds(self, **kwargs: Any) -> dict[str, comfy.conds.CONDRegular]:
+        check_no_control(kwargs.get("control"))
         noise = kwargs["noise"]
         clips = Clips.of(noise, kwargs.get(FRAMES_KEY))
         text = kwargs["cross_attn"]

@@ -224,3 +224,81 @@ def test_pictures_of_all_kinds(host):
     torch.testing.assert_close(grey, torch.full((1, 3, 8, 8), -0.5))
     clear = from_comfy(torch.zeros(2, 8, 8, 4))
     torch.testing.assert_close(clear, torch.ones(2, 3, 8, 8))
+
+
+def test_freeu_acts_on_the_skips(host, loaded, conditioned):
+    plain = sample(host, loaded[0], conditioned)
+    (neutral,) = host.call("FreeU_V2", model=loaded[0], b1=1.0, b2=1.0, s1=1.0, s2=1.0)
+    torch.testing.assert_close(sample(host, neutral, conditioned), plain, rtol=1e-3, atol=1e-3)
+    (strong,) = host.call("FreeU_V2", model=loaded[0], b1=1.4, b2=1.6, s1=0.9, s2=0.2)
+    assert (sample(host, strong, conditioned) - plain).abs().max() > 1e-2
+    torch.testing.assert_close(sample(host, loaded[0], conditioned), plain, rtol=0, atol=0)
+
+
+def test_a_patch_without_a_place_is_named_once(host, loaded, conditioned, caplog):
+    patched = loaded[0].clone()
+    patched.set_model_attn2_patch(lambda q, k, v, options: (q, k, v))
+    for _ in range(2):
+        sample(host, patched, conditioned, steps=1)
+    assert caplog.text.count("a patch of kind 'attn2_patch' on the model; DreamVideo has no place for it") == 1
+
+
+def test_a_controlnet_is_refused_in_words(host, loaded, conditioned):
+    import node_helpers
+
+    class Control:
+        def get_models(self):
+            return []
+
+        def inference_memory_requirements(self, dtype):
+            return 0
+
+    positive = node_helpers.conditioning_set_values(conditioned[0], {"control": Control()})
+    with pytest.raises(ValueError, match="a ControlNet is attached to the conditioning"):
+        sample(host, loaded[0], (positive, *conditioned[1:]))
+
+
+def test_a_scheduled_lora_acts_while_its_keyframe_lasts(host, loaded, conditioned):
+    """A hook that is on all the time equals a plain LoRA; one that is never on equals none."""
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    generator = torch.Generator().manual_seed(1)
+    lora = {
+        f"diffusion_model.{name}.lora_A.weight": torch.randn(4, 128, generator=generator),
+        f"diffusion_model.{name}.lora_B.weight": torch.randn(128, 4, generator=generator),
+    }
+    folder = host.base.root / "models" / "loras"
+    folder.mkdir(exist_ok=True)
+    save_file(lora, folder / "hooked.safetensors")
+    (with_lora,) = host.call("LoraLoaderModelOnly", model=loaded[0], lora_name="hooked.safetensors", strength_model=1.0)
+    expected = sample(host, with_lora, conditioned)
+    plain = sample(host, loaded[0], conditioned)
+    assert (expected - plain).abs().max() > 1e-3
+
+    def hooked(strength: float) -> torch.Tensor:
+        (hooks,) = host.call(
+            "CreateHookLora", lora_name="hooked.safetensors", strength_model=strength, strength_clip=0.0, prev_hooks=None
+        )
+        positive, negative = host.call(
+            "PairConditioningSetProperties", positive_NEW=conditioned[0], negative_NEW=conditioned[1], strength=1.0,
+            set_cond_area="default", hooks=hooks,
+        )  # fmt: skip
+        return sample(host, loaded[0], (positive, negative, conditioned[2]))
+
+    torch.testing.assert_close(hooked(1.0), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(hooked(0.0), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_context_windows_go_over_a_long_clip(host, loaded):
+    texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("the red circle moves left", "")]
+    picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0))
+    long = host.call(
+        "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=12,
+        batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
+    )  # fmt: skip
+    (windowed,) = host.call(
+        "ContextWindowsManual", model=loaded[0], context_length=8, context_overlap=4, context_schedule="standard_static",
+        context_stride=1, closed_loop=False, fuse_method="pyramid", dim=0, freenoise=False,
+    )  # fmt: skip
+    samples = sample(host, windowed, long)
+    assert samples.shape[0] == 12 and samples.isfinite().all()
+    assert (samples - sample(host, loaded[0], long)).abs().max() > 1e-3
