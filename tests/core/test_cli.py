@@ -99,7 +99,7 @@ def test_a_sentence_or_a_picture_is_enough(run, tmp_path, given):
     ("--image {f}/missing.png", "--image is '{f}/missing.png', and there is no such file"),
     ("--image {f}/broken.png", "--image is '{f}/broken.png', which is no readable picture"),
     ("--prompt a --checkpoint {f}/missing.safetensors", "missing.safetensors: there is no such file"),
-    ("--prompt a --checkpoint {f}/picture.png", "picture.png: this is not a readable .safetensors file"),
+    ("--prompt a --checkpoint {f}/picture.png", "picture.png: this is no .safetensors file"),
     ("--image {f}/picture.png --checkpoint {f}/text.safetensors", "but text.safetensors has no retention branch"),
     ("--prompt a --width 65", "--width is 65; allowed: multiples of 8. Take 64"),
     ("--prompt a --height 0", "--height is 0; allowed: multiples of 8. Take 8"),

@@ -38,6 +38,16 @@ class InProcessComfyUI:
             return getattr(node(), node.FUNCTION)(**inputs)
 
 
+def sample(host: InProcessComfyUI, model: Any, conditioned: tuple, **options: Any) -> torch.Tensor:
+    """Latents from DualCFGSampler for what RetentionEncode gave, in two steps unless `options` say otherwise."""
+    positive, negative, latent = conditioned
+    inputs = {
+        "seed": 3, "steps": 2, "text_scale": 2.0, "image_scale": 1.5, "order": "text_first", "sampler": "ddim",
+        "scheduler": "simple", "denoise": 1.0, "rescale": 0.0, **options,
+    }  # fmt: skip
+    return host.call("DualCFGSampler", model=model, positive=positive, negative=negative, latent=latent, **inputs)[0]["samples"]
+
+
 def _make_importable(comfyui: Path) -> None:
     """Put ComfyUI first on the path: its `nodes`, `server` and `utils` are top-level modules."""
     foreign = sys.modules.get("nodes")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from graphs import FRAMES, SHIPPED, SIZE
-from in_process import InProcessComfyUI
+from in_process import InProcessComfyUI, sample
 from safetensors.torch import save_file
 
 
@@ -25,15 +25,6 @@ def conditioned(host: InProcessComfyUI, loaded: tuple) -> tuple:
         "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=FRAMES,
         batch_size=2, fit="crop", strength=1.0, start=0.0, end=1.0,
     )  # fmt: skip
-
-
-def sample(host: InProcessComfyUI, model: Any, conditioned: tuple, **options: Any) -> torch.Tensor:
-    positive, negative, latent = conditioned
-    inputs = {
-        "seed": 3, "steps": 2, "text_scale": 2.0, "image_scale": 1.5, "order": "text_first", "sampler": "ddim",
-        "scheduler": "simple", "denoise": 1.0, "rescale": 0.0, **options,
-    }  # fmt: skip
-    return host.call("DualCFGSampler", model=model, positive=positive, negative=negative, latent=latent, **inputs)[0]["samples"]
 
 
 class Counter:

@@ -7,8 +7,7 @@ import logging
 import pytest
 import torch
 from diffusers_folder import write_folder
-from in_process import InProcessComfyUI
-from test_native_model import sample
+from in_process import InProcessComfyUI, sample
 
 
 @pytest.fixture(scope="module")
