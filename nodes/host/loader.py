@@ -17,7 +17,7 @@ from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
 from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
-from ...dreamvideo_core.config import TextConfig
+from ...dreamvideo_core.config import AutoencoderConfig, TextConfig
 from ...dreamvideo_core.model import is_untrained
 from ...dreamvideo_core.sources import open_model
 from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
@@ -149,6 +149,18 @@ def _text_model(config: TextConfig) -> type:
 
 
 def _load_vae(checkpoint: Checkpoint) -> comfy.sd.VAE:
-    vae = comfy.sd.VAE(sd=dict(checkpoint.parts["vae"]))
+    config = checkpoint.config.vae
+    vae = comfy.sd.VAE(sd=dict(checkpoint.parts["vae"]), config=_kl_config(config) if config.layout == "kl" else None)
     vae.throw_exception_if_invalid()
     return vae
+
+
+def _kl_config(config: AutoencoderConfig) -> dict:
+    """Stable Diffusion's autoencoder in the terms of ComfyUI's class for it."""
+    width = config.block_out_channels[0]
+    settings = {
+        "double_z": True, "z_channels": config.latent_channels, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": width,
+        "ch_mult": [channels // width for channels in config.block_out_channels],
+        "num_res_blocks": config.layers_per_block, "attn_resolutions": [], "dropout": 0.0,
+    }  # fmt: skip
+    return {"params": {"ddconfig": settings, "embed_dim": config.latent_channels}}

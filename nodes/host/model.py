@@ -73,12 +73,15 @@ class HostUNet(UNet):
         retention_image: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        warn_of_idle_patches(transformer_options)
+        if not any(row.clip for row in dreamvideo_rows):
+            # One clip at a time: a context window may hold more frames than the conditioning knows of.
+            num_video_frames = len(x) // len(dreamvideo_rows)
         if len(x) != len(dreamvideo_rows) * num_video_frames:
             raise ValueError(
                 f"{len(x)} frames for {len(dreamvideo_rows)} clips of {num_video_frames}. Context windows work on one clip at "
                 "a time: set batch_size of RetentionEncode to 1."
             )
-        warn_of_idle_patches(transformer_options)
         row_timesteps = timesteps[::num_video_frames]
         frames = x.unflatten(0, (-1, num_video_frames))
 
@@ -137,6 +140,7 @@ class Gain(NamedTuple):
 class RowTags(NamedTuple):
     """What a row of the batch is made of: equal text tags mean equal encodings, equal image tags equal maps."""
 
+    clip: int
     text: Hashable
     image: Hashable | None
     gain: Gain
@@ -177,7 +181,8 @@ class DreamVideoModel(comfy.model_base.BaseModel):
             if not kwargs.get("hooks"):  # hooks change the weights from step to step: nothing to keep
                 image_tags = [(_digest(row), *_place(kwargs)) for row in image]
         text_tags = [(clip, _digest(row), *_place(kwargs)) for clip, row in enumerate(text)]
-        out["dreamvideo_rows"] = ClipTags([RowTags(t, i, gain) for t, i in zip(text_tags, image_tags, strict=True)])
+        tags = zip(range(clips.count), text_tags, image_tags, strict=True)
+        out["dreamvideo_rows"] = ClipTags([RowTags(clip, text, image, gain) for clip, text, image in tags])
         return out
 
     def _image(self, kwargs: dict[str, Any], clips: Clips, noise: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def test_settings_of_a_phase_that_cannot_be(write, key, value, words):
 
 
 @pytest.mark.parametrize(("key", "value", "words"), [
-    ("preset", '"big"', "preset is 'big'; allowed: modelscope, sprites"),
+    ("preset", '"big"', "preset is 'big'; allowed: modelscope, paper, sprites"),
     ("preset", None, "missing: preset"),
     ("mixed_precision", '"fp8"', "mixed_precision is 'fp8'; allowed: no, bf16, fp16"),
     ("seed", '"x"', "seed is 'x'; it must be a whole number"),

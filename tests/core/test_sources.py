@@ -42,7 +42,7 @@ def test_configuration_and_weights(original):
     config = checkpoint.config
     assert {name: getattr(config.unet, name) for name in UNET} == UNET and config.unet.transformer_in
     assert {name: getattr(config.text_encoder, name) for name in TEXT} == TEXT and config.text_encoder.pad_token_id == 0
-    assert config.vae == AutoencoderConfig("kl", 4, (8, 8, 8, 8), 1, 4)
+    assert config.vae == AutoencoderConfig("kl", 4, (32, 32, 32, 32), 1)
     assert config.prediction_type == "v_prediction"
     assert checkpoint.lacks() == ("retention",)
     state = unet.state_dict()

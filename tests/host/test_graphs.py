@@ -182,7 +182,7 @@ def test_conditioning_without_retention_encode_is_text_to_video(server: Server):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"this is no model", "not a readable .safetensors file"),
+        (b"this is no model", "this is no .safetensors file"),
         (None, "carries no DreamVideo configuration"),
     ],
 )

@@ -235,16 +235,10 @@ def test_a_patch_without_a_place_is_named_once(host, loaded, conditioned, caplog
 
 
 def test_a_controlnet_is_refused_in_words(host, loaded, conditioned):
+    import comfy.controlnet
     import node_helpers
 
-    class Control:
-        def get_models(self):
-            return []
-
-        def inference_memory_requirements(self, dtype):
-            return 0
-
-    positive = node_helpers.conditioning_set_values(conditioned[0], {"control": Control()})
+    positive = node_helpers.conditioning_set_values(conditioned[0], {"control": comfy.controlnet.ControlBase()})
     with pytest.raises(ValueError, match="a ControlNet is attached to the conditioning"):
         sample(host, loaded[0], (positive, *conditioned[1:]))
 

@@ -17,7 +17,7 @@ UNET = {
     "attention_head_dim": 8,
 }
 TEXT = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu"}
-VAE = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1, "latent_channels": 4}
+VAE = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "latent_channels": 4}
 
 
 def write_folder(folder: Path, **options: Any) -> UNet3DConditionModel:
