@@ -53,15 +53,14 @@ class Checkpoint:
         return tuple(part for part in PARTS if part not in self.parts)
 
     def is_overlay(self) -> bool:
-        """True for trained layers alone: its U-Net is temporal layers and nothing else."""
-        return all(map(is_temporal, self.parts.get("unet", ())))
+        """True for trained layers alone: a branch, temporal layers or both, without the U-Net's spatial layers."""
+        return bool({"unet", "retention"} & self.parts.keys()) and all(map(is_temporal, self.parts.get("unet", ())))
 
     def only(self, parts: Container[str]) -> Checkpoint:
         """The named parts alone; "temporal" stands for the U-Net's temporal layers."""
         chosen = {part: state for part, state in self.parts.items() if part in parts}
         if "temporal" in parts and "unet" not in chosen and "unet" in self.parts:
-            unet = self.parts["unet"]
-            chosen["unet"] = {name: unet[name] for name in unet if is_temporal(name)}
+            chosen["unet"] = LazyTensors.of(self.parts["unet"]).renamed(lambda name: name if is_temporal(name) else None)
         return Checkpoint(_described(self.config, chosen), chosen)
 
     def overlaid(self, top: Checkpoint) -> Checkpoint:
@@ -70,7 +69,7 @@ class Checkpoint:
             _check_equal(asdict(self.config)[name], asdict(top.config)[name], name)
         parts = {**self.parts, **top.parts}
         if "unet" in top.parts:
-            parts["unet"] = {**self.parts.get("unet", {}), **top.parts["unet"]}
+            parts["unet"] = LazyTensors.of(self.parts.get("unet", {})) | LazyTensors.of(top.parts["unet"])
         return Checkpoint(replace(self.config, **{part: getattr(top.config, part) for part in top.parts}), parts)
 
 
@@ -108,11 +107,10 @@ def save_checkpoint(
 ) -> None:
     """Write the file atomically, a tensor at a time, as `dtype` where one is given; equal checkpoints give equal bytes."""
     _check_parts(checkpoint.config, set(checkpoint.parts), str(path))
-    tensors = LazyTensors.of_dict({})
+    tensors = LazyTensors.of({})
     for part, state in checkpoint.parts.items():
-        lazy = state if isinstance(state, LazyTensors) else LazyTensors.of_dict(state)
-        lazy = _packed(lazy) if part == "text_encoder" else lazy
-        tensors |= lazy.renamed(f"{part}.{{}}".format)
+        lazy = LazyTensors.of(state)
+        tensors |= (_packed(lazy) if part == "text_encoder" else lazy).renamed(f"{part}.{{}}".format)
     write_tensors(path, tensors, {FORMAT: describe(checkpoint.config)}, dtype, on_tensor)
 
 
@@ -150,14 +148,14 @@ def _packed(state: LazyTensors) -> LazyTensors:
             rows = table.any(dim=1).nonzero().flatten()
             if 2 * len(rows) <= len(table):
                 packed |= {name + _VALUES: table[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(table)])}
-    return state.renamed(lambda name: None if name + _VALUES in packed else name) | LazyTensors.of_dict(packed)
+    return state.renamed(lambda name: None if name + _VALUES in packed else name) | LazyTensors.of(packed)
 
 
 def _unpacked(tensors: LazyTensors, file: str) -> LazyTensors:
     names = [key.removesuffix(_VALUES) for key in tensors if key.endswith(_VALUES)]
     tables = {name: _table(tensors, name, file) for name in names}
     pieces = {name + ending for name in names for ending in (_VALUES, _ROWS, _COUNT)}
-    return tensors.renamed(lambda name: None if name in pieces else name) | LazyTensors.of_dict(tables)
+    return tensors.renamed(lambda name: None if name in pieces else name) | LazyTensors.of(tables)
 
 
 def _table(tensors: Mapping[str, Tensor], name: str, file: str) -> Tensor:

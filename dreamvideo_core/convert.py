@@ -86,7 +86,7 @@ def _open_any(source: Path) -> Checkpoint:
     if source.is_dir():
         return open_model(source, pickles=True)
     if source.is_file() and is_pickle(source):
-        return _from_original(LazyTensors.of_dict(read_pickle(source)), source.name)
+        return _from_original(LazyTensors.of(read_pickle(source)), source.name)
     tensors, text = read_file(source)
     return _from_original(tensors, source.name) if text is None else load_checkpoint(source)
 
@@ -104,7 +104,7 @@ def _from_original(tensors: LazyTensors, name: str) -> Checkpoint:
 
     unet = tensors.renamed(ours).changed(as_linear)
     if not layout.temporal:
-        unet |= LazyTensors.of_dict(_identity_layers(layout.unet))
+        unet |= LazyTensors.of(_identity_layers(layout.unet))
     checkpoint = Checkpoint(ModelConfig(unet=layout.unet, retention=None, sampling=MODELSCOPE.sampling), {"unet": unet})
     _check_part(checkpoint, "unet", UNet(layout.unet, LayerFactory(device="meta")), name)
     return checkpoint
@@ -121,15 +121,14 @@ def _identity_layers(config: UNetConfig) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in unet.state_dict().items() if is_temporal(name)}
 
 
-def _start_of_branch(checkpoint: Checkpoint, config: RetentionConfig) -> dict[str, Tensor]:
+def _start_of_branch(checkpoint: Checkpoint, config: RetentionConfig) -> LazyTensors:
     branch = ImageRetention(checkpoint.config.unet, config, LayerFactory(device="meta"))
     _draw([module for name, module in branch.named_modules() if name.startswith(ImageRetention.OWN)])
     branch.zero()
     unet, state = checkpoint.parts["unet"], branch.state_dict()
     dtype = unet["conv_in.weight"].dtype
     fresh = {name: tensor.to(dtype) for name, tensor in state.items() if not tensor.is_meta}
-    copied = {name: unet[name] for name in unet if name in state}
-    return {**copied, **fresh}
+    return LazyTensors.of(unet).renamed(lambda name: name if name in state else None) | LazyTensors.of(fresh)
 
 
 def _draw(modules: Iterable[nn.Module]) -> None:

@@ -136,7 +136,7 @@ def _weights(folder: Path, stem: str, pickles: bool) -> LazyTensors:
     # diffusers and transformers call their pickles by different names.
     found = [p for v in _VARIANTS for p in (folder / f"{stem}{v}.bin", folder / f"pytorch_model{v}.bin") if p.is_file()]
     if found and pickles:
-        return LazyTensors.of_dict(read_pickle(found[0]))
+        return LazyTensors.of(read_pickle(found[0]))
     advice = (
         f"{found[0].name} can run code when it is read: `dreamvideo convert` makes a safe file of it" if found else "get it"
     )

@@ -40,8 +40,9 @@ class LazyTensors(Mapping[str, Tensor]):
         return cls(makers, release)
 
     @classmethod
-    def of_dict(cls, tensors: Mapping[str, Tensor]) -> LazyTensors:
-        return cls({name: _constant(tensor) for name, tensor in tensors.items()})
+    def of(cls, tensors: Mapping[str, Tensor]) -> LazyTensors:
+        """`tensors` itself where it is lazy, else tensors that are there already."""
+        return tensors if isinstance(tensors, cls) else cls({name: _constant(t) for name, t in tensors.items()})
 
     def renamed(self, new_name: Callable[[str], str | None]) -> LazyTensors:
         """The same tensors by other names; those whose new name is None are left out."""

@@ -52,8 +52,10 @@ def _choices() -> dict[str, Path]:
 
     Where a name is in two places, the later one says where it is.
     """
-    found = [(FOLDER, name, path) for name, path in _files(FOLDER)]
-    found += [(kind, name, path) for kind in (FOLDER, DIFFUSERS) for name, path in _model_folders(kind)]
+    folders = [(kind, name, path) for kind in (FOLDER, DIFFUSERS) for name, path in _model_folders(kind)]
+    inside = {path for _, _, path in folders}
+    found = [(FOLDER, name, path) for name, path in _files(FOLDER) if inside.isdisjoint(path.parents)]
+    found += folders
     found += [(SAVERS, name, path) for name, path in _files(SAVERS) if name.endswith(".safetensors")]
     choices: dict[str, Path] = {}
     for kind, name, path in found:
@@ -62,7 +64,8 @@ def _choices() -> dict[str, Path]:
 
 
 def _files(kind: str) -> list[tuple[str, Path]]:
-    return [(name, Path(folder_paths.get_full_path_or_raise(kind, name))) for name in folder_paths.get_filename_list(kind)]
+    paths = {name: folder_paths.get_full_path(kind, name) for name in folder_paths.get_filename_list(kind)}
+    return [(name, Path(path)) for name, path in paths.items() if path is not None]
 
 
 def _model_folders(kind: str) -> list[tuple[str, Path]]:

@@ -65,6 +65,8 @@ def _open(path: Path, overlay: Path | None) -> Checkpoint:
     checkpoint = open_model(path)
     if overlay is not None:
         checkpoint = checkpoint.overlaid(open_model(overlay))
+    if not {"unet", "retention"} & checkpoint.parts.keys():
+        raise CheckpointError(f"{path.name} has no {LACKING['unet']}. Choose a model that has one.")
     if checkpoint.is_overlay():
         raise CheckpointError(
             f"{path.name} holds trained layers without the U-Net that they belong to. Choose that model as checkpoint, and "

@@ -14,6 +14,7 @@ from tiny import TINY, random_pipeline
 from typer.testing import CliRunner
 
 from dreamvideo_core import cli
+from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.training import recipe as recipes
 
 
@@ -184,6 +185,35 @@ def test_training_that_cannot_be(run, recipe, arguments, words):
     result = run(f"train {arguments}")
     assert result.exit_code == 1
     assert words in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_converting_and_beginning_a_branch(run, tmp_path):
+    random_pipeline().save(tmp_path / "text.safetensors", parts=("unet", "vae"))
+    result = run("convert {o}/text.safetensors {o}/half.safetensors --dtype bf16")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'half.safetensors'}\n"
+    assert "half.safetensors has no retention branch" in result.stderr and "no text encoder" in result.stderr
+    assert load_checkpoint(tmp_path / "half.safetensors").parts["unet"]["conv_in.weight"].dtype == torch.bfloat16
+    result = run("init-retention {o}/half.safetensors {o}/start.safetensors --fusion concat")
+    assert result.exit_code == 0 and "no retention branch" not in result.stderr
+    assert load_checkpoint(tmp_path / "start.safetensors").lacks() == ("text_encoder",)
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("convert {f}/picture.png {o}/out.safetensors", "picture.png: this is no .safetensors file"),
+    ("convert {o}/none.safetensors {o}/out.safetensors", "none.safetensors', which does not exist; give a file or"),
+    ("convert {f}/picture.png {o}/out.png", "out.png'; give the name of a file that ends in .safetensors"),
+    ("convert {f}/picture.png {o}/out.safetensors --dtype fp64", "--dtype is 'fp64'; allowed: fp32, fp16, bf16"),
+    ("convert {f}/picture.png {o}/out.safetensors --parts branch", "--parts is 'branch'; allowed: unet, retention, text_"),
+    ("convert {f}/picture.png {o}/out.safetensors --prediction-type x", "--prediction-type is 'x'; allowed: epsilon, v_"),
+    ("init-retention {f} {o}/out.safetensors", "no unet/config.json, so it is no diffusers model"),
+    ("init-retention {f}/picture.png {o}/out.safetensors --fusion mix", "--fusion is 'mix'; allowed: add, concat"),
+])  # fmt: skip
+def test_converting_what_cannot_be(run, tmp_path, line, words):
+    result = run(line)
+    assert result.exit_code == 1
+    assert words in result.stderr and result.stderr.count("error: ") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_too_little_memory_is_said_in_words(run, monkeypatch):

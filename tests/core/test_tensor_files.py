@@ -79,8 +79,8 @@ def test_lazy_tensors_are_made_only_when_asked_for():
         asked.append(name)
         return tensor + 1
 
-    tensors = LazyTensors.of_dict({"a.x": torch.zeros(1), "b.x": torch.ones(1)})
+    tensors = LazyTensors.of({"a.x": torch.zeros(1), "b.x": torch.ones(1)})
     changed = tensors.renamed(lambda name: name[2:] if name.startswith("b.") else None).changed(change)
     assert list(changed) == ["x"] and not asked
     assert changed["x"].item() == 2 and asked == ["x"]
-    assert set(changed | LazyTensors.of_dict({"y": torch.zeros(1)})) == {"x", "y"}
+    assert set(changed | LazyTensors.of({"y": torch.zeros(1)})) == {"x", "y"}

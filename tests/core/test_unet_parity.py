@@ -2,13 +2,12 @@
 
 import pytest
 import torch
+from diffusers import UNet3DConditionModel
 from einops import rearrange
 
 from dreamvideo_core.config import UNetConfig
 from dreamvideo_core.layers import LayerFactory
 from dreamvideo_core.model import UNet
-
-diffusers = pytest.importorskip("diffusers")
 
 SETTINGS = {
     "block_out_channels": (32, 64, 64),
@@ -24,7 +23,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def pair():
     torch.manual_seed(0)
-    theirs = diffusers.UNet3DConditionModel(**SETTINGS).eval()
+    theirs = UNet3DConditionModel(**SETTINGS).eval()
     for parameter in theirs.parameters():  # some start at zero, which would hide what they do
         parameter.data += 0.05 * torch.randn_like(parameter)
     ours = UNet(UNetConfig(**SETTINGS), LayerFactory()).eval()

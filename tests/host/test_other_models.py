@@ -104,6 +104,21 @@ def test_the_clip_has_the_weights_of_the_folder(host, folder, core):
     torch.testing.assert_close(theirs, ours, rtol=1e-2, atol=5e-3)  # ComfyUI keeps text weights in fp16
 
 
+def test_a_file_without_a_unet_is_refused(host, folder, core):
+    core[1].convert(folder, host.base.root / "models" / "dreamvideo" / "vae-only.safetensors", parts=("vae",))
+    with pytest.raises(ValueError, match=r"vae-only.safetensors has no U-Net: it cannot sample"):
+        load(host, "vae-only.safetensors")
+
+
+def test_a_model_folder_is_one_choice(host, folder, tmp_path):
+    folder.rename(tmp_path / "away")
+    place = host.base.root / "models" / "dreamvideo" / "small-t2v"
+    (tmp_path / "away").rename(place)
+    names = host.module("nodes.host.files").checkpoint_names()
+    place.rename(folder)
+    assert [name for name in names if "small-t2v" in name] == ["small-t2v"]
+
+
 def test_names_that_are_no_model(host, folder):
     with pytest.raises(FileNotFoundError, match="overlay is 'gone"):
         load(host, "small-t2v", overlay="gone.safetensors")
