@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .config import ConfigError, ModelConfig
+from .config import AutoencoderConfig, ConfigError, ModelConfig
 from .diagnosis import describe_damage, describe_kind
 from .model import is_temporal
+from .original_names import as_linear, diffusers_vae_name
 from .tensor_files import LazyTensors, read_metadata, write_tensors
 
 FORMAT = "dreamvideo"
@@ -198,7 +199,17 @@ def _split(tensors: LazyTensors, config: ModelConfig, name: str) -> dict[str, Ma
             f"The parts are {', '.join(PARTS)}."
         )
     _check_parts(config, known, name)
-    return {part: tensors.renamed(_without(f"{part}.")) for part in PARTS if part in known}
+    parts = {part: tensors.renamed(_without(f"{part}.")) for part in PARTS if part in known}
+    if "vae" in parts:
+        parts["vae"] = diffusers_vae(parts["vae"], config.vae)
+    return parts
+
+
+def diffusers_vae(state: LazyTensors, config: AutoencoderConfig) -> LazyTensors:
+    """A full-size autoencoder by diffusers' names of today, whichever it has; ComfyUI's savers write the original ones."""
+    if config.layout != "kl":
+        return state
+    return state.renamed(lambda name: diffusers_vae_name(name, len(config.block_out_channels))).changed(as_linear)
 
 
 def _without(prefix: str) -> Callable[[str], str | None]:

@@ -1,6 +1,7 @@
-"""Weights of a U-Net under the names of latent diffusion and of ModelScope's own code, to diffusers' names.
+"""Weights under the names of latent diffusion and of ModelScope's own code, to diffusers' names.
 
-Both number the layers of the encoder, the middle and the decoder through; diffusers numbers levels and layers of a level.
+Their U-Nets number the layers of the encoder, the middle and the decoder through; diffusers numbers levels and layers of a
+level. Latent diffusion's autoencoder counts the decoder's levels from the picture, diffusers' from the latents.
 """
 
 from __future__ import annotations
@@ -26,6 +27,23 @@ _RESNET = {
     "skip_connection": "conv_shortcut",
 }
 _TEMPORAL_CONV = "temopral_conv."  # sic
+_VAE = {
+    "mid.block_1.": "mid_block.resnets.0.",
+    "mid.block_2.": "mid_block.resnets.1.",
+    "mid.attn_1.norm.": "mid_block.attentions.0.group_norm.",
+    "mid.attn_1.proj_out.": "mid_block.attentions.0.to_out.0.",
+    "mid.attn_1.": "mid_block.attentions.0.to_",  # q, k and v
+    "nin_shortcut.": "conv_shortcut.",
+    "downsample.": "downsamplers.0.",
+    "upsample.": "upsamplers.0.",
+    ".norm_out.": ".conv_norm_out.",
+    # diffusers' own names of earlier years.
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+_VAE_LEVEL = re.compile(r"(down|up)\.(\d+)\.(?:block\.(\d+)\.)?")
 _BLOCK = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.(?:(\d+)\.)?(.+)")
 _MIDDLE = re.compile(r"middle_block\.(\d+)\.(.+)")
 
@@ -75,7 +93,21 @@ def _layer_name(block: str, layer: int, kinds: tuple[str, ...], place: int, rest
     return None
 
 
+def diffusers_vae_name(name: str, levels: int) -> str:
+    """The diffusers name of a weight of Stable Diffusion's autoencoder; a name that is diffusers' already stays."""
+
+    def level(match: re.Match) -> str:
+        half, number, layer = match.groups()
+        number = int(number) if half == "down" else levels - 1 - int(number)
+        return f"{half}_blocks.{number}." + (f"resnets.{layer}." if layer else "")
+
+    name = _VAE_LEVEL.sub(level, name)
+    for original, ours in _VAE.items():
+        name = name.replace(original, ours)
+    return name
+
+
 def as_linear(name: str, tensor: Tensor) -> Tensor:
-    """Projections around a transformer are convolutions of width 1 in the original and matrices in diffusers."""
-    is_projection = name.endswith(("proj_in.weight", "proj_out.weight"))
-    return tensor.flatten(1) if is_projection else tensor
+    """Projections of an attention are convolutions of width 1 in the original and matrices in diffusers."""
+    is_projection = name.endswith(("proj_in.weight", "proj_out.weight")) or "mid_block.attentions.0.to_" in name
+    return tensor.flatten(1) if is_projection and tensor.ndim > 1 else tensor

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from .checkpoint import Checkpoint, CheckpointError, diffusers_vae, load_checkpoint
 from .config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, TextConfig, UNetConfig
 from .diffusion import BETA_END, BETA_START, TIMESTEPS
 from .tensor_files import LazyTensors
@@ -25,8 +25,6 @@ _SCHEDULE_FIXED = {
 }  # fmt: skip
 _VAE_FIXED = {"act_fn": "silu", "scaling_factor": 0.18215, "in_channels": 3, "out_channels": 3}
 _VARIANTS = ("", ".fp16", ".bf16")
-# Stable Diffusion's autoencoder, written before diffusers gave its attention the names that it has today.
-_OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
 def open_model(path: str | Path, pickles: bool = False) -> Checkpoint:
@@ -63,7 +61,7 @@ def _open_folder(path: Path, pickles: bool) -> Checkpoint:
         parts["text_encoder"] = _weights(folder / "text_encoder", "model", pickles).renamed(_text_name)
     if (folder / "vae").is_dir():
         vae = _configured(AutoencoderConfig, _read_table(folder / "vae", "AutoencoderKL"), _VAE_FIXED, "vae", layout="kl")
-        parts["vae"] = _weights(folder / "vae", "diffusion_pytorch_model", pickles).renamed(_vae_name)
+        parts["vae"] = diffusers_vae(_weights(folder / "vae", "diffusion_pytorch_model", pickles), vae)
     config = ModelConfig(
         unet=_configured(UNetConfig, unet, _UNET_FIXED, "unet"),
         retention=None,
@@ -182,9 +180,3 @@ def _text_name(name: str) -> str | None:
     if name.endswith("position_ids") or name.startswith("text_projection"):
         return None
     return name if name.startswith("text_model.") else f"text_model.{name}"
-
-
-def _vae_name(name: str) -> str:
-    for old, new in _OLD_ATTENTION.items():
-        name = name.replace(old, new)
-    return name

@@ -161,6 +161,14 @@ def test_a_model_without_a_branch_says_that_it_takes_no_image():
         random_model(config(retention=False))(latents, timesteps, text, image)
 
 
+def test_the_papers_preset_trains_as_many_parameters_as_the_paper():
+    """680M, temporal layers and branch together (design, "Sizes")."""
+    model = DreamVideo(PRESETS["paper"], LayerFactory(device="meta"))
+    trained = sum(p.numel() for _, p in model.temporal_parameters()) + sum(p.numel() for p in model.retention.parameters())
+    assert trained == pytest.approx(680e6, rel=0.02)
+    assert all(hasattr(block, "temp_attentions") for block in (*model.unet.down_blocks, *model.unet.up_blocks))
+
+
 def test_the_public_layout_has_12_skips_and_its_known_size():
     model = DreamVideo(PRESETS["modelscope"], LayerFactory(device="meta"))
     assert sum(p.numel() for p in model.unet.parameters()) == 1_411_233_860

@@ -86,12 +86,16 @@ def test_trained_layers_are_laid_over_their_model(host, folder, started, core):
         host.call("LoadDreamVideo", checkpoint="dreamvideo_sprites.safetensors (shipped)", overlay="layers.safetensors")
 
 
-def test_a_full_size_layout_survives_comfyuis_saver(host, folder, started):
+def test_a_full_size_layout_survives_comfyuis_saver(host, folder, started, core):
     model, clip, vae = load(host, "small-t2v")
     host.call("CheckpointSave", model=model, clip=clip, vae=vae, filename_prefix="checkpoints/small")
     saved = next((host.base.root / "output" / "checkpoints").glob("small*.safetensors"))
     saved.rename(started.with_name("saved.safetensors"))
     again, clip_again, vae_again = load(host, "saved.safetensors")
+    pipelines = [core[0].Pipeline.load(path) for path in (folder, started.with_name("saved.safetensors"))]
+    frames = torch.rand(1, 1, 3, 16, 16)
+    encoded, encoded_again = (pipeline.encode(frames) for pipeline in pipelines)
+    torch.testing.assert_close(encoded_again, encoded, rtol=5e-2, atol=5e-2)
     samples = sample(host, model, conditioned(host, clip))
     torch.testing.assert_close(sample(host, again, conditioned(host, clip_again)), samples, rtol=1e-2, atol=1e-2)
     frames, frames_again = (host.call("VAEDecode", vae=v, samples={"samples": samples})[0] for v in (vae, vae_again))
