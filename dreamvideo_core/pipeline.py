@@ -148,13 +148,18 @@ class Pipeline:
         return size
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""
-        frames = self.autoencoder.decode(rearrange(latents, "b t c h w -> (b t) c h w") / SCALE_FACTOR)
-        return rearrange(frames.clamp(-1, 1), "(b t) c h w -> b t c h w", b=len(latents))
+        """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1].
+
+        One frame at a time: many at once take many times the memory and, on a CPU, longer.
+        """
+        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w").split(1)
+        frames = torch.cat([self.autoencoder.decode(row).clamp(-1, 1) for row in rows])
+        return rearrange(frames, "(b t) c h w -> b t c h w", b=len(latents))
 
     def encode(self, frames: Tensor) -> Tensor:
         """The reverse of `decode`."""
-        latents = self.autoencoder.encode(rearrange(frames, "b t c h w -> (b t) c h w")) * SCALE_FACTOR
+        rows = rearrange(frames, "b t c h w -> (b t) c h w").split(1)
+        latents = torch.cat([self.autoencoder.encode(row) * SCALE_FACTOR for row in rows])
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
 
 

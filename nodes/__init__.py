@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .host import lora_names
 from .host.files import register_model_folder
 from .loading import LoadDreamVideo
 from .measure import FirstFrameFidelity
@@ -11,6 +12,7 @@ from .retention import RetentionEncode
 from .sampling import DreamVideoGuider, DualCFGSampler
 
 register_model_folder()
+lora_names.register()
 
 
 class DreamVideoExtension(ComfyExtension):

@@ -39,12 +39,12 @@ class RetentionEncode(io.ComfyNode):
                     "one if there are as many as clips, else all get the first. Transparent parts are laid on white.",
                 ),
                 io.Int.Input(
-                    "width", default=64, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-                    tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained at 64.",
+                    "width", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+                    tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
                 ),
                 io.Int.Input(
-                    "height", default=64, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-                    tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained at 64.",
+                    "height", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+                    tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
                 ),
                 io.Int.Input(
                     "frames", default=8, min=1, max=MAX_FRAMES,

@@ -15,7 +15,7 @@ from ..checks import check_choice, check_number
 from ..images import to_uint8
 from ..pipeline import Pipeline
 from ..sprites import Clip, render_batch, sample_clip, sentence
-from ..sprites.scene import seeded
+from ..sprites.scene import MARGIN, seeded
 from .metrics import ssim_map
 from .reading import read_sprite
 from .sprites import Candidates, first_region, other_clip, same, swept_region
@@ -39,6 +39,7 @@ class Protocol:
     batch_size: int = 4
     modes: tuple[str, ...] = MODES
     split: str = "test"
+    margin: float = MARGIN
 
     def __post_init__(self):
         check_number("clips", self.clips, 1, math.inf)
@@ -84,7 +85,7 @@ class _Batch:
         streams = [seeded(protocol.split, protocol.seed, i) for i in indices]
         size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
         self.protocol, self.seed = protocol, protocol.seed + start
-        self.clips = [sample_clip(rng) for rng in streams]
+        self.clips = [sample_clip(rng, protocol.margin) for rng in streams]
         self.varied = [other_clip(c, rng) for c, rng in zip(self.clips, streams, strict=True)]
         self.true = render_batch(self.clips, **size)
         self.judges = [

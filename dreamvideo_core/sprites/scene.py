@@ -39,6 +39,8 @@ ACTIONS: dict[str, tuple[float, float, float]] = {
 
 # Scenes of different splits never share a seed: the split is the first word of every seed.
 SPLITS = ("train", "validation", "test")
+# Centres lie this far inside the picture, as a share of its sides: sprites are whole in frame 0, and may leave later.
+MARGIN = 0.22
 _SIZE = (0.11, 0.19)
 _GAP = 0.04
 _WAVES = 6
@@ -111,27 +113,27 @@ def sample_background(rng: np.random.Generator) -> Background:
     )
 
 
-def sample_sprite(rng: np.random.Generator, others: tuple[Sprite, ...]) -> Sprite:
+def sample_sprite(rng: np.random.Generator, others: tuple[Sprite, ...], margin: float = MARGIN) -> Sprite:
     """A sprite that shares no colour with the others and does not touch them in frame 0."""
     colours = [c for c in COLOURS if c not in {s.colour for s in others}]
     while True:
-        x, y = rng.uniform(0.22, 0.78, size=2)
+        x, y = rng.uniform(margin, 1 - margin, size=2)
         size = rng.uniform(*_SIZE)
         if all(np.hypot(x - s.x, y - s.y) > size + s.size + _GAP for s in others):
             break
     return Sprite(str(rng.choice(SHAPES)), str(rng.choice(colours)), float(size), float(x), float(y))
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
-    """A scene with one or, as often, two sprites."""
+def sample_scene(rng: np.random.Generator, margin: float = MARGIN) -> Scene:
+    """A scene with one or, as often, two sprites; a small `margin` leaves some partly outside."""
     background = sample_background(rng)
     sprites: tuple[Sprite, ...] = ()
     for _ in range(rng.integers(1, 3)):
-        sprites += (sample_sprite(rng, sprites),)
+        sprites += (sample_sprite(rng, sprites, margin),)
     return Scene(background, sprites)
 
 
-def sample_clip(rng: np.random.Generator) -> Clip:
+def sample_clip(rng: np.random.Generator, margin: float = MARGIN) -> Clip:
     """A random action of a random sprite of a random scene."""
-    scene = sample_scene(rng)
+    scene = sample_scene(rng, margin)
     return Clip(scene, int(rng.integers(len(scene.sprites))), str(rng.choice(list(ACTIONS))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,18 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class LatentClips:
-    """Clip `i` of the cache is `sample_clip(seeded("train", seed, i))`; images are its first frames."""
+    """Clip `i` of the cache is `sample_clip(seeded("train", seed, i), margin)`; images are its first frames."""
 
     latents: Tensor  # (N, T, 4, h, w) float16, as the model sees them
     images: Tensor  # (N, 3, H, W) uint8
     seed: int
+    margin: float
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def clip(self, index: int) -> Clip:
-        return sample_clip(seeded("train", self.seed, index))
+        return sample_clip(seeded("train", self.seed, index), self.margin)
 
 
 def from_bytes(image: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def cached_clips(
     does not find its latents.
     """
     height, width = size
-    folder = folder / f"latents-{width}x{height}x{phase.num_frames}-seed{seed}-{autoencoder}"
+    folder = folder / f"latents-{width}x{height}x{phase.num_frames}-margin{phase.margin:g}-seed{seed}-{autoencoder}"
     folder.mkdir(parents=True, exist_ok=True)
     count = phase.clips_at(size)
     starts = range(0, count, _BLOCK)
@@ -62,25 +62,25 @@ def cached_clips(
     for number, start in enumerate(starts):
         path = folder / f"{start:07d}.safetensors"
         if not path.is_file():
-            _encode_block(path, range(start, start + _BLOCK), phase.num_frames, size, seed, encode)
+            _encode_block(path, range(start, start + _BLOCK), phase, size, seed, encode)
         blocks.append(load_file(path))
         on_block(number + 1, len(starts))
     joined = {key: torch.cat([b[key] for b in blocks])[:count] for key in ("latents", "images")}
-    return LatentClips(**joined, seed=seed)
+    return LatentClips(**joined, seed=seed, margin=phase.margin)
 
 
 def _encode_block(
     path: Path,
     indices: range,
-    num_frames: int,
+    phase: Phase,
     size: tuple[int, int],
     seed: int,
     encode: Callable[[Tensor], Tensor],
 ) -> None:
-    clips = [sample_clip(seeded("train", seed, i)) for i in indices]
-    frames = render_batch(clips, num_frames=num_frames, height=size[0], width=size[1])
+    clips = [sample_clip(seeded("train", seed, i), phase.margin) for i in indices]
+    frames = render_batch(clips, num_frames=phase.num_frames, height=size[0], width=size[1])
     with torch.no_grad():
-        latents = torch.cat([encode(part) for part in frames.split(max(1, 8 * 64 * 64 // math.prod(size)))]).half()
+        latents = encode(frames).half()
     if not latents.isfinite().all():
         raise FloatingPointError(
             "the autoencoder gives latents that are no numbers or too large for float16: train it longer or at a lower rate"

@@ -16,6 +16,7 @@ else:
     import tomli as tomllib
 
 from ..config import PRESETS
+from ..sprites.scene import MARGIN
 
 RECIPES = Path(__file__).parent / "recipes"
 OBJECTIVES = ("autoencoder", "diffusion")
@@ -45,6 +46,7 @@ class Phase:
     sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # height, width: batches take them in turn
     num_frames: int = 8
     clips: int = 8192  # distinct clips in the latent cache, counted like batch_size
+    margin: float = MARGIN  # of the scenes: a small one leaves some sprites partly outside
     timestep_power: float = 1.0  # timesteps are 1000 u^(1/power), u uniform: above 1 they favour the noisy end
     drop_text: float = 0.0
     drop_image: float = 0.0
@@ -69,6 +71,8 @@ class Phase:
         for name in ("drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
+        if not 0 <= self.margin < 0.5:
+            raise ValueError(f"phase {self.name}: margin is {self.margin}; it is a share of a side, from 0 to below 0.5")
         for name in ("learning_rate", "checkpoint_minutes", "timestep_power"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")

@@ -62,6 +62,7 @@ def test_a_recipe_by_its_path(write):
     ("sizes", "[]", "sizes is empty"),
     ("sizes", "[64, 64]", r"sizes is \[64, 64\]; allowed: a list of"),
     ("sizes", "[[64, 64.0]]", "allowed: a list of"),
+    ("margin", "0.5", "margin is 0.5; it is a share of a side"),
     ("drop_text", "1.5", "drop_text is 1.5; it is a probability"),
 ])  # fmt: skip
 def test_settings_of_a_phase_that_cannot_be(write, key, value, words):

@@ -20,7 +20,7 @@ from dreamvideo_core.sprites import (
     sample_scene,
     sentence,
 )
-from dreamvideo_core.sprites.scene import GROWTH, SPEED, SPLITS, Background, Scene, Sprite, sample_background, seeded
+from dreamvideo_core.sprites.scene import GROWTH, MARGIN, SPEED, SPLITS, Background, Scene, Sprite, sample_background, seeded
 from dreamvideo_core.sprites.sentences import ARTICLES, WORDINGS
 
 SCENES = [sample_scene(seeded("test", 0, i)) for i in range(60)]
@@ -127,6 +127,16 @@ def test_two_sprites_never_share_a_colour_nor_touch():
         a, b = scene.sprites
         assert a.colour != b.colour
         assert np.hypot(a.x - b.x, a.y - b.y) > a.size + b.size
+
+
+def test_a_small_margin_leaves_sprites_partly_outside():
+    def outside(margin: float) -> int:
+        clips = [sample_clip(seeded("validation", 0, i), margin) for i in range(40)]
+        sprites = [sprite for clip in clips for sprite in clip.scene.sprites]
+        return sum(min(s.x, s.y, 1 - s.x, 1 - s.y) < s.size for s in sprites)
+
+    assert outside(MARGIN) == 0
+    assert outside(0.05) > 10
 
 
 @pytest.mark.parametrize("index", range(6))

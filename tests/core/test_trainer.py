@@ -13,6 +13,8 @@ from tiny import TINY, random_pipeline
 from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.images import to_uint8
 from dreamvideo_core.model import is_untrained
+from dreamvideo_core.sprites import sample_clip
+from dreamvideo_core.sprites.scene import MARGIN, seeded
 from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
@@ -31,7 +33,7 @@ def clips(count: int = 8, frames: int = 2, size: int = 2) -> LatentClips:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(count, frames, 4, size, size, generator=generator).half()
     images = torch.randint(0, 200, (count, 3, 8 * size, 8 * size), generator=generator).byte()
-    return LatentClips(latents, images, seed=0)
+    return LatentClips(latents, images, seed=0, margin=MARGIN)
 
 
 def trainer(folder, phase: Phase = RETENTION) -> Trainer:
@@ -197,6 +199,9 @@ def test_the_cache_is_made_once_and_completed(tmp_path):
     next(tmp_path.rglob("*.safetensors")).unlink()
     again = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
     assert calls and torch.equal(again.latents, first.latents)
+    cut = cached_clips(tmp_path, replace(RETENTION, margin=0.05), (16, 16), 0, "autoencoder", encode)
+    assert not torch.equal(cut.images, first.images)
+    assert cut.clip(0) == sample_clip(seeded("train", 0, 0), 0.05)
 
 
 def test_images_as_bytes():

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 from comfy_host import releases
 from comfy_host.base import BaseDirectory
+from comfy_host.in_process import InProcessComfyUI
 from comfy_host.server import Server
-from in_process import InProcessComfyUI
 
 
 @pytest.fixture(scope="session")

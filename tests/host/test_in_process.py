@@ -2,7 +2,7 @@
 
 import sys
 
-from in_process import InProcessComfyUI
+from comfy_host.in_process import InProcessComfyUI
 
 
 def test_stock_nodes_can_be_called(host: InProcessComfyUI):

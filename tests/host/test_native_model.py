@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from comfy_host.in_process import InProcessComfyUI
 from graphs import FRAMES, SHIPPED, SIZE
-from in_process import InProcessComfyUI, sample
 from safetensors.torch import save_file
+from sampling import sample
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +116,37 @@ def test_patches_act_on_the_whole_result(host, loaded, conditioned):
     torch.testing.assert_close(sample(host, loaded[0], conditioned), plain, rtol=0, atol=0)
 
 
-def test_a_lora_applies_and_comes_off_exactly(host, loaded, conditioned):
+def kohya(path: str) -> tuple[str, str]:
+    key = "lora_unet_" + path.replace(".", "_")
+    return f"{key}.lora_down.weight", f"{key}.lora_up.weight"
+
+
+def peft(path: str) -> tuple[str, str]:
+    return f"base_model.model.{path}.lora_A.weight", f"base_model.model.{path}.lora_B.weight"
+
+
+def diffusers(path: str) -> tuple[str, str]:
+    return f"unet.{path}.lora.down.weight", f"unet.{path}.lora.up.weight"
+
+
+def older_diffusers(path: str) -> tuple[str, str]:
+    block, layer = path.rsplit(".to_", 1)
+    return tuple(f"unet.{block}.processor.to_{layer.removesuffix('.0')}_lora.{way}.weight" for way in ("down", "up"))
+
+
+@pytest.mark.parametrize("names", [kohya, peft, diffusers, older_diffusers])
+def test_a_lora_applies_and_comes_off_exactly(host, loaded, conditioned, names):
     plain = sample(host, loaded[0], conditioned)
     weights = {
         "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (64, 64),
         "up_blocks.0.temp_attentions.0.attn.to_v": (128, 128),
-        "retention.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q": (64, 64),
+        "retention.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0": (64, 64),
     }
+    generator = torch.Generator().manual_seed(0)
     lora = {}
-    for name, (out, inner) in weights.items():
-        key = "lora_unet_" + name.replace(".", "_")
-        lora |= {f"{key}.lora_up.weight": torch.randn(out, 2), f"{key}.lora_down.weight": torch.randn(2, inner)}
-        lora[f"{key}.alpha"] = torch.tensor(2.0)
+    for path, (out, inner) in weights.items():
+        down, up = names(path)
+        lora |= {down: torch.randn(2, inner, generator=generator), up: torch.randn(out, 2, generator=generator)}
     folder = host.base.models / "loras"
     folder.mkdir(exist_ok=True)
     save_file(lora, folder / "test.safetensors")

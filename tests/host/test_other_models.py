@@ -6,8 +6,9 @@ import logging
 
 import pytest
 import torch
+from comfy_host.in_process import InProcessComfyUI
 from diffusers_folder import write_folder
-from in_process import InProcessComfyUI, sample
+from sampling import sample
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""ComfyUI inside the test process, loaded the way its own `main.py` does it, without serving."""
+"""ComfyUI inside this process, loaded the way its own `main.py` does it, without serving."""
 
 import asyncio
 import importlib
@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from comfy_host.base import BaseDirectory
-from comfy_host.server import device_arguments
+
+from .base import BaseDirectory
+from .server import device_arguments
 
 
 class InProcessComfyUI:
@@ -36,16 +37,6 @@ class InProcessComfyUI:
             if hasattr(node, "PREPARE_CLASS_CLONE"):
                 return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**inputs).args
             return getattr(node(), node.FUNCTION)(**inputs)
-
-
-def sample(host: InProcessComfyUI, model: Any, conditioned: tuple, **options: Any) -> torch.Tensor:
-    """Latents from DualCFGSampler for what RetentionEncode gave, in two steps unless `options` say otherwise."""
-    positive, negative, latent = conditioned
-    inputs = {
-        "seed": 3, "steps": 2, "text_scale": 2.0, "image_scale": 1.5, "order": "text_first", "sampler": "ddim",
-        "scheduler": "simple", "denoise": 1.0, "rescale": 0.0, **options,
-    }  # fmt: skip
-    return host.call("DualCFGSampler", model=model, positive=positive, negative=negative, latent=latent, **inputs)[0]["samples"]
 
 
 def _make_importable(comfyui: Path) -> None:

@@ -1,0 +1,142 @@
+"""Where a model of the small world still works: other sizes, other lengths, other words, sprites cut by the border.
+
+    python benchmarks/robustness.py --output docs
+
+writes robustness.md. Similarities are shares of what the autoencoder alone reaches on the same clips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from dreamvideo_core.evaluation.protocol import Protocol, measure
+from dreamvideo_core.evaluation.report import summary
+from dreamvideo_core.files import atomic
+from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.sprites.sentences import WORDINGS
+
+SIZES = ((64, 64), (96, 96), (128, 128), (192, 192), (256, 256), (192, 128), (96, 160))  # width, height
+FRAMES = (4, 12, 16)
+CUT = 0.06
+# Sentences that the generator of training sentences cannot make; half of their words it has never said.
+SAYINGS = {
+    "the {colour} one {action}": {},
+    "{name} {action}, please!": {},
+    "{colour} {synonym} {action}": {},
+    "a video of the {name} that {action}": {},
+    "move the {name} ...": {
+        "left": "move the {name} to the left", "right": "move the {name} to the right", "up": "move the {name} up",
+        "down": "move the {name} down", "grow": "make the {name} bigger", "shrink": "make the {name} smaller",
+        "still": "leave the {name} where it is",
+    },
+    "the {name} is moving ...": {
+        "left": "the {name} is moving left", "right": "the {name} is moving right", "up": "the {name} is rising",
+        "down": "the {name} is falling", "grow": "the {name} is growing", "shrink": "the {name} is shrinking",
+        "still": "the {name} is standing still",
+    },
+}  # fmt: skip
+SYNONYMS = {"circle": "ball", "square": "box", "triangle": "wedge", "star": "asterisk", "ring": "hoop", "cross": "plus"}
+_SHARES = ("fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite")
+_COUNTS = ("action_accuracy", "varied_text_accuracy", "named_sprite_accuracy", "motion", "seconds_per_clip")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: the protocol's settings that differ from the model's own, and what sentences are changed to."""
+
+    name: str
+    settings: dict = field(default_factory=dict)
+    reword: Callable[[str], str] | None = None
+
+
+class Reworded:
+    """A pipeline that is told every sentence in other words."""
+
+    def __init__(self, pipeline: Pipeline, reword: Callable[[str], str]):
+        self.pipeline, self.reword = pipeline, reword
+        self.device, self.encode, self.decode = pipeline.device, pipeline.encode, pipeline.decode
+
+    def __call__(self, prompts: list[str], image: Tensor | None, **options) -> Tensor:
+        return self.pipeline([self.reword(prompt) for prompt in prompts], image, **options)
+
+
+def rewording(template: str, by_action: dict[str, str]) -> Callable[[str], str]:
+    """Turns "the red circle moves left" into the words of a template."""
+
+    def reword(sentence: str) -> str:
+        action = next(a for a, wordings in WORDINGS.items() if sentence.endswith(f" {wordings[0]}"))
+        said = WORDINGS[action][0]
+        colour, shape = sentence.removeprefix("the ").removesuffix(f" {said}").split()
+        return by_action.get(action, template).format(
+            name=f"{colour} {shape}", colour=colour, synonym=SYNONYMS[shape], action=said
+        )
+
+    return reword
+
+
+def tables(own: tuple[int, int]) -> dict[str, list[Case]]:
+    width, height = own
+    return {
+        "Sizes": [Case(f"{w} x {h}", {"width": w, "height": h}) for w, h in SIZES],
+        f"Frames, {width} x {height}": [Case(f"{n} frames", {"num_frames": n}) for n in FRAMES],
+        f"Sprites cut by the border, {width} x {height}": [
+            Case(f"centres from {CUT:g} of a side (training: 0.22)", {"margin": CUT})
+        ],
+        f"Sentences, {width} x {height}": [
+            Case(name, reword=rewording(name, by_action)) for name, by_action in SAYINGS.items()
+        ],
+    }
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Folder for robustness.md.")] = Path("docs"),
+    checkpoint: Annotated[Path, typer.Option(help="A DreamVideo .safetensors file.")] = SHIPPED,
+    clips: Annotated[int, typer.Option(help="Scenes for every row.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+) -> None:
+    pipeline = Pipeline.load(checkpoint)
+    own = pipeline.config.sampling
+    plan = tables((own.width, own.height))
+    cases = [case for rows in plan.values() for case in rows]
+    bar = track(cases, "measuring", console=Console(stderr=True))
+    figures = {case.name: _figures(pipeline, case, clips, seed) for case in bar}
+    with atomic(output / "robustness.md") as temporary:
+        temporary.write_text("\n".join(_document(plan, figures, clips, seed)), encoding="utf-8")
+
+
+def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]:
+    own = pipeline.config.sampling
+    settings = {
+        "height": own.height, "width": own.width, "num_frames": own.num_frames, "steps": own.steps,
+        "text_scale": own.text_scale, "image_scale": own.image_scale, **case.settings,
+    }  # fmt: skip
+    protocol = Protocol(clips=clips, seed=seed, modes=("ti2v",), **settings)
+    told = Reworded(pipeline, case.reword) if case.reword else pipeline
+    means = summary(measure(told, protocol), protocol, "")["modes"]["ti2v"]
+    shares = [f"{means[name] / means[f'{name}_ceiling']:.3f}" for name in _SHARES]
+    return shares + [f"{means.get(name, math.nan):.3f}" for name in _COUNTS]
+
+
+def _document(plan: dict[str, list[Case]], figures: dict[str, list[str]], clips: int, seed: int) -> Iterator[str]:
+    yield f"{clips} scenes of the test split with a picture and a sentence, at the model's own scales and steps. The first"
+    yield "three figures are shares of what the autoencoder alone reaches. Made by"
+    yield f"`python benchmarks/robustness.py --clips {clips} --seed {seed}`."
+    head = ["", *_SHARES, *_COUNTS]
+    for title, cases in plan.items():
+        yield f"\n## {title}\n"
+        for row in (head, ["---"] * len(head), *([case.name, *figures[case.name]] for case in cases)):
+            yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+if __name__ == "__main__":
+    typer.run(main)
