@@ -1,0 +1,158 @@
+"""Memory and time of the full-size model in ComfyUI, by frames and size.
+
+    python3 scripts/comfyui.py exec python benchmarks/full_size.py --output docs
+
+writes full_size.md. The weights are random: neither figure depends on their values. Every row is one guided step of three
+evaluations through the pack's nodes, in a model with its branch. Beside the peak stands what ComfyUI expects for the three
+evaluations in one call: with less free memory than 1.5 times that it runs them one by one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from dreamvideo_core.checkpoint import Checkpoint, save_checkpoint
+from dreamvideo_core.config import PRESETS, ModelConfig
+from dreamvideo_core.files import atomic
+from dreamvideo_core.layers import LayerFactory
+from dreamvideo_core.model import DreamVideo
+from dreamvideo_core.tensor_files import LazyTensors
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+
+from comfy_host import releases
+from comfy_host.base import BaseDirectory
+from comfy_host.in_process import InProcessComfyUI
+
+FRAMES = (1, 8, 16)
+SIZES = (256, 512)
+GIB = 2**30
+_HEAD = ("size", "frames", "expected", "peak", "peak / expected", "seconds a step")
+
+
+def random_checkpoint(preset: str, path: Path) -> None:
+    """The preset's U-Net and branch in bfloat16; norms keep their ones, so that no value overflows."""
+    config = replace(PRESETS[preset], text_encoder=None, vae=None)
+    shapes = DreamVideo(config, LayerFactory(device="meta")).state_dict()
+    makers = LazyTensors({name: partial(_random, name, tensor.shape) for name, tensor in shapes.items()})
+    parts = {part: makers.renamed(partial(_without, f"{part}.")) for part in ("unet", "retention")}
+    save_checkpoint(path, Checkpoint(config, parts), torch.bfloat16)
+
+
+def _random(name: str, shape: torch.Size) -> torch.Tensor:
+    if len(shape) == 1:
+        return torch.ones(shape) if "norm" in name and name.endswith("weight") else torch.zeros(shape)
+    return torch.randn(shape) / shape[1:].numel() ** 0.5
+
+
+def _without(prefix: str, name: str) -> str | None:
+    return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+
+class Gauge:
+    """Peak memory of this process, or on CUDA of its tensors, since `reset`."""
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+
+    def reset(self) -> None:
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def now(self) -> int:
+        return torch.cuda.memory_allocated() if self.cuda else self._status("VmRSS")
+
+    def peak(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.cuda else self._status("VmHWM")
+
+    @staticmethod
+    def _status(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+class Bench:
+    """One model in ComfyUI and what a step of it takes."""
+
+    def __init__(self, checkpoint: Path, base: Path, weight_dtype: str, config: ModelConfig):
+        directory = BaseDirectory(base).prepare()
+        (directory.models / "dreamvideo").mkdir()
+        shutil.move(checkpoint, directory.models / "dreamvideo" / checkpoint.name)
+        self.host, self.config = InProcessComfyUI(releases.locate(), directory), config
+        self.model, _, _ = self.host.call("LoadDreamVideo", checkpoint=checkpoint.name, weight_dtype=weight_dtype)
+        self.gauge = Gauge(self.model.load_device)
+        self.step(1, 64)  # weights go to their device, kernels are chosen
+        self.loaded = self.gauge.now()
+
+    def step(self, frames: int, size: int) -> tuple[float, float, float]:
+        """Bytes expected, bytes at the peak above the loaded model, seconds."""
+        text = [[torch.randn(1, 77, self.config.unet.cross_attention_dim), {}]]
+        positive, negative, latent = self.host.call(
+            "RetentionEncode",
+            positive=text, negative=text, image=torch.rand(1, size, size, 3), width=size, height=size, frames=frames,
+            batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
+        )  # fmt: skip
+        before, started = self.gauge.now(), time.monotonic()
+        self.gauge.reset()
+        self.host.call(
+            "DualCFGSampler",
+            model=self.model, positive=positive, negative=negative, latent=latent, seed=0, steps=1, text_scale=9.0,
+            image_scale=5.0, order="text_first", sampler="ddim", scheduler="simple", denoise=1.0, rescale=0.0,
+        )  # fmt: skip
+        expected = self.model.model.memory_required([3 * frames, 4, size // 8, size // 8])
+        return expected, self.gauge.peak() - before, time.monotonic() - started
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Folder for full_size.md.")] = Path("docs"),
+    preset: Annotated[str, typer.Option(help="Which model.")] = "modelscope",
+    weight_dtype: Annotated[str, typer.Option(help="As in LoadDreamVideo.")] = "bf16",
+) -> None:
+    base = Path(tempfile.mkdtemp())
+    try:
+        random_checkpoint(preset, base / f"{preset}.safetensors")
+        bench = Bench(base / f"{preset}.safetensors", base / "comfyui", weight_dtype, PRESETS[preset])
+        cases = [(size, frames) for size in SIZES for frames in FRAMES]
+        rows = {case: bench.step(case[1], case[0]) for case in track(cases, "measuring", console=Console(stderr=True))}
+        with atomic(output / "full_size.md") as temporary:
+            temporary.write_text("\n".join(_document(bench, preset, weight_dtype, rows)), encoding="utf-8")
+    finally:
+        shutil.rmtree(base)
+
+
+def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict) -> Iterator[str]:
+    device = torch.cuda.get_device_name() if bench.gauge.cuda else f"{torch.get_num_threads()} CPU cores"
+    yield f"Preset {preset} with its branch, weights {weight_dtype}, on {device}: {bench.loaded / GIB:.1f} GiB when loaded."
+    yield "Peaks are above that, in GiB. Made by"
+    yield f"`python3 scripts/comfyui.py exec python benchmarks/full_size.py --preset {preset} --weight-dtype {weight_dtype}`."
+    yield ""
+    for cells in (_HEAD, ["---"] * len(_HEAD), *(_cells(case, row) for case, row in rows.items())):
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _cells(case: tuple[int, int], row: tuple[float, float, float]) -> list[str]:
+    (size, frames), (expected, peak, seconds) = case, row
+    return [
+        f"{size} x {size}", str(frames), f"{expected / GIB:.2f}", f"{peak / GIB:.2f}", f"{peak / expected:.2f}",
+        f"{seconds:.1f}",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    typer.run(main)
