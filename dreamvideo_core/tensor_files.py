@@ -1,8 +1,12 @@
-"""Safetensors files larger than memory: tensors are read one at a time when they are used, and written one at a time."""
+"""Safetensors files larger than memory: tensors are read one at a time when they are used, and written one at a time.
+
+What is written here carries a checksum of every tensor in the file's metadata, and reading such a tensor checks it.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -19,6 +23,12 @@ _NAMES = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _ALIGNMENT = 8
+_CHECKSUMS = "crc32"  # of the tensors in order of their names, _DIGITS hexadecimal digits each
+_DIGITS = 8
+
+
+class DamagedTensor(ValueError):
+    """A tensor that is not what was written."""
 
 
 class LazyTensors(Mapping[str, Tensor]):
@@ -76,12 +86,19 @@ class _TensorFile:
 
     def __init__(self, path: Path):
         self._path, self._opened = path, None
+        self._checksums = _read_checksums(self._file())
 
     def names(self) -> list[str]:
         return list(self._file().keys())
 
     def get(self, name: str) -> Tensor:
-        return self._file().get_tensor(name)
+        tensor = self._file().get_tensor(name)
+        if name in self._checksums and _checksum(_memory(tensor)) != self._checksums[name]:
+            raise DamagedTensor(
+                f"{self._path.name}: {name!r} is not what was written into the file (its checksum differs): the file was "
+                "damaged later. Copy or download it again."
+            )
+        return tensor
 
     def close(self) -> None:
         self._opened = None
@@ -90,6 +107,18 @@ class _TensorFile:
         if self._opened is None:
             self._opened = safe_open(self._path, "pt")
         return self._opened
+
+
+def _checksum(data: memoryview) -> str:
+    return f"{zlib.crc32(data):0{_DIGITS}x}"
+
+
+def _read_checksums(file: safe_open) -> dict[str, str]:
+    """The checksums that a file carries, by name; none for a file of another writer."""
+    text, names = (file.metadata() or {}).get(_CHECKSUMS, ""), sorted(file.keys())
+    if len(text) != _DIGITS * len(names):
+        return {}
+    return {name: text[_DIGITS * i : _DIGITS * (i + 1)] for i, name in enumerate(names)}
 
 
 def _reader(file: _TensorFile, name: str) -> Callable[[], Tensor]:
@@ -122,32 +151,53 @@ def write_tensors(
     told the bytes written and those of all tensors.
     """
     release = getattr(tensors, "release", lambda: None)
-    entries, total = {"__metadata__": dict(metadata)}, 0
     kinds = {name: _kind(tensors[name], dtype) for name in tensors}
-    # Wide types first, so that every tensor lies at a multiple of its own width.
-    for name in sorted(kinds, key=lambda name: (-kinds[name].itemsize, name)):
-        shape = tensors[name].shape
-        size = shape.numel() * kinds[name].itemsize
-        entries[name] = {"dtype": _NAMES[kinds[name]], "shape": list(shape), "data_offsets": [total, total + size]}
-        total += size
+    shapes = {name: tensors[name].shape for name in tensors}
     release()
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % _ALIGNMENT)
+    table, total = _layout(kinds, shapes)
+    checksums = dict.fromkeys(table, "0" * _DIGITS)
     with atomic(path) as temporary, temporary.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for name in list(entries)[1:]:
-            file.write(_bytes(name, tensors[name], kinds[name]))
+        file.write(_header(table, metadata, checksums))
+        for name in table:
+            data = _memory(_cast(name, tensors[name], kinds[name]))
+            checksums[name] = _checksum(data)
+            file.write(data)
             release()
             if on_tensor:
-                on_tensor(entries[name]["data_offsets"][1], total)
+                on_tensor(table[name]["data_offsets"][1], total)
+        file.seek(0)
+        file.write(_header(table, metadata, checksums))
+
+
+def _layout(kinds: dict[str, torch.dtype], shapes: dict[str, torch.Size]) -> tuple[dict[str, dict], int]:
+    """The header's entry of every tensor, in the order in which they lie, and their bytes in all."""
+    entries, total = {}, 0
+    # Wide types first, so that every tensor lies at a multiple of its own width.
+    for name in sorted(kinds, key=lambda name: (-kinds[name].itemsize, name)):
+        size = shapes[name].numel() * kinds[name].itemsize
+        entries[name] = {"dtype": _NAMES[kinds[name]], "shape": list(shapes[name]), "data_offsets": [total, total + size]}
+        total += size
+    return entries, total
+
+
+def _header(table: dict[str, dict], metadata: Mapping[str, str], checksums: dict[str, str]) -> bytes:
+    """Its length does not depend on the checksums, which are known last."""
+    digits = "".join(checksums[name] for name in sorted(checksums))
+    text = json.dumps({"__metadata__": {**metadata, _CHECKSUMS: digits}, **table}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _kind(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
 
 
-def _bytes(name: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     cast = tensor.detach().cpu().to(dtype)
     if dtype == torch.float16 and tensor.dtype != dtype and not cast.isfinite().all() and tensor.isfinite().all():
         raise ValueError(f"{name} has a value of {tensor.abs().max():.3g}, too large for fp16; choose bf16 or fp32")
-    return cast.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return cast
+
+
+def _memory(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data

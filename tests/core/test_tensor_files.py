@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dreamvideo_core.tensor_files import LazyTensors, write_tensors
+from dreamvideo_core.tensor_files import DamagedTensor, LazyTensors, write_tensors
 
 TENSORS = {
     "odd": torch.arange(3, dtype=torch.uint8),
@@ -30,7 +30,7 @@ def test_the_library_reads_what_was_written(tmp_path):
     assert read.keys() == TENSORS.keys()
     assert all(same(read[name], tensor) for name, tensor in TENSORS.items())
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
-        assert file.metadata() == {"key": "value"}
+        assert file.metadata()["key"] == "value"
 
 
 def test_equal_tensors_give_equal_bytes(tmp_path):
@@ -46,6 +46,23 @@ def test_another_type_for_numbers_with_fractions_alone(tmp_path):
         name: torch.float16 if tensor.is_floating_point() else tensor.dtype for name, tensor in TENSORS.items()
     }
     assert torch.equal(read["matrix"], TENSORS["matrix"].half())
+
+
+def test_every_flipped_bit_in_a_tensor_is_noticed(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, TENSORS, {})
+    whole = path.read_bytes()
+    data = len(whole) - sum(t.numel() * t.element_size() for t in TENSORS.values())
+    assert all(same(LazyTensors.of_files([path])[name], tensor) for name, tensor in TENSORS.items())
+    for place in range(data, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(DamagedTensor, match=r"a.safetensors: '\w+' is not what was written .* download it again"):
+            list(LazyTensors.of_files([path]).values())
+
+
+def test_a_file_without_checksums_is_read_as_it_is(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "a", {"crc32": "00"})
+    assert torch.equal(LazyTensors.of_files([tmp_path / "a"])["a"], torch.ones(2))
 
 
 def test_a_number_too_large_for_half_precision_is_refused(tmp_path):
