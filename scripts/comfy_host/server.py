@@ -42,6 +42,11 @@ class Server:
         """The address for a browser."""
         return f"http://{self.client.address}"
 
+    @property
+    def pid(self) -> int:
+        """The process that runs the graphs."""
+        return self._process.pid
+
     def __enter__(self) -> "Server":
         try:
             self._start()

@@ -134,24 +134,32 @@ def older_diffusers(path: str) -> tuple[str, str]:
     return tuple(f"unet.{block}.processor.to_{layer.removesuffix('.0')}_lora.{way}.weight" for way in ("down", "up"))
 
 
-@pytest.mark.parametrize("names", [kohya, peft, diffusers, older_diffusers])
-def test_a_lora_applies_and_comes_off_exactly(host, loaded, conditioned, names):
+ATTENTIONS = (
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+    "up_blocks.0.temp_attentions.0.attn.to_v",
+    "retention.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0",
+)
+CONVOLUTIONS = ("down_blocks.0.resnets.0.conv1", "mid_block.temp_convs.0.conv2.3", "retention.zero_convs.1")
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [(names, ATTENTIONS + CONVOLUTIONS) for names in (kohya, peft, diffusers)] + [(older_diffusers, ATTENTIONS)],
+)
+def test_a_lora_applies_and_comes_off_exactly(host, loaded, conditioned, names, paths):
     plain = sample(host, loaded[0], conditioned)
-    weights = {
-        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (64, 64),
-        "up_blocks.0.temp_attentions.0.attn.to_v": (128, 128),
-        "retention.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0": (64, 64),
-    }
     generator = torch.Generator().manual_seed(0)
     lora = {}
-    for path, (out, inner) in weights.items():
+    for path in paths:
+        out, *inner = loaded[0].model.diffusion_model.get_parameter(f"{path}.weight").shape
         down, up = names(path)
-        lora |= {down: torch.randn(2, inner, generator=generator), up: torch.randn(out, 2, generator=generator)}
+        lora[down] = torch.randn(2, *inner, generator=generator)
+        lora[up] = torch.randn(out, 2, *[1] * (len(inner) - 1), generator=generator)
     folder = host.base.models / "loras"
     folder.mkdir(exist_ok=True)
     save_file(lora, folder / "test.safetensors")
     (with_lora,) = host.call("LoraLoaderModelOnly", model=loaded[0], lora_name="test.safetensors", strength_model=1.0)
-    assert len(with_lora.patches) == len(weights)
+    assert len(with_lora.patches) == len(paths)
     assert (sample(host, with_lora, conditioned) - plain).abs().max() > 1e-3
     (none,) = host.call("LoraLoaderModelOnly", model=loaded[0], lora_name="test.safetensors", strength_model=0.0)
     torch.testing.assert_close(sample(host, none, conditioned), plain, rtol=0, atol=0)
