@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -228,7 +229,7 @@ def test_too_little_memory_is_said_in_words(run, monkeypatch):
 
 def test_a_missing_package_is_named():
     code = "import sys; sys.modules['typer'] = None; import dreamvideo_core.cli"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cli.__file__.rsplit("/", 2)[0])
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(cli.__file__).parents[2])
     assert result.returncode == 1
     assert "error: typer is not installed; run: pip install 'comfyui-dreamvideo[cli]'" in result.stderr
 

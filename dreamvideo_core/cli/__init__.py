@@ -1,0 +1,31 @@
+"""The command line: `dreamvideo generate`, `train`, `convert` and the rest. Needs the extra `cli`, training needs `train`.
+
+Whatever imports torch is imported inside the commands, so that --help and a mistyped option answer at once.
+"""
+
+try:
+    import rich  # noqa: F401
+    import typer
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"error: {missing.name} is not installed; run: pip install 'comfyui-dreamvideo[cli]'") from None
+
+from .convert import convert, init_retention
+from .evaluate import evaluate
+from .generate import generate
+from .train import train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Bring a picture to life with a sentence."""
+
+
+for command in (generate, train, convert, init_retention, evaluate):
+    app.command()(command)
+
+
+def main() -> None:
+    """The console command."""
+    app(prog_name="dreamvideo")

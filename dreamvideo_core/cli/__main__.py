@@ -1,0 +1,5 @@
+"""`python -m dreamvideo_core.cli` is the command `dreamvideo`."""
+
+from . import main
+
+main()

@@ -1,0 +1,97 @@
+"""`dreamvideo convert` and `dreamvideo init-retention`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .reporting import ERRORS, reported
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..checkpoint import Checkpoint
+
+SourceArgument = Annotated[Path, typer.Argument(help="A file, or a diffusers folder (unet, text_encoder, vae).")]
+TargetArgument = Annotated[Path, typer.Argument(help="The .safetensors file to write.")]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="Of the weights: fp32, fp16 or bf16.", show_default="the source's own")
+]
+
+
+def convert(
+    source: SourceArgument,
+    target: TargetArgument,
+    dtype: DtypeOption = None,
+    prediction_type: Annotated[
+        str | None,
+        typer.Option(help="epsilon or v_prediction, for a source that does not say it.", show_default="the source's own"),
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(help="Which parts; temporal,retention are the layers that the paper trains, to lay over their model.")
+    ] = "unet,retention,text_encoder,vae",
+) -> None:
+    """Make one DreamVideo file out of another file, or out of a diffusers folder."""
+    with reported():
+        from ..checkpoint import PARTS
+        from ..checks import check_choice
+        from ..config import PREDICTIONS
+        from ..convert import convert as write
+
+        chosen = [part.strip() for part in parts.split(",")]
+        for part in chosen:
+            check_choice("--parts", part, (*PARTS, "temporal"))
+        if prediction_type is not None:
+            check_choice("--prediction-type", prediction_type, PREDICTIONS)
+        with _writing(source, target, dtype) as (kind, on_tensor):
+            written = write(source, target, kind, prediction_type, chosen, on_tensor)
+        _say_what_is_in(target, written)
+
+
+def init_retention(
+    source: SourceArgument,
+    target: TargetArgument,
+    fusion: Annotated[str, typer.Option(help="How the picture meets the latents: add or concat.")] = "add",
+    dtype: DtypeOption = None,
+) -> None:
+    """Give a text-to-video model an untrained retention branch: the copy of its encoder that training starts from."""
+    with reported():
+        from ..checks import check_choice
+        from ..config import FUSIONS
+        from ..convert import init_retention as write
+
+        check_choice("--fusion", fusion, FUSIONS)
+        with _writing(source, target, dtype) as (kind, on_tensor):
+            written = write(source, target, fusion, kind, on_tensor)
+        _say_what_is_in(target, written)
+
+
+@contextmanager
+def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
+    """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
+    from ..checks import InputError, check_choice
+    from ..convert import DTYPES
+
+    if dtype is not None:
+        check_choice("--dtype", dtype, list(DTYPES))
+    if not source.exists():
+        raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
+    if target.suffix != ".safetensors" or target.is_dir():
+        raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=ERRORS) as bar:
+        task = bar.add_task("writing", total=None)
+        yield DTYPES.get(dtype), lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:
+    from ..checkpoint import LACKING
+
+    for part in checkpoint.lacks():
+        ERRORS.print(f"{path.name} has no {LACKING[part]}")
+    typer.echo(path)

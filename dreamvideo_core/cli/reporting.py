@@ -1,0 +1,37 @@
+"""What a command says besides its result: errors in one line, and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Errors that a person can do something about become one line on stderr and exit status 1."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = "full" if error.name == "diffusers" else "train"
+        message = f"{error.name} is not installed; run: pip install 'comfyui-dreamvideo[{extra}]'"
+    except (ValueError, OSError, FloatingPointError) as error:
+        message = " ".join(str(error).split())
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        message = "not enough memory; give a smaller --width and --height, fewer --frames, or another --device"
+    else:
+        return
+    ERRORS.print(f"error: {message}")
+    raise typer.Exit(1)
+
+
+def progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=ERRORS)
