@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"error: {missing.name} is not installed; run: pip install 'comfyui-dreamvideo[cli]'") from None
 
+from .chain import chain
 from .convert import convert, init_retention
 from .evaluate import evaluate
 from .generate import generate
@@ -22,7 +23,7 @@ def _root() -> None:
     """Bring a picture to life with a sentence."""
 
 
-for command in (generate, train, convert, init_retention, evaluate):
+for command in (generate, chain, train, convert, init_retention, evaluate):
     app.command()(command)
 
 

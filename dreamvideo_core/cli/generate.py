@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,10 +10,15 @@ from .options import (
     MAX_SEED,
     CheckpointOption,
     DeviceOption,
+    FitOption,
+    FpsOption,
     FramesOption,
     HeightOption,
+    ImageOption,
     ImageScaleOption,
+    NegativeOption,
     OrderOption,
+    OutputOption,
     StepsOption,
     TextScaleOption,
     WidthOption,
@@ -25,21 +29,21 @@ from .reporting import progress_bar, reported
 
 
 def generate(
-    output: Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")],
-    image: Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")] = None,
+    output: OutputOption,
+    image: ImageOption = None,
     prompt: Annotated[str | None, typer.Option(help="Sentence that says what moves; none: the picture alone.")] = None,
-    negative: Annotated[str, typer.Option(help="What to keep away from.")] = "",
+    negative: NegativeOption = "",
     checkpoint: CheckpointOption = None,
     width: WidthOption = None,
     height: HeightOption = None,
     frames: FramesOption = None,
-    fit: Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")] = "crop",
+    fit: FitOption = "crop",
     steps: StepsOption = None,
     text_scale: TextScaleOption = None,
     image_scale: ImageScaleOption = None,
     order: OrderOption = "text_first",
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
-    fps: Annotated[float, typer.Option(help="Frames per second of the file.")] = 8.0,
+    fps: FpsOption = 8.0,
     device: DeviceOption = None,
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""

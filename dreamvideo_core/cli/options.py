@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 MAX_SEED = 2**64 - 1
 OWN = "the model's own"
 
+OutputOption = Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")]
+ImageOption = Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")]
+NegativeOption = Annotated[str, typer.Option(help="What to keep away from.")]
+FitOption = Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")]
+FpsOption = Annotated[float, typer.Option(help="Frames per second of the file.")]
 CheckpointOption = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="A DreamVideo file, or a diffusers folder.", show_default="the shipped model"),

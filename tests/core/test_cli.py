@@ -62,6 +62,32 @@ def test_a_clip_in_every_kind_of_file(run, tmp_path, name):
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_a_chain_of_sentences(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("# a chain\nleft\n\nright\n")
+    result = run("chain --prompts prompts.txt --image {f}/picture.png --seeds '- 9' --output {o}/long.webp --device cpu")
+    assert result.exit_code == 0, result.output
+    assert "stage 1 of 2, seed 0: left" in result.stderr and "stage 2 of 2, seed 9: right" in result.stderr
+    assert frames(tmp_path / "long.webp") == 1 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--prompts {o}/none.txt", "none.txt', which is no file; give a text file with one sentence a line"),
+        ("--prompts {o}/prompts.txt --seam blend", "--seam is 'blend'; allowed: merge, keep"),
+        ("--prompts {o}/prompts.txt --frames 1", "--frames is 1; allowed: 2 or more"),
+        ("--prompts {o}/prompts.txt --seeds '1 2 3'", "seeds names 3 seeds for 2 sentences"),
+        ("--prompts {o}/prompts.txt --checkpoint {f}/text.safetensors", "has no retention branch"),
+    ],
+)
+def test_bad_chains(run, tmp_path, given, words):
+    (tmp_path / "prompts.txt").write_text("left\nright")
+    result = run(f"chain {given} --output {{o}}/long.webp --device cpu")
+    assert result.exit_code == 1
+    assert words in " ".join(result.stderr.split())
+    assert not (tmp_path / "long.webp").exists()
+
+
 def test_every_option_reaches_the_clip(run, tmp_path):
     line = (
         "generate --image {f}/picture.png --prompt left --negative right --checkpoint {f}/tiny.safetensors --width 32 "

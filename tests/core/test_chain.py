@@ -1,0 +1,109 @@
+"""Clips that go on from each other, and colours that stay."""
+
+import pytest
+import torch
+from kornia.color import rgb_to_lab
+from tiny import config, random_pipeline
+
+from dreamvideo_core.chain import MAX_STAGES, Stage, join, plan, run_chain
+from dreamvideo_core.checks import InputError
+from dreamvideo_core.colour import match_colours
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return random_pipeline()
+
+
+def picture(seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_one_stage_a_line():
+    assert plan("left\n\n  # a comment\r\n\tright  \n", seed=5) == [Stage(1, "left", 5), Stage(2, "right", 6)]
+    assert plan("a\nb", seed=2**64 - 1)[1].seed == 0
+
+
+def test_seeds_of_single_stages():
+    assert [stage.seed for stage in plan("a\nb\nc\nd", 5, " - 77,\n0 ")] == [5, 77, 0, 8]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "words"),
+    [
+        ("", "", "prompts has no sentence; write one a line"),
+        ("\n # only\n", "", "no sentence"),
+        ("a\n" * (MAX_STAGES + 1), "", "has 65 sentences; allowed: up to 64"),
+        ("a\nb", "1 2 3", "names 3 seeds for 2 sentences"),
+        ("a", "-1", "seeds holds '-1'; allowed: whole numbers from 0 to 18446744073709551615"),
+        ("a", "18446744073709551616", "seeds holds"),
+        ("a", "²", "seeds holds"),
+    ],
+)
+def test_what_is_no_plan(prompts, seeds, words):
+    with pytest.raises(InputError, match=words):
+        plan(prompts, 0, seeds)
+
+
+def test_as_many_stages_as_allowed():
+    assert len(plan("a\n" * MAX_STAGES, 0)) == MAX_STAGES
+
+
+def test_seams():
+    clips = [torch.tensor([0, 1, 2]), torch.tensor([2, 3, 4]), torch.tensor([4, 5, 6])]
+    assert join(clips, "merge").tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert join(clips, "keep").tolist() == [0, 1, 2, 2, 3, 4, 4, 5, 6]
+    with pytest.raises(InputError, match="seam is 'blend'; allowed: merge, keep"):
+        join(clips, "blend")
+
+
+@pytest.mark.parametrize("image", [picture(), None])
+def test_a_chain_is_its_stages_by_hand(pipeline, image):
+    told = []
+    options = {"text_scale": 2.0, "image_scale": 1.5, "height": 16, "width": 16}
+    made = run_chain(pipeline, plan("left\nright", 4), image, seam="keep", on_stage=told.append, **options)
+    first = pipeline("left", image, seed=4, **options)[0]
+    second = pipeline("right", first[-1:], seed=5, **options)[0]
+    assert torch.equal(made.frames, torch.cat([first, second]))
+    assert torch.equal(made.hand_overs, torch.stack([first[-1], second[-1]]))
+    assert [stage.number for stage in told] == [1, 2]
+
+
+def test_only_later_stages_change_with_a_sentence(pipeline):
+    one, two = (run_chain(pipeline, plan(text, 0), picture()).frames for text in ("a\nb\nc", "a\nb\nd"))
+    assert len(one) == 1 + 3 * 2
+    assert torch.equal(one[:5], two[:5]) and not torch.equal(one[5:], two[5:])
+
+
+def test_a_model_without_a_branch_makes_one_stage():
+    pipeline = random_pipeline(config(retention=False))
+    assert len(run_chain(pipeline, plan("a", 0)).frames) == 3
+    with pytest.raises(InputError, match="2 sentences, but this model has no retention branch"):
+        run_chain(pipeline, plan("a\nb", 0))
+
+
+def statistics(image: torch.Tensor) -> torch.Tensor:
+    lab = rgb_to_lab((image + 1) / 2)
+    return torch.cat([lab.mean((2, 3)), lab.std((2, 3))], dim=1)
+
+
+def test_colours_come_back():
+    image = torch.nn.functional.interpolate(picture() * 0.4, (32, 32), mode="bicubic").clamp(-1, 1)
+    torch.testing.assert_close(match_colours(image, image), image, rtol=0, atol=1e-3)
+    drifted = torch.cat([image * gain + torch.tensor([0.1, -0.05, 0.2])[:, None, None] for gain in (0.8, 1.3)])
+    anchored = match_colours(drifted, image)
+    torch.testing.assert_close(statistics(anchored), statistics(image).expand(2, -1), rtol=0.02, atol=0.2)
+    assert (statistics(drifted) - statistics(image)).abs().max() > 5
+
+
+def test_colours_of_a_single_grey_stay_numbers():
+    grey = torch.zeros(2, 3, 8, 8)
+    assert match_colours(grey, picture()).isfinite().all()
+    torch.testing.assert_close(match_colours(grey, grey[:1]), grey, rtol=0, atol=1e-3)
+
+
+def test_an_anchored_chain_keeps_the_first_picture_s_colours(pipeline):
+    image = picture() * 0.5
+    anchored = run_chain(pipeline, plan("left\nright\nleft", 0), image, anchor=True).frames
+    free = run_chain(pipeline, plan("left\nright\nleft", 0), image).frames
+    assert (statistics(anchored[-1:]) - statistics(image)).abs().max() < (statistics(free[-1:]) - statistics(image)).abs().max()
