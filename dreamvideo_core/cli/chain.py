@@ -9,6 +9,7 @@ import typer
 
 from .options import (
     MAX_SEED,
+    AnchorOption,
     CheckpointOption,
     DeviceOption,
     FitOption,
@@ -46,7 +47,7 @@ def chain(
     seed: Annotated[int, typer.Option(help="Of the first stage; every further one adds 1.")] = 0,
     seeds: Annotated[str, typer.Option(help='Other seeds, one a stage: "- - 7" makes the third anew.')] = "",
     seam: Annotated[str, typer.Option(help="The frame that two stages share: merge shows it once, keep twice.")] = "merge",
-    anchor: Annotated[bool, typer.Option("--anchor", help="Hold all colours to those of the first picture.")] = False,
+    anchor: AnchorOption = False,
     fps: FpsOption = 8.0,
     device: DeviceOption = None,
 ) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from .options import (
     MAX_SEED,
+    AnchorOption,
     CheckpointOption,
     DeviceOption,
     FramesOption,
@@ -27,7 +28,7 @@ from .reporting import progress_bar, reported
 
 
 def evaluate(
-    clips: Annotated[int, typer.Option(help="How many scenes that nobody trained on.")] = 100,
+    clips: Annotated[int, typer.Option(help="How many scenes that nobody trained on, or chains.")] = 100,
     world: Annotated[str, typer.Option(help="What is measured on: sprites.")] = "sprites",
     seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
     checkpoint: CheckpointOption = None,
@@ -40,13 +41,16 @@ def evaluate(
     order: OrderOption = "text_first",
     json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
     sheets: Annotated[Path | None, typer.Option(help="Folder for pictures of the best, median and worst clips.")] = None,
+    chain: Annotated[int | None, typer.Option(help="Measure chains of so many stages.", show_default="single clips")] = None,
+    anchor: AnchorOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Count how well a model keeps the picture and follows the sentence, in every mode."""
+    """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
     with reported():
         from ..checks import InputError, check_choice, check_number
+        from ..evaluation.chain import ChainProtocol, measure_chains
         from ..evaluation.protocol import MODES, Protocol, measure
-        from ..evaluation.report import as_table, summary, write_json, write_sheets
+        from ..evaluation.report import as_chain_table, as_table, chain_summary, summary, write_json, write_sheets
         from ..pipeline import SHIPPED, Pipeline
 
         check_choice("--world", world, ("sprites",))
@@ -59,11 +63,16 @@ def evaluate(
             raise InputError(f"--json is {str(json)!r}, which is a folder; name a file")
         if sheets is not None and sheets.exists() and not sheets.is_dir():
             raise InputError(f"--sheets is {str(sheets)!r}, which is a file; name a folder")
+        if chain is not None and sheets is not None:
+            raise InputError("--sheets shows single clips; leave it or --chain out")
+        if anchor and chain is None:
+            raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
         path = checkpoint or SHIPPED
         pipeline = Pipeline.load(path, choose_device(device))
-        modes = MODES if pipeline.model.retention is not None else ("t2v",)
-        if sheets is not None and modes != MODES:
-            raise InputError(f"--sheets is given, but {path.name} has no retention branch to show; leave --sheets out")
+        has_branch = pipeline.model.retention is not None
+        if not has_branch and (sheets is not None or chain is not None):
+            option = "--sheets" if sheets is not None else "--chain"
+            raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
         given = {
             "width": width,
             "height": height,
@@ -73,12 +82,21 @@ def evaluate(
             "image_scale": image_scale,
         }
         chosen = asdict(pipeline.config.sampling) | {k: v for k, v in given.items() if v is not None}
-        protocol = Protocol(clips=clips, seed=seed, order=order, modes=modes, **chosen)
+        shared = {"seed": seed, "order": order, **chosen}
         with progress_bar() as bar:
             task = bar.add_task("measuring", total=clips)
-            measured = measure(pipeline, protocol, lambda done: bar.update(task, completed=done))
-        report = summary(measured, protocol, path.name)
-        Console().print(as_table(report))
+
+            def advance(done: int) -> None:
+                bar.update(task, completed=done)
+
+            if chain is not None:
+                chains = ChainProtocol(chains=clips, stages=chain, anchor=anchor, **shared)
+                report = chain_summary(measure_chains(pipeline, chains, advance), chains, path.name)
+            else:
+                protocol = Protocol(clips=clips, modes=MODES if has_branch else ("t2v",), **shared)
+                measured = measure(pipeline, protocol, advance)
+                report = summary(measured, protocol, path.name)
+        Console().print(as_table(report) if chain is None else as_chain_table(report))
         if json is not None:
             write_json(report, json)
         if sheets is not None:

@@ -35,6 +35,7 @@ ImageScaleOption = Annotated[
     typer.Option("--image-scale", help="How closely to keep the picture; 1 is no guidance.", show_default=OWN),
 ]
 OrderOption = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
+AnchorOption = Annotated[bool, typer.Option("--anchor", help="Hold a chain's colours to those of its first picture.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")
 ]

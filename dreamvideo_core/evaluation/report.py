@@ -15,6 +15,7 @@ from rich.table import Table
 from ..files import atomic
 from ..images import contact_sheet
 from ..sprites import sentence
+from .chain import MEASURES, ChainProtocol
 from .metrics import confidence_interval
 from .protocol import Measured, Protocol, Values
 
@@ -77,6 +78,33 @@ def as_table(report: dict) -> Table:
         f"autoencoder {report['autoencoder_psnr']:.1f} dB; a guess finds the action in {report['chance']:.3f}. "
         "After ±: half of the 95 % interval. t2v: what is found is read by rendering every sprite that could cover "
         "the coloured pixels."
+    )
+    return table
+
+
+def chain_summary(stages: list[dict[str, float]], protocol: ChainProtocol, checkpoint: str) -> dict:
+    return {
+        "checkpoint": checkpoint,
+        "scales": {"text": protocol.text_scale, "image": protocol.image_scale},
+        "protocol": asdict(protocol),
+        "stages": stages,
+    }
+
+
+def as_chain_table(report: dict) -> Table:
+    """One row a stage."""
+    p = report["protocol"]
+    size = f"{p['width']} x {p['height']} x {p['num_frames']}"
+    anchor = "anchored" if p["anchor"] else "not anchored"
+    table = Table(box=SIMPLE_HEAD, title=f"{report['checkpoint']}: {p['chains']} chains, {size} a stage, colours {anchor}")
+    table.add_column("stage", justify="right")
+    for name in MEASURES:
+        table.add_column(name, justify="right")
+    for number, row in enumerate(report["stages"], 1):
+        table.add_row(str(number), *(f"{row[name]:.3f}" for name in MEASURES))
+    table.caption = (
+        "fff_ssim: the frame handed over and the true one. Brightness, contrast and saturation: of that frame, as a share of "
+        "the true one's."
     )
     return table
 

@@ -7,7 +7,7 @@ clip of every sentence about a scene is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,6 +91,16 @@ class Clip:
             raise ValueError(f"action is {self.action!r}; allowed: {', '.join(ACTIONS)}")
         if not 0 <= self.actor < len(self.scene.sprites):
             raise ValueError(f"actor is {self.actor}; the scene has sprites 0 to {len(self.scene.sprites) - 1}")
+
+
+def advanced(clip: Clip, frames: int, height: int, width: int) -> Scene:
+    """The scene that a clip of `height` x `width` leaves after so many frames."""
+    dx, dy, growth = (frames * change for change in ACTIONS[clip.action])
+    shorter = min(height, width)
+    actor = clip.scene.sprites[clip.actor]
+    moved = replace(actor, x=actor.x + dx * shorter / width, y=actor.y + dy * shorter / height, size=actor.size * (1 + growth))
+    sprites = (*clip.scene.sprites[: clip.actor], moved, *clip.scene.sprites[clip.actor + 1 :])
+    return replace(clip.scene, sprites=sprites)
 
 
 def seeded(split: str, seed: int, index: int) -> np.random.Generator:

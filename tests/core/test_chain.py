@@ -1,5 +1,9 @@
 """Clips that go on from each other, and colours that stay."""
 
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 import torch
 from kornia.color import rgb_to_lab
@@ -8,6 +12,9 @@ from tiny import config, random_pipeline
 from dreamvideo_core.chain import MAX_STAGES, Stage, join, plan, run_chain
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.colour import match_colours
+from dreamvideo_core.evaluation.chain import ChainProtocol, measure_chains, sample_chain
+from dreamvideo_core.sprites import render, render_batch, sentence
+from dreamvideo_core.sprites.scene import advanced, seeded
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +114,59 @@ def test_an_anchored_chain_keeps_the_first_picture_s_colours(pipeline):
     anchored = run_chain(pipeline, plan("left\nright\nleft", 0), image, anchor=True).frames
     free = run_chain(pipeline, plan("left\nright\nleft", 0), image).frames
     assert (statistics(anchored[-1:]) - statistics(image)).abs().max() < (statistics(free[-1:]) - statistics(image)).abs().max()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 48), (48, 32)])
+def test_a_scene_goes_on_where_its_clip_ends(size):
+    height, width = size
+    for index in range(20):
+        clips = sample_chain(seeded("validation", 0, index), 4, 5, height, width)
+        shown = [render(clip, num_frames=5, height=height, width=width) for clip in clips]
+        for before, after in pairwise(shown):
+            torch.testing.assert_close(after[0], before[-1], rtol=0, atol=1e-5)
+
+
+class Truth:
+    """Stands in for a pipeline: makes the true clip of a sentence about the scene that it is told."""
+
+    def __init__(self, clips):
+        self.clips, self.model = iter(clips), SimpleNamespace(retention=True)
+
+    def __call__(self, prompt, image, *, num_frames, height, width, **options):
+        clip = next(self.clips)
+        assert prompt == sentence(clip)
+        return self.frames(render_batch([clip], num_frames=num_frames, height=height, width=width))
+
+    def frames(self, true):
+        return true
+
+
+class Fading(Truth):
+    """The truth, darker by a tenth."""
+
+    def frames(self, true):
+        return (true + 1) * 0.9 - 1
+
+
+PROTOCOL = ChainProtocol(
+    chains=1, stages=4, seed=0, height=32, width=32, num_frames=5, steps=1, text_scale=1.0, image_scale=1.0
+)
+
+
+def test_the_truth_scores_full_marks_at_every_stage():
+    clips = sample_chain(seeded("test", 0, 0), 4, 5, 32, 32)
+    for row in measure_chains(Truth(clips), PROTOCOL):
+        assert all(value == pytest.approx(1, abs=1e-4) for value in row.values()), row
+
+
+def test_fading_is_found_out_and_the_anchor_takes_it_back():
+    clips = sample_chain(seeded("test", 0, 0), 4, 5, 32, 32)
+    for row in measure_chains(Fading(clips), PROTOCOL):
+        assert row["brightness"] < 0.95 and row["action_accuracy"] == 1
+    for row in measure_chains(Fading(clips), replace(PROTOCOL, anchor=True)):
+        assert row["brightness"] == pytest.approx(1, abs=0.03) and row["action_accuracy"] == 1
+
+
+def test_after_no_frames_a_scene_is_itself():
+    clip = sample_chain(seeded("test", 0, 1), 1, 5, 32, 32)[0]
+    assert advanced(clip, 0, 32, 32) == clip.scene

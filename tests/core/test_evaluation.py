@@ -13,6 +13,7 @@ from scipy.stats import binom
 from typer.testing import CliRunner
 
 from dreamvideo_core.cli import app
+from dreamvideo_core.evaluation.chain import MEASURES
 from dreamvideo_core.evaluation.metrics import confidence_interval, first_frame_ssim, ssim_map
 from dreamvideo_core.evaluation.protocol import MODES, Protocol, measure
 from dreamvideo_core.evaluation.reading import read_sprite
@@ -218,9 +219,20 @@ def test_evaluate_writes_figures_and_sheets(tmp_path):
     assert "clip_ssim_sprite" in result.output
 
 
+def test_evaluate_measures_chains(tmp_path):
+    arguments = ["evaluate", "--chain", "2", "--clips", "1", "--steps", "1", "--width", "64", "--height", "64", "--anchor"]
+    result = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "figures.json")])
+    assert result.exit_code == 0, result.output
+    stages = json.loads((tmp_path / "figures.json").read_text())["stages"]
+    assert [set(row) for row in stages] == [set(MEASURES)] * 2
+    assert "colours anchored" in result.output
+
+
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
+        ("--chain", "0", "stages is 0; allowed: 1 to 64"),
+        ("--anchor", "--seed=0", "--anchor belongs to chains"),
         ("--world", "moon", "--world is 'moon'; allowed: sprites"),
         ("--clips", "0", "--clips is 0"),
         ("--frames", "1", "--frames is 1"),

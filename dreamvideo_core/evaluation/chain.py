@@ -1,0 +1,117 @@
+"""How a chain holds out: every stage against the true rendering of its sentence, and its colours against the truth's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from einops import rearrange
+from kornia.color import rgb_to_lab
+from torch import Tensor
+
+from ..chain import MAX_STAGES, Stage, run_chain
+from ..checks import check_number
+from ..pipeline import Pipeline
+from ..sprites import Clip, Scene, render, sample_scene, sentence
+from ..sprites.scene import advanced, seeded
+from .metrics import first_frame_ssim
+from .sprites import Candidates, candidates, same
+
+# What a sprite may become on its way: its radius in shorter sides, and how far from the border its centre stays.
+_SIZES = (0.09, 0.26)
+_BORDER = 0.15
+_GAP = 0.03
+_COLOURS = ("brightness", "contrast", "saturation")
+MEASURES = ("fff_ssim", "action_accuracy", *_COLOURS)
+
+
+@dataclass(frozen=True)
+class ChainProtocol:
+    """What is generated: `chains` scenes, each with `stages` sentences one after the other."""
+
+    chains: int
+    stages: int
+    seed: int
+    height: int
+    width: int
+    num_frames: int
+    steps: int
+    text_scale: float
+    image_scale: float
+    order: str = "text_first"
+    anchor: bool = False
+    split: str = "test"
+
+    def __post_init__(self):
+        check_number("chains", self.chains, 1, math.inf)
+        check_number("stages", self.stages, 1, MAX_STAGES)
+        check_number("num_frames", self.num_frames, 2, math.inf)
+
+
+def sample_chain(rng: np.random.Generator, stages: int, num_frames: int, height: int, width: int) -> list[Clip]:
+    """Clips of which each begins where the one before ends; sprites stay inside, apart, and of a usual size."""
+
+    def after(clip: Clip) -> Scene:
+        return advanced(clip, num_frames - 1, height, width)
+
+    clips: list[Clip] = []
+    scene = sample_scene(rng)
+    while len(clips) < stages:
+        able = [clip for clip in candidates(scene) if _is_well_placed(after(clip), height, width)]
+        clips.append(able[rng.integers(len(able))])  # "still" is always among them
+        scene = after(clips[-1])
+    return clips
+
+
+def _is_well_placed(scene: Scene, height: int, width: int) -> bool:
+    shorter = min(height, width)
+    inside = all(_BORDER <= place <= 1 - _BORDER for s in scene.sprites for place in (s.x, s.y))
+    usual = all(_SIZES[0] <= s.size <= _SIZES[1] for s in scene.sprites)
+    apart = all(
+        np.hypot((a.x - b.x) * width, (a.y - b.y) * height) / shorter > a.size + b.size + _GAP
+        for a, b in pairwise(scene.sprites)
+    )
+    return inside and usual and apart
+
+
+def measure_chains(
+    pipeline: Pipeline, protocol: ChainProtocol, on_chain: Callable[[int], None] = lambda done: None
+) -> list[dict[str, float]]:
+    """`MEASURES` of every stage, means over the chains; colours are shares of the truth's."""
+    rows: list[list[dict[str, float]]] = []
+    for index in range(protocol.chains):
+        rows.append(_measure_chain(pipeline, protocol, index))
+        on_chain(index + 1)
+    return [{name: sum(row[name] for row in stage) / len(stage) for name in MEASURES} for stage in zip(*rows, strict=True)]
+
+
+def _measure_chain(pipeline: Pipeline, protocol: ChainProtocol, index: int) -> list[dict[str, float]]:
+    p = protocol
+    size = {"num_frames": p.num_frames, "height": p.height, "width": p.width}
+    clips = sample_chain(seeded(p.split, p.seed, index), p.stages, p.num_frames, p.height, p.width)
+    stages = [Stage(number, sentence(clip), p.seed + index * p.stages + number) for number, clip in enumerate(clips, 1)]
+    image = render(clips[0], **size)[:1]
+    scales = {"text_scale": p.text_scale, "image_scale": p.image_scale, "order": p.order}
+    made = run_chain(pipeline, stages, image, seam="keep", anchor=p.anchor, steps=p.steps, **size, **scales)
+    parts = rearrange(made.frames.float().cpu(), "(n t) c h w -> n t c h w", n=p.stages)
+    return [_measure_stage(frames, clip, size) for frames, clip in zip(parts, clips, strict=True)]
+
+
+def _measure_stage(made: Tensor, clip: Clip, size: dict[str, int]) -> dict[str, float]:
+    true = render(clip, **size)
+    found = Candidates.of(clip.scene, **size).nearest(made)
+    ratios = {name: a / b for (name, a), b in zip(colours(made[-1]).items(), colours(true[-1]).values(), strict=True)}
+    return {
+        "fff_ssim": float(first_frame_ssim(made[-1:], true[-1:])),
+        "action_accuracy": float(same(found, clip)),
+        **ratios,
+    }
+
+
+def colours(image: Tensor) -> dict[str, float]:
+    """Of a picture (3, H, W) in [-1, 1], in CIELAB: mean lightness, its spread, and mean chroma."""
+    lab = rgb_to_lab((image.clamp(-1, 1) + 1) / 2)
+    return dict(zip(_COLOURS, (float(lab[0].mean()), float(lab[0].std()), float(lab[1:].norm(dim=0).mean())), strict=True))
