@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .chain import VideoChain
 from .host import lora_names
 from .host.files import register_model_folder
 from .loading import LoadDreamVideo
 from .measure import FirstFrameFidelity
 from .retention import RetentionEncode
 from .sampling import DreamVideoGuider, DualCFGSampler
+from .stage import VideoChainJoin, VideoChainStage
 
 register_model_folder()
 lora_names.register()
@@ -17,7 +19,16 @@ lora_names.register()
 
 class DreamVideoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadDreamVideo, RetentionEncode, DualCFGSampler, DreamVideoGuider, FirstFrameFidelity]
+        return [
+            LoadDreamVideo,
+            RetentionEncode,
+            DualCFGSampler,
+            DreamVideoGuider,
+            VideoChain,
+            VideoChainStage,
+            VideoChainJoin,
+            FirstFrameFidelity,
+        ]
 
 
 async def comfy_entrypoint() -> DreamVideoExtension:

@@ -111,11 +111,15 @@ class RetentionEncode(io.ComfyNode):
         return True
 
 
-def _check(width: int | None, height: int | None, start: float | None, end: float | None) -> None:
+def check_size(width: int | None, height: int | None) -> None:
     for name, value in (("width", width), ("height", height)):
         if value is not None and (value % DOWNSCALE or not DOWNSCALE <= value <= MAX_SIZE):
             nearest = min(max(DOWNSCALE, round(value / DOWNSCALE) * DOWNSCALE), MAX_SIZE)
             raise ValueError(f"{name} is {value}; it must be a multiple of {DOWNSCALE}, up to {MAX_SIZE}. Try {nearest}.")
+
+
+def _check(width: int | None, height: int | None, start: float | None, end: float | None) -> None:
+    check_size(width, height)
     if not 0 <= (start or 0) <= (1 if end is None else end) <= 1:
         raise ValueError(f"start is {start} and end is {end}; both are shares, 0 to 1, and start must not be after end.")
 

@@ -17,7 +17,7 @@ from .loading import CATEGORY
 MAX_SCALE = 100.0
 
 
-def _guidance_inputs() -> list[io.Input]:
+def guidance_inputs() -> list[io.Input]:
     return [
         io.Float.Input(
             "text_scale", default=1.5, min=0.0, max=MAX_SCALE, step=0.1, round=0.01,
@@ -37,6 +37,28 @@ def _guidance_inputs() -> list[io.Input]:
         io.Float.Input(
             "rescale", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True,
             tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value.",
+        ),
+    ]  # fmt: skip
+
+
+def sampling_inputs() -> list[io.Input]:
+    """Seed, steps, sampler and scheduler."""
+    return [
+        io.Int.Input(
+            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+            tooltip="The noise to start from: the same seed and inputs give the same clip.",
+        ),
+        io.Int.Input(
+            "steps", default=8, min=1, max=1000,
+            tooltip="Sampling steps. The shipped model needs no more than 8; full-size models take 25 to 50.",
+        ),
+        io.Combo.Input(
+            "sampler", options=list(comfy.samplers.SAMPLER_NAMES), default="ddim",
+            tooltip="The sampling method. ddim is the paper's.",
+        ),
+        io.Combo.Input(
+            "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="simple",
+            tooltip="How noise levels are spaced. simple spaces timesteps evenly, as DDIM does.",
         ),
     ]  # fmt: skip
 
@@ -65,7 +87,7 @@ class DreamVideoGuider(io.ComfyNode):
             category=CATEGORY,
             description="Dual-condition guidance for Sampler Custom (Advanced).",
             search_aliases=["dual cfg", "image guidance", "text and image guider"],
-            inputs=[*_model_inputs(), *_guidance_inputs()],
+            inputs=[*_model_inputs(), *guidance_inputs()],
             outputs=[io.Guider.Output(tooltip="For Sampler Custom (Advanced).")],
         )
 
@@ -77,7 +99,8 @@ class DreamVideoGuider(io.ComfyNode):
 class DualCFGSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        text_scale, image_scale, order, rescale = _guidance_inputs()
+        text_scale, image_scale, order, rescale = guidance_inputs()
+        seed, steps, sampler, scheduler = sampling_inputs()
         return io.Schema(
             node_id="DualCFGSampler",
             display_name="Dual CFG Sampler",
@@ -88,25 +111,13 @@ class DualCFGSampler(io.ComfyNode):
             inputs=[
                 *_model_inputs(),
                 io.Latent.Input("latent", tooltip="From Retention Encode, or a clip's latent to work on with denoise below 1."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="The noise to start from: the same seed and inputs give the same clip.",
-                ),
-                io.Int.Input(
-                    "steps", default=8, min=1, max=1000,
-                    tooltip="Sampling steps. The shipped model needs no more than 8; full-size models take 25 to 50.",
-                ),
+                seed,
+                steps,
                 text_scale,
                 image_scale,
                 order,
-                io.Combo.Input(
-                    "sampler", options=list(comfy.samplers.SAMPLER_NAMES), default="ddim",
-                    tooltip="The sampling method. ddim is the paper's.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="simple",
-                    tooltip="How noise levels are spaced. simple spaces timesteps evenly, as DDIM does.",
-                ),
+                sampler,
+                scheduler,
                 io.Float.Input(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
                     tooltip="1 makes the clip from noise; less keeps more of the latent that comes in.",

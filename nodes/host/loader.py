@@ -22,6 +22,7 @@ from ...dreamvideo_core.model import is_untrained
 from ...dreamvideo_core.sources import open_model
 from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
 from . import sharing
+from .files import last_change
 from .model import DreamVideoModel, DreamVideoSupport
 
 # Text encoders for which ComfyUI has classes of its own, by their width: what their weights are called, and the class.
@@ -98,6 +99,7 @@ def load_patcher(
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     model.load_model_weights(state, "", assign=getattr(patcher, "is_dynamic", lambda: False)())
     patcher.cached_patcher_init = (load_patcher, (path, weight_dtype, overlay))
+    model.source = [(file.name, *last_change(file)) for file in (path, overlay) if file is not None] + [str(dtype)]
     sharing.install(patcher)
     return patcher
 

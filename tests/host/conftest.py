@@ -8,6 +8,7 @@ All have base directories of their own, in which this repository is linked as a 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from comfy_host import releases
@@ -15,18 +16,27 @@ from comfy_host.base import BaseDirectory
 from comfy_host.in_process import InProcessComfyUI
 from comfy_host.server import Server
 
+PROBE = Path(__file__).parent / "probe"
+
+
+def _base(root: Path) -> BaseDirectory:
+    """A base directory that has the tests' own node too."""
+    base = BaseDirectory(root).prepare()
+    (base.custom_nodes / PROBE.name).symlink_to(PROBE, target_is_directory=True)
+    return base
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the default ComfyUI."""
-    with Server(releases.locate(), BaseDirectory(tmp_path_factory.mktemp("comfyui"))) as running:
+    with Server(releases.locate(), _base(tmp_path_factory.mktemp("comfyui"))) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def server_0_16_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of ComfyUI 0.16.3."""
-    with Server(releases.locate("0.16.3"), BaseDirectory(tmp_path_factory.mktemp("comfyui_0_16_3"))) as running:
+    with Server(releases.locate("0.16.3"), _base(tmp_path_factory.mktemp("comfyui_0_16_3"))) as running:
         yield running
 
 

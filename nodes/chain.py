@@ -1,0 +1,183 @@
+"""VideoChain: a long clip from many sentences, one stage after the other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder
+
+from ..dreamvideo_core.autoencoder import DOWNSCALE
+from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
+from ..dreamvideo_core.images import FITS
+from .loading import CATEGORY
+from .retention import MAX_FRAMES, MAX_SIZE, check_size
+from .sampling import guidance_inputs, sampling_inputs
+from .stage import stage_store
+
+ANCHORS = ("off", "first image")
+
+
+class VideoChain(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        text_scale, image_scale, order, rescale = guidance_inputs()
+        seed, steps, sampler, scheduler = sampling_inputs()
+        return io.Schema(
+            node_id="VideoChain",
+            display_name="Video Chain",
+            category=CATEGORY,
+            description="One long clip from many sentences: each stage goes on from the last frame of the one before.",
+            search_aliases=["long video", "continue video", "extend video", "last frame", "prompt schedule"],
+            enable_expand=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Model.Input("model", raw_link=True, tooltip="From Load DreamVideo, with or without LoRAs and patches."),
+                io.Clip.Input("clip", raw_link=True, tooltip="Encodes the sentences."),
+                io.Vae.Input("vae", raw_link=True, tooltip="Turns each stage's latents into frames."),
+                io.Image.Input(
+                    "image", optional=True, raw_link=True,
+                    tooltip="The first frame of all. Unconnected: the first stage is made from its sentence alone.",
+                ),
+                io.String.Input(
+                    "prompts", multiline=True, default="the red circle moves right\nthe blue square grows",
+                    tooltip=f"One stage a line, up to {MAX_STAGES}. Blank lines and lines that begin with # are left out. "
+                    "Changing a line makes that stage and the later ones anew.",
+                ),
+                io.String.Input("negative", default="", tooltip="What guidance moves away from, in every stage."),
+                io.Int.Input(
+                    "width", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+                    tooltip="Width in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
+                ),
+                io.Int.Input(
+                    "height", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+                    tooltip="Height in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
+                ),
+                io.Combo.Input(
+                    "fit", options=list(FITS), default="crop",
+                    tooltip="How the picture meets the clip's size. crop: fill it and cut what is over. pad: keep the "
+                    "whole picture and repeat its border. stretch: ignore the aspect ratio.",
+                ),
+                io.Int.Input(
+                    "frames", default=8, min=2, max=MAX_FRAMES,
+                    tooltip="Frames of each stage, the shared one among them. The model was trained on 8.",
+                ),
+                seed,
+                io.String.Input(
+                    "seeds", default="",
+                    tooltip="Stage k takes seed + k - 1. Write seeds here to give stages others: \"- - 7\" makes the third "
+                    "anew from seed 7.",
+                ),
+                steps,
+                text_scale,
+                image_scale,
+                order,
+                sampler,
+                scheduler,
+                rescale,
+                io.Combo.Input(
+                    "seam", options=list(SEAMS), default="merge",
+                    tooltip="The frame that two stages share. merge: shown once, so motion flows on. keep: shown twice, "
+                    "as in the paper.",
+                ),
+                io.Combo.Input(
+                    "colour_anchor", options=list(ANCHORS), default="off",
+                    tooltip="first image: hold brightness, contrast and colours of all stages to those of the first image. "
+                    "Leave it off where the scene is to become another.",
+                ),
+                io.Boolean.Input(
+                    "save_stages", default=False,
+                    tooltip="Write every finished stage into ComfyUI's output folder at once. The same chain goes on from "
+                    "there after a crash or a restart.",
+                ),
+                io.String.Input(
+                    "folder", default="dreamvideo_chain",
+                    tooltip="The folder for saved stages, below ComfyUI's output folder.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="frames", tooltip="All stages as one clip."),
+                io.Image.Output(display_name="hand_overs", tooltip="The last frame of every stage."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, clip, vae, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale,
+        order, sampler, scheduler, rescale, seam, colour_anchor, save_stages, folder, image=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        folder = check_folder(folder) if save_stages else ""
+        stage_store(folder)  # a folder that cannot be used is said before anything is made
+        sampling = {
+            "steps": steps, "text_scale": text_scale, "image_scale": image_scale, "order": order, "sampler": sampler,
+            "scheduler": scheduler, "denoise": 1.0, "rescale": rescale,
+        }  # fmt: skip
+        size = {"width": width, "height": height, "frames": frames, "fit": fit}
+        expansion = _Expansion(model, clip, vae, negative, size, sampling, colour_anchor != "off", folder, cls.hidden.unique_id)
+        stages = plan(prompts, seed, seeds)
+        joined = expansion.chain(stages, image, seam)
+        return io.NodeOutput(joined.out(0), joined.out(1), expand=expansion.graph.finalize())
+
+    @classmethod
+    def validate_inputs(
+        cls, width: int, height: int, prompts: str, seed: int, seeds: str, save_stages: bool, folder: str
+    ) -> bool | str:
+        """What can be told before anything runs; linked inputs are None until then."""
+        try:
+            check_size(width, height)
+            if None not in (prompts, seed, seeds):
+                plan(prompts, seed, seeds)
+            if save_stages and folder is not None:
+                check_folder(folder)
+        except ValueError as error:
+            return str(error)
+        return True
+
+
+def check_folder(folder: str) -> str:
+    path = PurePath(folder.strip())
+    if not folder.strip() or path.is_absolute() or path.drive or ".." in path.parts:
+        raise ValueError(
+            f"folder is {folder!r}; allowed: a name or a path below ComfyUI's output folder, such as dreamvideo_chain/forest"
+        )
+    return path.as_posix()
+
+
+class _Expansion:
+    """The graph of a chain: for every stage the nodes that a person would wire by hand, and one that keeps its frames."""
+
+    def __init__(self, model, clip, vae, negative, size, sampling, anchor, folder, shown_on):
+        self.graph = GraphBuilder()
+        self.model, self.clip, self.vae = model, clip, vae
+        self.size, self.sampling, self.anchor = size, sampling, anchor
+        self.folder, self.shown_on = folder, shown_on
+        self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=negative).out(0)
+
+    def chain(self, stages: list[Stage], image: list | None, seam: str):
+        clips, reference = {}, None
+        for stage in stages:
+            kept = self._stage(stage, len(stages), image, reference)
+            clips[f"stage{stage.number}"], image = kept.out(0), kept.out(1)
+            if self.anchor and reference is None:
+                reference = kept.out(2)
+        return self.graph.node("DreamVideoChainJoin", id="join", seam=seam, **clips)
+
+    def _stage(self, stage: Stage, total: int, image: list | None, reference: list | None):
+        def node(kind: str, role: str, **inputs):
+            given = {name: value for name, value in inputs.items() if value is not None}
+            return self.graph.node(kind, id=f"stage{stage.number}.{role}", **given)
+
+        text = node("CLIPTextEncode", "sentence", clip=self.clip, text=stage.sentence)
+        retention = node(
+            "RetentionEncode", "retention", positive=text.out(0), negative=self.negative, image=image, batch_size=1,
+            strength=1.0, start=0.0, end=1.0, **self.size,
+        )  # fmt: skip
+        conditioned = dict(zip(("positive", "negative", "latent"), map(retention.out, range(3)), strict=True))
+        sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **self.sampling)
+        decoded = node("VAEDecode", "decode", samples=sampler.out(0), vae=self.vae)
+        return node(
+            "DreamVideoChainStage", "keep", model=self.model, vae=self.vae, frames=decoded.out(0), reference=reference,
+            number=stage.number, total=total, sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(self.sampling),
+            anchor=self.anchor, folder=self.folder, shown_on=self.shown_on, **conditioned,
+        )  # fmt: skip
