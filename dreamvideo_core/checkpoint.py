@@ -149,6 +149,7 @@ def _packed(state: LazyTensors) -> LazyTensors:
             rows = table.any(dim=1).nonzero().flatten()
             if 2 * len(rows) <= len(table):
                 packed |= {name + _VALUES: table[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(table)])}
+            state.release()
     return state.renamed(lambda name: None if name + _VALUES in packed else name) | LazyTensors.of(packed)
 
 

@@ -210,14 +210,16 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
 def test_memory_holds_one_tensor_at_a_time(tmp_path):
     """A model of 8 tensors of 64 MiB is converted in far less than its 512 MiB."""
     code = f"""
-import resource, torch
+import torch
+from pathlib import Path
 from dreamvideo_core.tensor_files import LazyTensors, write_tensors
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-tensors = LazyTensors.of_files([__import__("pathlib").Path({str(tmp_path / "in")!r})])
-write_tensors({str(tmp_path / "out")!r}, tensors, {{}}, torch.float16)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def peak():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+before = peak()
+write_tensors({str(tmp_path / "out")!r}, LazyTensors.of_files([Path({str(tmp_path / "in")!r})]), {{}}, torch.float16)
+print(peak() - before)
 """
     save_file({str(number): torch.ones(2**24) for number in range(8)}, tmp_path / "in")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(run.stdout) * 1024 < 3 * 2**26
+    assert 2**26 < int(run.stdout) * 1024 < 6 * 2**26  # a tensor, its copy, and what checking it takes
     assert (tmp_path / "out").stat().st_size > 2**28
