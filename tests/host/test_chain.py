@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from comfy_host.errors import ExecutionFailed, PromptRejected
-from comfy_host.execution import Execution
+from comfy_host.errors import ExecutionFailed, ExecutionInterrupted, PromptRejected, ServerFailed
+from comfy_host.execution import Event, Execution
 from comfy_host.paths import EXAMPLES
 from comfy_host.server import Server
 from graphs import FRAMES, SHIPPED, SIZE, STEPS, image_to_video, node
@@ -17,6 +19,12 @@ from safetensors.torch import load_file
 
 PICTURE = "dreamvideo_two_sprites.png"
 ONE, TWO, THREE = "the red circle moves left", "the red circle moves up", "the blue square grows"
+
+
+@pytest.fixture
+def server(server: Server) -> Server:
+    server.base.add_input(EXAMPLES / PICTURE)
+    return server
 
 
 @pytest.fixture(params=["server", "server_0_16_3"])
@@ -128,6 +136,45 @@ def test_stages_are_saved_and_taken_up_by_another_server(server: Server, tmp_pat
         changed = chain(ONE, THREE, save_stages=True, folder="saved/here", seed=3000)
         assert sampled(other.client.run(changed)) == [2]
     assert len(list(folder.glob("stage_*.safetensors"))) == 3
+
+
+def test_a_killed_server_s_chain_goes_on_where_it_was(server: Server):
+    graph = chain(ONE, TWO, THREE, save_stages=True, folder="killed", seed=4000)
+    with Server(server.comfyui, server.base, server.output) as doomed:
+
+        def kill_in_stage_two(event: Event) -> None:
+            if (event.node or "").endswith("stage2.sampler"):
+                os.kill(doomed.pid, signal.SIGKILL)
+
+        with pytest.raises(ServerFailed):
+            doomed.client.run(graph, listener=kill_in_stage_two)
+    assert [path.suffix for path in sorted((server.output / "killed").iterdir())] == [".json", ".png", ".safetensors"]
+    assert sampled(server.client.run(graph)) == [2, 3]
+
+
+def test_cancel_takes_effect_within_a_step(any_server: Server):
+    steps = []
+
+    def cancel_in_stage_two(event: Event) -> None:
+        if event.kind == "progress" and event.data["node"].endswith("stage2.sampler"):
+            steps.append(event.data["value"])
+            if len(steps) == 1:
+                any_server.client.post("/interrupt", {})
+
+    with pytest.raises(ExecutionInterrupted):
+        any_server.client.run(chain(ONE, TWO, steps=40, seed=5000), listener=cancel_in_stage_two)
+    assert len(steps) <= 2
+    assert sampled(any_server.client.run(chain(ONE, TWO, steps=40, seed=5000))) == [2]
+
+
+def test_the_stage_is_said(server: Server):
+    told = []
+    graph = chain(ONE, TWO, seed=6000, seeds="- 9")
+    server.client.run(graph, listener=lambda event: told.append(event.data) if event.kind == "progress_state" else None)
+    log = server.log_path.read_text()
+    assert f"stage 1 of 2, seed 6000: {ONE}" in log and f"stage 2 of 2, seed 9: {TWO}" in log
+    shown = [state["display_node_id"] for data in told for state in data["nodes"].values() if ".sampler" in state["node_id"]]
+    assert set(shown) == {"chain"}
 
 
 def test_a_manifest_that_is_not_ours_stays_as_it_is(server: Server):
