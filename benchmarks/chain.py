@@ -1,0 +1,121 @@
+"""What a chain of stages loses on its way, what holds it, and what it costs in memory.
+
+    python3 scripts/comfyui.py exec python benchmarks/chain.py --output docs
+
+writes chain.md: a row a stage for each way to sample it, and the peak memory of a ComfyUI server by stages.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from dreamvideo_core.evaluation.chain import MEASURES, ChainProtocol, measure_chains
+from dreamvideo_core.files import atomic
+from dreamvideo_core.pipeline import SHIPPED, Pipeline
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+
+from comfy_host import releases
+from comfy_host.base import BaseDirectory
+from comfy_host.paths import EXAMPLES
+from comfy_host.server import Server
+
+PICTURE = "dreamvideo_two_sprites.png"
+LENGTHS = (2, 16)
+MIB = 2**20
+
+
+def ways(default: ChainProtocol) -> dict[str, ChainProtocol]:
+    return {
+        "The model's own scales": default,
+        "Colours anchored to the first image": replace(default, anchor=True),
+        "Without guidance, scales 1 / 1": replace(default, text_scale=1.0, image_scale=1.0),
+        "More guidance, scales 2.5 / 2.5": replace(default, text_scale=2.5, image_scale=2.5),
+        "More guidance, scales 2.5 / 2.5, colours anchored": replace(default, text_scale=2.5, image_scale=2.5, anchor=True),
+    }
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Folder for chain.md.")] = Path("docs"),
+    checkpoint: Annotated[Path, typer.Option(help="A DreamVideo .safetensors file.")] = SHIPPED,
+    chains: Annotated[int, typer.Option(help="Scenes for every table.")] = 16,
+    stages: Annotated[int, typer.Option(help="Stages of each.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+) -> None:
+    pipeline = Pipeline.load(checkpoint)
+    default = ChainProtocol(chains=chains, stages=stages, seed=seed, **asdict(pipeline.config.sampling))
+    bar = track(ways(default).items(), "measuring", console=Console(stderr=True))
+    figures = {title: measure_chains(pipeline, protocol) for title, protocol in bar}
+    peaks = {length: peak(length, default) for length in LENGTHS}
+    with atomic(output / "chain.md") as temporary:
+        temporary.write_text("\n".join(_document(default, figures, peaks)), encoding="utf-8")
+
+
+def peak(stages: int, protocol: ChainProtocol) -> int:
+    """Peak resident memory in bytes of a fresh server that runs a chain of so many stages."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = BaseDirectory(Path(folder)).prepare()
+        base.add_input(EXAMPLES / PICTURE)
+        with Server(releases.locate(), base) as server:
+            server.client.run(_graph(stages, protocol))
+            lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _graph(stages: int, protocol: ChainProtocol) -> dict:
+    inputs = {
+        "prompts": "\n".join(("the red circle moves right", "the red circle moves left")[n % 2] for n in range(stages)),
+        "negative": "", "width": protocol.width, "height": protocol.height, "fit": "crop", "frames": protocol.num_frames,
+        "seed": 0, "seeds": "", "steps": protocol.steps, "text_scale": protocol.text_scale,
+        "image_scale": protocol.image_scale, "order": protocol.order, "sampler": "ddim", "scheduler": "simple",
+        "rescale": 0.0, "seam": "merge", "colour_anchor": "off", "save_stages": False, "folder": "",
+    }  # fmt: skip
+    links = {"model": ["model", 0], "clip": ["model", 1], "vae": ["model", 2], "image": ["picture", 0]}
+    return {
+        "model": {
+            "class_type": "LoadDreamVideo",
+            "inputs": {"checkpoint": f"{SHIPPED.name} (shipped)", "weight_dtype": "default"},
+        },
+        "picture": {"class_type": "LoadImage", "inputs": {"image": PICTURE}},
+        "chain": {"class_type": "VideoChain", "inputs": inputs | links},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["chain", 1], "filename_prefix": "chain"}},
+    }
+
+
+def _document(protocol: ChainProtocol, figures: dict[str, list[dict[str, float]]], peaks: dict[int, int]) -> Iterator[str]:
+    size = f"{protocol.width} x {protocol.height} x {protocol.num_frames}"
+    yield f"{protocol.chains} chains of {protocol.stages} stages on the small world's test split, {size} a stage,"
+    yield f"{protocol.steps} steps. fff_ssim is that of the frame handed over and the true one; brightness, contrast and"
+    yield "saturation are those of that frame as shares of the true one's. Made by"
+    yield f"`python3 scripts/comfyui.py exec python benchmarks/chain.py --chains {protocol.chains} --seed {protocol.seed}`."
+    for title, rows in figures.items():
+        yield f"\n## {title}\n"
+        yield from _table(["stage", *MEASURES], [[str(k), *(f"{r[m]:.3f}" for m in MEASURES)] for k, r in enumerate(rows, 1)])
+    yield "\n## Peak memory of a ComfyUI server\n"
+    frame_bytes = protocol.width * protocol.height * 3 * 4
+    yield from _table(
+        ["stages", "MiB at the peak", "MiB of frames"],
+        [
+            [str(n), f"{p / MIB:.0f}", f"{(1 + n * (protocol.num_frames - 1)) * frame_bytes / MIB:.0f}"]
+            for n, p in peaks.items()
+        ],
+    )
+    yield ""
+
+
+def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    for cells in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    typer.run(main)
