@@ -6,11 +6,11 @@ import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import latent_preview
 from comfy_api.latest import io
 
 from ..dreamvideo_core.guidance import ORDERS
 from .host.guider import Guider
+from .host.previews import preview_callback
 from .host.sampling import sampling_sigmas
 from .loading import CATEGORY
 
@@ -144,7 +144,7 @@ class DualCFGSampler(io.ComfyNode):
             comfy.samplers.sampler_object(sampler),
             sigmas,
             denoise_mask=latent.get("noise_mask"),
-            callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+            callback=preview_callback(model, len(sigmas) - 1),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
         )

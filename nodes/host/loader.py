@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def load_patcher(
     state = {**checkpoint.parts["unet"]}
     state |= {f"retention.{name}": tensor for name, tensor in checkpoint.parts.get("retention", {}).items()}
     load_device = comfy.model_management.get_torch_device()
-    support = DreamVideoSupport(checkpoint.config)
+    support = DreamVideoSupport(checkpoint.config, _own_vae(checkpoint))
     dtype = _choose_dtype(support, state, weight_dtype, load_device)
     initial_device = comfy.model_management.unet_inital_load_device(comfy.utils.calculate_parameters(state), dtype)
     model = DreamVideoModel(support, device=initial_device)
@@ -102,6 +103,12 @@ def load_patcher(
     model.source = [(file.name, *last_change(file)) for file in (path, overlay) if file is not None] + [str(dtype)]
     sharing.install(patcher)
     return patcher
+
+
+def _own_vae(checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:
+    """The weights of an autoencoder that is not Stable Diffusion's."""
+    config = checkpoint.config.vae
+    return checkpoint.parts["vae"] if config is not None and config.layout == "taesd" else None
 
 
 def _choose_dtype(support: DreamVideoSupport, state: dict[str, Tensor], weight_dtype: str, device: torch.device) -> torch.dtype:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import comfy.conds
-import comfy.latent_formats
 import comfy.model_base
 import comfy.supported_models_base
 import torch
@@ -38,6 +37,7 @@ from .conditions import (
     repeat_rows,
 )
 from .patches import check_no_control, patched_join, warn_of_idle_patches
+from .previews import ClipLatents
 from .sharing import shared_encoding, shared_maps
 
 
@@ -213,13 +213,15 @@ class DreamVideoSupport(comfy.supported_models_base.BASE):
     sampling_settings: ClassVar = {
         "beta_schedule": "linear", "linear_start": BETA_START, "linear_end": BETA_END, "timesteps": TIMESTEPS,
     }  # fmt: skip
-    latent_format = comfy.latent_formats.SD15
+    latent_format = ClipLatents
     memory_usage_factor = 1.0
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, vae: Mapping[str, Tensor] | None = None):
+        """`vae`: the weights of an autoencoder of ours, whose latents have colours of their own in previews."""
         # FreeU reads model_channels.
         unet = config.unet
         super().__init__({"dreamvideo": config, "model_channels": unet.block_out_channels[0], "in_channels": unet.in_channels})
+        self.latent_format = ClipLatents(vae)
 
     def model_type(self, state_dict, prefix="") -> comfy.model_base.ModelType:
         types = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
