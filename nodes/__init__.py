@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .chain import VideoChain
+from .grid import ClipGrid
 from .host import lora_names
 from .host.files import register_model_folder
 from .loading import LoadDreamVideo
@@ -27,6 +28,7 @@ class DreamVideoExtension(ComfyExtension):
             VideoChain,
             VideoChainStage,
             VideoChainJoin,
+            ClipGrid,
             FirstFrameFidelity,
         ]
 

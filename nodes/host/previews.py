@@ -19,7 +19,7 @@ from ...dreamvideo_core.autoencoder import Autoencoder
 from ...dreamvideo_core.images import to_uint8
 from .messages import log
 
-_SIDE = 192  # of the moving preview, in pixels: encoding it must cost next to nothing
+_SIDE = 128  # of the moving preview, in pixels: encoding it must cost next to nothing
 _MILLISECONDS = 125
 
 

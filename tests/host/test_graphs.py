@@ -215,3 +215,16 @@ def test_savers_and_merges_give_models_that_load(server: Server, picture: str):
     graph = image_to_video(picture)
     graph["model"]["inputs"]["checkpoint"] = "whole.safetensors"
     torch.testing.assert_close(latents(server, graph), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("show", "shape"),
+    [("moving", (FRAMES, SIZE + 24, 3 * SIZE + 8, 3)), ("strip", (1, SIZE + 24, 6 * SIZE + 20, 3))],
+)
+def test_a_grid_of_clips(any_server: Server, show: str, shape: tuple):
+    graph = image_to_video(PICTURE)
+    clips = {"clips.clip0": ["decode", 0], "clips.clip1": ["decode", 0], "image": ["picture", 0]}
+    graph["grid"] = node("ClipGrid", captions="one\ntwo", columns=3, show=show, frames="0 -1", **clips)
+    graph["exact"] = node("SaveFrames", frames=["grid", 0], name="grid")
+    any_server.client.run(graph)
+    assert load_file(any_server.output / "grid.safetensors")["frames"].shape == shape

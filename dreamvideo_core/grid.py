@@ -1,0 +1,86 @@
+"""Clips beside each other under their captions, moving together or as rows of single frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .checks import InputError, check_number
+from .images import fit_image
+
+_GAP = 4
+_SMALLEST_TEXT = 10
+
+
+def clip_grid(clips: Sequence[Tensor], captions: Sequence[str] = (), columns: int = 2) -> Tensor:
+    """Clips (T, 3, H, W) in [-1, 1], row by row, as one (T', 3, H', W') that plays them together.
+
+    Cells are as large as the first clip; others are made to fit whole. A clip that ends before the longest holds its last
+    frame. `captions` may be fewer than clips; with none there is no room for them.
+    """
+    if not clips:
+        raise InputError("there is no clip; connect at least one")
+    check_number("columns", columns, 1, math.inf)
+    if len(captions) > len(clips):
+        raise InputError(f"there are {len(captions)} captions for {len(clips)} clips; give one a clip at most")
+    height, width = clips[0].shape[-2:]
+    length = max(len(clip) for clip in clips)
+    cells = [_held(fit_image(clip.float().cpu(), height, width, "pad"), length) for clip in clips]
+    if any(captions):
+        texts = [*captions, *[""] * (len(clips) - len(captions))]
+        cells = [_captioned(cell, text) for cell, text in zip(cells, texts, strict=True)]
+    columns = min(columns, len(cells))
+    blank = torch.ones_like(cells[0])
+    cells += [blank] * (-len(cells) % columns)
+    padded = F.pad(torch.stack(cells), (0, _GAP, 0, _GAP), value=1.0)
+    return rearrange(padded, "(r c) t k h w -> t k (r h) (c w)", c=columns)[..., :-_GAP, :-_GAP]
+
+
+def film_strip(clip: Tensor, frames: Sequence[int], head: Tensor | None = None) -> Tensor:
+    """Chosen frames of a clip (T, 3, H, W) in a row, as a clip of one frame; -1 is the last.
+
+    A picture `head` (1, 3, H, W) of any size stands before them.
+    """
+    if not frames:
+        raise InputError("frames names none; name at least one, such as 0 1 2 3 -1")
+    for number in frames:
+        if not -len(clip) <= number < len(clip):
+            raise InputError(f"frames has {number}, but a clip has {len(clip)}; allowed: {-len(clip)} to {len(clip) - 1}")
+    cells = clip[list(frames)].float().cpu()
+    if head is not None:
+        cells = torch.cat([fit_image(head.float().cpu(), *clip.shape[-2:], "pad"), cells])
+    row = F.pad(cells, (0, _GAP), value=1.0)
+    return rearrange(row, "t k h w -> 1 k h (t w)")[..., :-_GAP]
+
+
+def _held(clip: Tensor, length: int) -> Tensor:
+    return torch.cat([clip, clip[-1:].expand(length - len(clip), -1, -1, -1)])
+
+
+def _captioned(clip: Tensor, text: str) -> Tensor:
+    """The clip under its caption, which is broken into lines where it is wider than the clip."""
+    width = clip.shape[-1]
+    size = max(_SMALLEST_TEXT, clip.shape[-2] // 14)
+    font = ImageFont.load_default(size)
+    bar = Image.new("RGB", (width, 2 * size + _GAP), "white")
+    ImageDraw.Draw(bar).multiline_text((_GAP // 2, 0), _wrapped(text, font, width - _GAP), "black", font, spacing=1)
+    pixels = torch.from_numpy(np.array(bar)).permute(2, 0, 1).float() / 127.5 - 1
+    return torch.cat([pixels.expand(len(clip), -1, -1, -1), clip], dim=2)
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)

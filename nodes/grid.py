@@ -1,0 +1,81 @@
+"""ClipGrid: clips beside each other under their captions."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from comfy_api.latest import io
+
+from ..dreamvideo_core.grid import clip_grid, film_strip
+from ..dreamvideo_core.images import fit_image
+from .images import from_comfy
+from .loading import CATEGORY
+
+MAX_CLIPS = 64
+SHOWS = ("moving", "strip")
+
+
+class ClipGrid(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        clips = io.Autogrow.TemplatePrefix(io.Image.Input("clip"), prefix="clip", min=1, max=MAX_CLIPS)
+        return io.Schema(
+            node_id="ClipGrid",
+            display_name="Clip Grid",
+            category=CATEGORY,
+            description="Clips side by side under captions: playing together, or each as a row of single frames.",
+            search_aliases=["compare videos", "side by side", "xy plot", "contact sheet", "film strip"],
+            inputs=[
+                io.Autogrow.Input("clips", template=clips, tooltip="The frames of each clip, row by row."),
+                io.String.Input(
+                    "captions", multiline=True, default="",
+                    tooltip="One line for each clip, in order; an empty line leaves that clip without.",
+                ),
+                io.Int.Input("columns", default=2, min=1, max=MAX_CLIPS, tooltip="How many clips stand side by side."),
+                io.Combo.Input(
+                    "show", options=list(SHOWS), default="moving",
+                    tooltip="moving: a clip that plays all clips together. strip: one picture, with some frames of each clip.",
+                ),
+                io.String.Input(
+                    "frames", default="0 1 2 3 -1",
+                    tooltip="Which frames a strip shows, counted from 0; -1 is the last.",
+                ),
+                io.Image.Input(
+                    "image", optional=True,
+                    tooltip="Shown first: as a clip that stands still, or at the head of every strip.",
+                ),
+            ],
+            outputs=[io.Image.Output(tooltip="The frames of the grid, or the one picture.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, clips: io.Autogrow.Type, captions: str, columns: int, show: str, frames: str, image: torch.Tensor | None = None
+    ) -> io.NodeOutput:
+        parts = [from_comfy(clip, name) for name, clip in clips.items()]
+        head = None if image is None else from_comfy(image[:1])
+        texts = captions.rstrip("\n").split("\n") if captions.strip() else []
+        if show == "strip":
+            numbers = _numbers(frames)
+            parts = [film_strip(part, numbers, head) for part in parts]
+        elif head is not None:
+            parts = [fit_image(head, *parts[0].shape[-2:], "pad"), *parts]
+            texts = ["", *texts]
+        return io.NodeOutput((clip_grid(parts, texts, columns).movedim(1, -1) + 1) / 2)
+
+    @classmethod
+    def validate_inputs(cls, frames: str) -> bool | str:
+        try:
+            _numbers(frames or "0")
+        except ValueError as error:
+            return str(error)
+        return True
+
+
+def _numbers(text: str) -> list[int]:
+    found = [word for word in re.split(r"[\s,]+", text) if word]
+    try:
+        return [int(word) for word in found]
+    except ValueError:
+        raise ValueError(f'frames is {text!r}; allowed: whole numbers, such as "0 1 2 3 -1"') from None
