@@ -34,8 +34,7 @@ def clip_grid(clips: Sequence[Tensor], captions: Sequence[str] = (), columns: in
     length = max(len(clip) for clip in clips)
     cells = [_held(fit_image(clip.float().cpu(), height, width, "pad"), length) for clip in clips]
     if any(captions):
-        texts = [*captions, *[""] * (len(clips) - len(captions))]
-        cells = [_captioned(cell, text) for cell, text in zip(cells, texts, strict=True)]
+        cells = _captioned(cells, [*captions, *[""] * (len(clips) - len(captions))])
     columns = min(columns, len(cells))
     blank = torch.ones_like(cells[0])
     cells += [blank] * (-len(cells) % columns)
@@ -64,15 +63,22 @@ def _held(clip: Tensor, length: int) -> Tensor:
     return torch.cat([clip, clip[-1:].expand(length - len(clip), -1, -1, -1)])
 
 
-def _captioned(clip: Tensor, text: str) -> Tensor:
-    """The clip under its caption, which is broken into lines where it is wider than the clip."""
-    width = clip.shape[-1]
-    size = max(_SMALLEST_TEXT, clip.shape[-2] // 14)
-    font = ImageFont.load_default(size)
-    bar = Image.new("RGB", (width, 2 * size + _GAP), "white")
-    ImageDraw.Draw(bar).multiline_text((_GAP // 2, 0), _wrapped(text, font, width - _GAP), "black", font, spacing=1)
-    pixels = torch.from_numpy(np.array(bar)).permute(2, 0, 1).float() / 127.5 - 1
-    return torch.cat([pixels.expand(len(clip), -1, -1, -1), clip], dim=2)
+def _captioned(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
+    """The cells under their captions, which are broken into lines where they are wider; all bars have the same height."""
+    height, width = cells[0].shape[-2:]
+    font = ImageFont.load_default(max(_SMALLEST_TEXT, height // 14))
+    texts = [_wrapped(caption, font, width - _GAP) for caption in captions]
+    bar_height = (font.size + _GAP) * max(text.count("\n") + 1 for text in texts)
+    return [
+        torch.cat([_bar(text, font, bar_height, width).expand(len(cell), -1, -1, -1), cell], dim=2)
+        for cell, text in zip(cells, texts, strict=True)
+    ]
+
+
+def _bar(text: str, font: ImageFont.FreeTypeFont, height: int, width: int) -> Tensor:
+    bar = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(bar).multiline_text((_GAP // 2, 0), text, "black", font, spacing=1)
+    return torch.from_numpy(np.array(bar)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

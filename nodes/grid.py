@@ -64,14 +64,6 @@ class ClipGrid(io.ComfyNode):
             texts = ["", *texts]
         return io.NodeOutput((clip_grid(parts, texts, columns).movedim(1, -1) + 1) / 2)
 
-    @classmethod
-    def validate_inputs(cls, frames: str) -> bool | str:
-        try:
-            _numbers(frames or "0")
-        except ValueError as error:
-            return str(error)
-        return True
-
 
 def _numbers(text: str) -> list[int]:
     found = [word for word in re.split(r"[\s,]+", text) if word]

@@ -219,7 +219,7 @@ def test_savers_and_merges_give_models_that_load(server: Server, picture: str):
 
 @pytest.mark.parametrize(
     ("show", "shape"),
-    [("moving", (FRAMES, SIZE + 24, 3 * SIZE + 8, 3)), ("strip", (1, SIZE + 24, 6 * SIZE + 20, 3))],
+    [("moving", (FRAMES, SIZE + 14, 3 * SIZE + 8, 3)), ("strip", (1, SIZE + 14, 6 * SIZE + 20, 3))],
 )
 def test_a_grid_of_clips(any_server: Server, show: str, shape: tuple):
     graph = image_to_video(PICTURE)
