@@ -7,6 +7,7 @@ named by what made them, so a stage that is made otherwise lies beside the one b
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,15 +34,20 @@ class StageStore:
 
     def __init__(self, folder: Path, limit: int | None = None):
         self.folder, self.limit = folder, limit
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"the stages' folder is {str(folder)!r}, which is a file; give another name")
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise InputError(f"the stages' folder is {str(folder)!r}, but {str(there)!r} is a file; give another name")
+        if not os.access(there, os.W_OK):
+            raise InputError(
+                f"the stages' folder is {str(folder)!r}, and {str(there)!r} cannot be written to; give another name"
+            )
         self._read_manifest()
 
     def find(self, number: int, key: str) -> Tensor | None:
         """The frames of stage `number` as they were kept under `key`, or None: not kept, or damaged since."""
         path = self._path(number, key)
         entry = self._read_manifest().get(path.name)
-        if entry is None or not path.is_file():
+        if entry is None or entry.get("key") != key or not path.is_file():
             return None
         try:
             if json.loads(read_metadata(path)[_RECORD]) != entry:

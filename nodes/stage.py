@@ -12,6 +12,7 @@ from ..dreamvideo_core.chain import MAX_STAGES, join
 from ..dreamvideo_core.colour import match_colours
 from ..dreamvideo_core.images import contact_sheet
 from ..dreamvideo_core.stages import StageStore
+from ..dreamvideo_core.text import TEXT_TOKENS, count_tokens
 from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
 from .host.messages import log, say
@@ -106,7 +107,9 @@ class _Stage:
         return self.store.find(self.number, self.key) if self.key else None
 
     def announce(self) -> None:
-        say(self.shown_on, f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}")
+        tokens = count_tokens(self.sentence)
+        pieces = f" ({tokens} tokens, encoded in pieces of {TEXT_TOKENS})" if tokens > TEXT_TOKENS else ""
+        say(self.shown_on, f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}")
 
     def anchored(self, frames: torch.Tensor) -> torch.Tensor:
         if not self.anchor:

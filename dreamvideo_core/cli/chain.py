@@ -27,7 +27,7 @@ from .options import (
     check_sampling,
     choose_device,
 )
-from .reporting import ERRORS, progress_bar, reported
+from .reporting import ERRORS, progress_bar, reported, say_what_is_cut
 
 
 def chain(
@@ -70,6 +70,8 @@ def chain(
         if frames is not None:
             check_number("--frames", frames, 2, float("inf"))  # a stage of one frame goes nowhere
         stages = plan(prompts.read_text(encoding="utf-8"), seed, seeds)
+        for stage in stages:
+            say_what_is_cut(stage.sentence, f"sentence {stage.number}")
         chosen_device = choose_device(device)
         picture = None if image is None else read_image(image, "--image")
         pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device)

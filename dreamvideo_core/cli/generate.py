@@ -25,7 +25,7 @@ from .options import (
     check_sampling,
     choose_device,
 )
-from .reporting import progress_bar, reported
+from .reporting import progress_bar, reported, say_what_is_cut
 
 
 def generate(
@@ -60,6 +60,7 @@ def generate(
         check_number("--seed", seed, 0, MAX_SEED)
         check_number("--fps", fps, 1, 240)
         check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+        say_what_is_cut(prompt or "", "--prompt")
         chosen_device = choose_device(device)
         picture = None if image is None else read_image(image, "--image")
 

@@ -32,6 +32,15 @@ def reported() -> Iterator[None]:
     raise typer.Exit(1)
 
 
+def say_what_is_cut(text: str, name: str) -> None:
+    """A line about a text that is too long for the encoder."""
+    from ..text import TEXT_TOKENS, count_tokens
+
+    tokens = count_tokens(text)
+    if tokens > TEXT_TOKENS:
+        ERRORS.print(f"{name} has {tokens} tokens; the encoder reads the first {TEXT_TOKENS}, the rest is left out")
+
+
 def progress_bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=ERRORS)

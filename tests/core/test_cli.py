@@ -70,6 +70,11 @@ def test_a_chain_of_sentences(run, tmp_path):
     assert frames(tmp_path / "long.webp") == 1 + 2 * 2
 
 
+def test_what_is_cut_from_a_long_sentence_is_said(run):
+    result = run(f"generate --prompt '{'red ' * 80}' --output {{o}}/clip.webp --device cpu")
+    assert "--prompt has 80 tokens; the encoder reads the first 75" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from dreamvideo_core.text import TextEncoder, tokenize
+from dreamvideo_core.text import TextEncoder, count_tokens, tokenize
 
 START, END = 49406, 49407
 
@@ -67,3 +67,9 @@ def test_words_of_the_given_texts_start_apart_and_all_others_at_zero():
     left, right, up = (words[tokenize([word])[0, 1]] for word in ("left", "right", "up"))
     assert (left - right).norm() > 0.5 * left.norm() > 0
     assert not up.any()
+
+
+def test_tokens_are_counted_without_start_and_end():
+    assert count_tokens("") == 0
+    assert count_tokens("the red circle") == 3
+    assert count_tokens("red " * 80) == 80
