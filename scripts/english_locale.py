@@ -1,0 +1,44 @@
+"""Writes locales/en/nodeDefs.json from the nodes themselves, so that translators have a list of what there is.
+
+python3 scripts/comfyui.py exec python scripts/english_locale.py
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from comfy_host import releases
+from comfy_host.base import BaseDirectory
+from comfy_host.in_process import InProcessComfyUI
+
+from dreamvideo_core.files import atomic
+
+OUTPUT = Path(__file__).resolve().parent.parent / "locales" / "en" / "nodeDefs.json"
+
+
+def english(host: InProcessComfyUI) -> dict[str, dict]:
+    """Names and tooltips of every node that people see, in ComfyUI's layout for translations."""
+    module = f"custom_nodes.{host.base.pack.name}"
+    ours = {name: node for name, node in host.nodes.items() if getattr(node, "RELATIVE_PYTHON_MODULE", "") == module}
+    schemas = {name: node.define_schema() for name, node in ours.items()}
+    return {name: _texts(schema) for name, schema in schemas.items() if not schema.is_dev_only}
+
+
+def _texts(schema) -> dict:
+    inputs = {i.id: {"name": i.display_name or i.id, "tooltip": i.tooltip} for i in schema.inputs}
+    outputs = {str(n): {"name": o.display_name or o.io_type, "tooltip": o.tooltip} for n, o in enumerate(schema.outputs)}
+    return {"display_name": schema.display_name, "description": schema.description, "inputs": inputs, "outputs": outputs}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        host = InProcessComfyUI(releases.locate(), BaseDirectory(Path(folder)).prepare())
+        with atomic(OUTPUT) as temporary:
+            temporary.write_text(json.dumps(english(host), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(OUTPUT)
+
+
+if __name__ == "__main__":
+    main()
