@@ -28,6 +28,8 @@ def test_every_text_is_translated(language: str):
     assert '""' not in texts
 
 
-def test_every_node_has_a_help_page(host):
-    pages = {path.stem for path in (REPOSITORY / "web" / "docs").glob("*.md")}
-    assert pages == set(english(host))
+def test_every_node_has_a_help_page_in_every_language(host):
+    languages = {path.name for path in LOCALES.iterdir()}
+    folder = REPOSITORY / "web" / "docs"
+    pages = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.md")}
+    assert pages == {f"{name}/{language}" for name in english(host) for language in languages}
