@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import folder_paths
@@ -127,7 +128,8 @@ class _Stage:
     def keep(self, frames: torch.Tensor) -> None:
         if not self.key:
             return
-        record = {"sentence": self.sentence, "seed": self.seed, "sampling": self.sampling, "model": identify(self.model)}
+        sampling = json.loads(self.sampling)
+        record = {"sentence": self.sentence, "seed": self.seed, "sampling": sampling, "model": identify(self.model)}
         strip = contact_sheet(frames.movedim(-1, 1) * 2 - 1, columns=len(frames))
         self.store.keep(self.number, self.key, frames.cpu(), strip, record)
 

@@ -126,6 +126,7 @@ def test_stages_are_saved_and_taken_up_by_another_server(server: Server, tmp_pat
     folder = server.output / "saved" / "here"
     stages = json.loads((folder / "manifest.json").read_text())["stages"]
     assert [(s["number"], s["sentence"], s["seed"]) for s in stages.values()] == [(1, ONE, 3000), (2, TWO, 3001)]
+    assert all(stage["sampling"]["text_scale"] == 2.0 and stage["model"] for stage in stages.values())
     for name, stage in stages.items():
         assert load_file(folder / name)["frames"].shape == (FRAMES, SIZE, SIZE, 3)
         assert Image.open(folder / stage["strip"]).height == SIZE + 2
