@@ -67,8 +67,7 @@ def peak(stages: int, protocol: ChainProtocol) -> int:
         base.add_input(EXAMPLES / PICTURE)
         with Server(releases.locate(), base) as server:
             server.client.run(_graph(stages, protocol))
-            lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+            return server.peak_memory
 
 
 def _graph(stages: int, protocol: ChainProtocol) -> dict:

@@ -8,11 +8,9 @@ from pathlib import PurePath
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from ..dreamvideo_core.autoencoder import DOWNSCALE
 from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
-from ..dreamvideo_core.images import FITS
 from .loading import CATEGORY
-from .retention import MAX_FRAMES, MAX_SIZE, check_size
+from .retention import MAX_FRAMES, check_size, size_inputs
 from .sampling import guidance_inputs, sampling_inputs
 from .stage import stage_store
 
@@ -22,6 +20,7 @@ ANCHORS = ("off", "first image")
 class VideoChain(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        width, height, fit = size_inputs()
         text_scale, image_scale, order, rescale = guidance_inputs()
         seed, steps, sampler, scheduler = sampling_inputs()
         return io.Schema(
@@ -46,19 +45,9 @@ class VideoChain(io.ComfyNode):
                     "Changing a line makes that stage and the later ones anew.",
                 ),
                 io.String.Input("negative", default="", tooltip="What guidance moves away from, in every stage."),
-                io.Int.Input(
-                    "width", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-                    tooltip="Width in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
-                ),
-                io.Int.Input(
-                    "height", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-                    tooltip="Height in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
-                ),
-                io.Combo.Input(
-                    "fit", options=list(FITS), default="crop",
-                    tooltip="How the picture meets the clip's size. crop: fill it and cut what is over. pad: keep the "
-                    "whole picture and repeat its border. stretch: ignore the aspect ratio.",
-                ),
+                width,
+                height,
+                fit,
                 io.Int.Input(
                     "frames", default=8, min=2, max=MAX_FRAMES,
                     tooltip="Frames of each stage, the shared one among them. The model was trained on 8.",

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..dreamvideo_core.grid import clip_grid, film_strip
 from ..dreamvideo_core.images import fit_image
-from .images import from_comfy
+from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
 MAX_CLIPS = 64
@@ -62,7 +62,7 @@ class ClipGrid(io.ComfyNode):
         elif head is not None:
             parts = [fit_image(head, *parts[0].shape[-2:], "pad"), *parts]
             texts = ["", *texts]
-        return io.NodeOutput((clip_grid(parts, texts, columns).movedim(1, -1) + 1) / 2)
+        return io.NodeOutput(to_comfy(clip_grid(parts, texts, columns)))
 
 
 def _numbers(text: str) -> list[int]:

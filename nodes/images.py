@@ -1,4 +1,4 @@
-"""ComfyUI's IMAGE, (B, H, W, C) in [0, 1], to the core's (B, 3, H, W) in [-1, 1], with checks that say what is wrong."""
+"""ComfyUI's IMAGE, (B, H, W, C) in [0, 1], and the core's (B, 3, H, W) in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def from_comfy(image: Tensor, name: str = "image") -> Tensor:
-    """Grey becomes RGB, transparency is laid on white; raises ValueError for what is no picture."""
+    """To the core's: grey becomes RGB, transparency is laid on white; raises ValueError for what is no picture."""
     if image.ndim != 4 or not image.numel() or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"{name} has shape {tuple(image.shape)}; allowed: (batch, height, width, channels) with at least one pixel "
@@ -22,3 +22,8 @@ def from_comfy(image: Tensor, name: str = "image") -> Tensor:
         colour, alpha = image[:, :3], image[:, 3:]
         image = colour * alpha + (1 - alpha)
     return image.expand(-1, 3, -1, -1) * 2 - 1
+
+
+def to_comfy(image: Tensor) -> Tensor:
+    """To ComfyUI's."""
+    return (image.movedim(1, -1) + 1) / 2

@@ -17,9 +17,29 @@ MAX_SIZE = 4096
 MAX_FRAMES = 1024
 
 
+def size_inputs() -> list[io.Input]:
+    """Width, height and fit."""
+    return [
+        io.Int.Input(
+            "width", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+            tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained at 64 and 128.",
+        ),
+        io.Int.Input(
+            "height", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
+            tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained at 64 and 128.",
+        ),
+        io.Combo.Input(
+            "fit", options=list(FITS), default="crop",
+            tooltip="How the picture meets the clip's size. crop: fill it and cut what is over. pad: keep the "
+            "whole picture and repeat its border. stretch: ignore the aspect ratio.",
+        ),
+    ]  # fmt: skip
+
+
 class RetentionEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        width, height, fit = size_inputs()
         return io.Schema(
             node_id="RetentionEncode",
             display_name="Retention Encode",
@@ -38,14 +58,8 @@ class RetentionEncode(io.ComfyNode):
                     tooltip="The first frame. Leave it unconnected for text to video. Of several pictures each clip gets "
                     "one if there are as many as clips, else all get the first. Transparent parts are laid on white.",
                 ),
-                io.Int.Input(
-                    "width", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-                    tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
-                ),
-                io.Int.Input(
-                    "height", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-                    tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained at 64 to 256.",
-                ),
+                width,
+                height,
                 io.Int.Input(
                     "frames", default=8, min=1, max=MAX_FRAMES,
                     tooltip="Frames of one clip. The model was trained on 8; other numbers work less well.",
@@ -54,11 +68,7 @@ class RetentionEncode(io.ComfyNode):
                     "batch_size", default=1, min=1, max=64,
                     tooltip="How many clips to make at once, each from noise of its own.",
                 ),
-                io.Combo.Input(
-                    "fit", options=list(FITS), default="crop",
-                    tooltip="How the picture meets the clip's size. crop: fill it and cut what is over. pad: keep the "
-                    "whole picture and repeat its border. stretch: ignore the aspect ratio.",
-                ),
+                fit,
                 io.Float.Input(
                     "strength", default=1.0, min=0.0, max=2.0, step=0.05,
                     tooltip="How much the picture counts. 1 is what the model was trained with, 0 is text only.",

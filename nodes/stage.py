@@ -18,6 +18,7 @@ from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
 from .host.messages import log, say
 from .host.model import check_branch
+from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
 # Chains that are not saved are still kept for the next run, below ComfyUI's folder for temporary files.
@@ -115,22 +116,20 @@ class _Stage:
     def anchored(self, frames: torch.Tensor) -> torch.Tensor:
         if not self.anchor:
             return frames
-        reference = self.reference_for(frames)
-        made, wanted = (x.movedim(-1, 1) * 2 - 1 for x in (frames, reference))
-        return (match_colours(made, wanted).movedim(1, -1) + 1) / 2
+        return to_comfy(match_colours(from_comfy(frames, "frames"), from_comfy(self.reference_for(frames))))
 
     def reference_for(self, frames: torch.Tensor) -> torch.Tensor:
         """What colours are held to, (1, H, W, 3) in [0, 1]: the chain's picture, or its first frame."""
         if self.reference is not None:
             return self.reference
-        return frames[:1] if self.picture is None else (self.picture[:1].movedim(1, -1) + 1) / 2
+        return frames[:1] if self.picture is None else to_comfy(self.picture[:1])
 
     def keep(self, frames: torch.Tensor) -> None:
         if not self.key:
             return
         sampling = json.loads(self.sampling)
         record = {"sentence": self.sentence, "seed": self.seed, "sampling": sampling, "model": identify(self.model)}
-        strip = contact_sheet(frames.movedim(-1, 1) * 2 - 1, columns=len(frames))
+        strip = contact_sheet(from_comfy(frames, "frames"), columns=len(frames))
         self.store.keep(self.number, self.key, frames.cpu(), strip, record)
 
 

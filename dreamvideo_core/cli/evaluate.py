@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from .options import (
-    MAX_SEED,
-    AnchorOption,
-    CheckpointOption,
-    DeviceOption,
-    FramesOption,
-    HeightOption,
-    ImageScaleOption,
-    OrderOption,
-    StepsOption,
-    TextScaleOption,
-    WidthOption,
-    check_sampling,
-    choose_device,
-)
+from . import options
 from .reporting import progress_bar, reported
 
 
@@ -31,19 +16,19 @@ def evaluate(
     clips: Annotated[int, typer.Option(help="How many scenes that nobody trained on, or chains.")] = 100,
     world: Annotated[str, typer.Option(help="What is measured on: sprites.")] = "sprites",
     seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
-    checkpoint: CheckpointOption = None,
-    width: WidthOption = None,
-    height: HeightOption = None,
-    frames: FramesOption = None,
-    steps: StepsOption = None,
-    text_scale: TextScaleOption = None,
-    image_scale: ImageScaleOption = None,
-    order: OrderOption = "text_first",
+    checkpoint: options.Checkpoint = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    steps: options.Steps = None,
+    text_scale: options.TextScale = None,
+    image_scale: options.ImageScale = None,
+    order: options.Order = "text_first",
     json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
     sheets: Annotated[Path | None, typer.Option(help="Folder for pictures of the best, median and worst clips.")] = None,
     chain: Annotated[int | None, typer.Option(help="Measure chains of so many stages.", show_default="single clips")] = None,
-    anchor: AnchorOption = False,
-    device: DeviceOption = None,
+    anchor: options.Anchor = False,
+    device: options.Device = None,
 ) -> None:
     """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
     with reported():
@@ -55,8 +40,8 @@ def evaluate(
 
         check_choice("--world", world, ("sprites",))
         check_number("--clips", clips, 1, float("inf"))
-        check_number("--seed", seed, 0, MAX_SEED - clips)  # the noise of every batch has a seed of its own
-        check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+        check_number("--seed", seed, 0, options.MAX_SEED - clips)  # the noise of every batch has a seed of its own
+        options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
         if frames is not None:
             check_number("--frames", frames, 2, float("inf"))
         if json is not None and json.is_dir():
@@ -68,21 +53,13 @@ def evaluate(
         if anchor and chain is None:
             raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
         path = checkpoint or SHIPPED
-        pipeline = Pipeline.load(path, choose_device(device))
+        pipeline = Pipeline.load(path, options.choose_device(device))
         has_branch = pipeline.model.retention is not None
         if not has_branch and (sheets is not None or chain is not None):
             option = "--sheets" if sheets is not None else "--chain"
             raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-        given = {
-            "width": width,
-            "height": height,
-            "num_frames": frames,
-            "steps": steps,
-            "text_scale": text_scale,
-            "image_scale": image_scale,
-        }
-        chosen = asdict(pipeline.config.sampling) | {k: v for k, v in given.items() if v is not None}
-        shared = {"seed": seed, "order": order, **chosen}
+        sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
+        shared = {"seed": seed, "order": order, **sampling}
         with progress_bar() as bar:
             task = bar.add_task("measuring", total=clips)
 

@@ -6,62 +6,41 @@ from typing import Annotated
 
 import typer
 
-from .options import (
-    MAX_SEED,
-    CheckpointOption,
-    DeviceOption,
-    FitOption,
-    FpsOption,
-    FramesOption,
-    HeightOption,
-    ImageOption,
-    ImageScaleOption,
-    NegativeOption,
-    OrderOption,
-    OutputOption,
-    StepsOption,
-    TextScaleOption,
-    WidthOption,
-    check_sampling,
-    choose_device,
-)
+from . import options
 from .reporting import progress_bar, reported, say_what_is_cut
 
 
 def generate(
-    output: OutputOption,
-    image: ImageOption = None,
+    output: options.Output,
+    image: options.Image = None,
     prompt: Annotated[str | None, typer.Option(help="Sentence that says what moves; none: the picture alone.")] = None,
-    negative: NegativeOption = "",
-    checkpoint: CheckpointOption = None,
-    width: WidthOption = None,
-    height: HeightOption = None,
-    frames: FramesOption = None,
-    fit: FitOption = "crop",
-    steps: StepsOption = None,
-    text_scale: TextScaleOption = None,
-    image_scale: ImageScaleOption = None,
-    order: OrderOption = "text_first",
+    negative: options.Negative = "",
+    checkpoint: options.Checkpoint = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    frames: options.Frames = None,
+    fit: options.Fit = "crop",
+    steps: options.Steps = None,
+    text_scale: options.TextScale = None,
+    image_scale: options.ImageScale = None,
+    order: options.Order = "text_first",
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
-    fps: FpsOption = 8.0,
-    device: DeviceOption = None,
+    fps: options.Fps = 8.0,
+    device: options.Device = None,
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
     with reported():
-        from ..checks import InputError, check_choice, check_number
-        from ..images import FITS, fit_image, read_image
+        from ..checks import InputError
+        from ..images import fit_image, read_image
         from ..pipeline import SHIPPED, Pipeline
-        from ..video import check_output, save_clip
+        from ..video import save_clip
 
         if image is None and prompt is None:
             raise InputError("neither --image nor --prompt is given; give one of them or both")
-        check_output(output, "--output")
-        check_choice("--fit", fit, FITS)
-        check_number("--seed", seed, 0, MAX_SEED)
-        check_number("--fps", fps, 1, 240)
-        check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+        options.check_clip(output, fit, seed, fps)
+        options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
         say_what_is_cut(prompt or "", "--prompt")
-        chosen_device = choose_device(device)
+        chosen_device = options.choose_device(device)
         picture = None if image is None else read_image(image, "--image")
 
         path = checkpoint or SHIPPED
@@ -71,23 +50,19 @@ def generate(
                 f"--image is given, but {path.name} has no retention branch and makes video from text only; "
                 "leave --image out, or give another --checkpoint"
             )
-        defaults = pipeline.config.sampling
-        height, width = height or defaults.height, width or defaults.width
+        sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
+        if picture is not None:
+            picture = fit_image(picture, sampling["height"], sampling["width"], fit)
         with progress_bar() as bar:
-            task = bar.add_task("sampling", total=steps or defaults.steps)
+            task = bar.add_task("sampling", total=sampling["steps"])
             clips = pipeline(
                 prompt or "",
-                None if picture is None else fit_image(picture, height, width, fit),
+                picture,
                 negative=negative,
-                num_frames=frames,
-                height=height,
-                width=width,
-                steps=steps,
-                text_scale=text_scale,
-                image_scale=image_scale,
                 order=order,
                 seed=seed,
-                on_step=lambda done, total: bar.update(task, completed=done, total=total),
+                on_step=lambda done, total: bar.update(task, completed=done),
+                **sampling,
             )
         save_clip(output, clips[0], fps)
         typer.echo(output)

@@ -1,7 +1,8 @@
-"""Options that several commands share, and their checks."""
+"""Options that several commands share, and their checks. Import the module: `options.Width`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,35 +11,35 @@ import typer
 if TYPE_CHECKING:
     import torch
 
+    from ..config import SamplingDefaults
+
 MAX_SEED = 2**64 - 1
 OWN = "the model's own"
 
-OutputOption = Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")]
-ImageOption = Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")]
-NegativeOption = Annotated[str, typer.Option(help="What to keep away from.")]
-FitOption = Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")]
-FpsOption = Annotated[float, typer.Option(help="Frames per second of the file.")]
-CheckpointOption = Annotated[
+Output = Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")]
+Image = Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")]
+Negative = Annotated[str, typer.Option(help="What to keep away from.")]
+Fit = Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")]
+Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
+Checkpoint = Annotated[
     Path | None,
     typer.Option("--checkpoint", help="A DreamVideo file, or a diffusers folder.", show_default="the shipped model"),
 ]
-WidthOption = Annotated[int | None, typer.Option("--width", help="Multiple of 8.", show_default=OWN)]
-HeightOption = Annotated[int | None, typer.Option("--height", help="Multiple of 8.", show_default=OWN)]
-FramesOption = Annotated[int | None, typer.Option("--frames", help="Length of the clip.", show_default=OWN)]
-StepsOption = Annotated[int | None, typer.Option("--steps", help="Steps of DDIM.", show_default=OWN)]
-TextScaleOption = Annotated[
+Width = Annotated[int | None, typer.Option("--width", help="Multiple of 8.", show_default=OWN)]
+Height = Annotated[int | None, typer.Option("--height", help="Multiple of 8.", show_default=OWN)]
+Frames = Annotated[int | None, typer.Option("--frames", help="Length of the clip.", show_default=OWN)]
+Steps = Annotated[int | None, typer.Option("--steps", help="Steps of DDIM.", show_default=OWN)]
+TextScale = Annotated[
     float | None,
     typer.Option("--text-scale", help="How closely to follow the sentence; 1 is no guidance.", show_default=OWN),
 ]
-ImageScaleOption = Annotated[
+ImageScale = Annotated[
     float | None,
     typer.Option("--image-scale", help="How closely to keep the picture; 1 is no guidance.", show_default=OWN),
 ]
-OrderOption = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
-AnchorOption = Annotated[bool, typer.Option("--anchor", help="Hold a chain's colours to those of its first picture.")]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")
-]
+Order = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
+Anchor = Annotated[bool, typer.Option("--anchor", help="Hold a chain's colours to those of its first picture.")]
+Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
 
 
 def check_sampling(
@@ -50,7 +51,7 @@ def check_sampling(
     image_scale: float | None,
     order: str,
 ) -> None:
-    """The options that `generate` and `evaluate` share; None stands for the model's own."""
+    """What every command that samples takes; None stands for the model's own."""
     from ..checks import check_choice, check_number, check_size
     from ..diffusion import TIMESTEPS
     from ..guidance import ORDERS
@@ -68,6 +69,35 @@ def check_sampling(
     for name, value, low, high in ranges:
         if value is not None:
             check_number(name, value, low, high)
+
+
+def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
+    """What every command that writes a clip takes."""
+    from ..checks import check_choice, check_number
+    from ..images import FITS
+    from ..video import check_output
+
+    check_output(output, "--output")
+    check_choice("--fit", fit, FITS)
+    check_number("--seed", seed, 0, MAX_SEED)
+    check_number("--fps", fps, 1, 240)
+
+
+def with_defaults(
+    defaults: SamplingDefaults,
+    width: int | None,
+    height: int | None,
+    frames: int | None,
+    steps: int | None,
+    text_scale: float | None,
+    image_scale: float | None,
+) -> dict[str, float]:
+    """How to sample, by the names of `SamplingDefaults`: what is given, and the model's own where nothing is."""
+    given = {
+        "width": width, "height": height, "num_frames": frames, "steps": steps, "text_scale": text_scale,
+        "image_scale": image_scale,
+    }  # fmt: skip
+    return asdict(defaults) | {name: value for name, value in given.items() if value is not None}
 
 
 def choose_device(name: str | None) -> torch.device:

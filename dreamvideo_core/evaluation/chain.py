@@ -18,6 +18,7 @@ from ..pipeline import Pipeline
 from ..sprites import Clip, Scene, render, sample_scene, sentence
 from ..sprites.scene import advanced, seeded
 from .metrics import first_frame_ssim
+from .protocol import Sampling
 from .sprites import Candidates, candidates, same
 
 # What a sprite may become on its way: its radius in shorter sides, and how far from the border its centre stays.
@@ -28,27 +29,18 @@ _COLOURS = ("brightness", "contrast", "saturation")
 MEASURES = ("fff_ssim", "action_accuracy", *_COLOURS)
 
 
-@dataclass(frozen=True)
-class ChainProtocol:
+@dataclass(frozen=True, kw_only=True)
+class ChainProtocol(Sampling):
     """What is generated: `chains` scenes, each with `stages` sentences one after the other."""
 
     chains: int
     stages: int
-    seed: int
-    height: int
-    width: int
-    num_frames: int
-    steps: int
-    text_scale: float
-    image_scale: float
-    order: str = "text_first"
     anchor: bool = False
-    split: str = "test"
 
     def __post_init__(self):
+        super().__post_init__()
         check_number("chains", self.chains, 1, math.inf)
         check_number("stages", self.stages, 1, MAX_STAGES)
-        check_number("num_frames", self.num_frames, 2, math.inf)
 
 
 def sample_chain(rng: np.random.Generator, stages: int, num_frames: int, height: int, width: int) -> list[Clip]:
@@ -90,14 +82,12 @@ def measure_chains(
 
 def _measure_chain(pipeline: Pipeline, protocol: ChainProtocol, index: int) -> list[dict[str, float]]:
     p = protocol
-    size = {"num_frames": p.num_frames, "height": p.height, "width": p.width}
     clips = sample_chain(seeded(p.split, p.seed, index), p.stages, p.num_frames, p.height, p.width)
     stages = [Stage(number, sentence(clip), p.seed + index * p.stages + number) for number, clip in enumerate(clips, 1)]
-    image = render(clips[0], **size)[:1]
-    scales = {"text_scale": p.text_scale, "image_scale": p.image_scale, "order": p.order}
-    made = run_chain(pipeline, stages, image, seam="keep", anchor=p.anchor, steps=p.steps, **size, **scales)
+    image = render(clips[0], **p.size)[:1]
+    made = run_chain(pipeline, stages, image, seam="keep", anchor=p.anchor, **p.options)
     parts = rearrange(made.frames.float().cpu(), "(n t) c h w -> n t c h w", n=p.stages)
-    return [_measure_stage(frames, clip, size) for frames, clip in zip(parts, clips, strict=True)]
+    return [_measure_stage(frames, clip, p.size) for frames, clip in zip(parts, clips, strict=True)]
 
 
 def _measure_stage(made: Tensor, clip: Clip, size: dict[str, int]) -> dict[str, float]:

@@ -23,11 +23,10 @@ from .sprites import Candidates, first_region, other_clip, same, swept_region
 MODES = ("t2v", "i2v", "ti2v")
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """What is generated. Clips of a batch share one draw of noise, so `batch_size` is part of the result."""
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How clips of a split are generated. Seeds of the noise are derived from `seed`."""
 
-    clips: int
     seed: int
     height: int
     width: int
@@ -36,14 +35,34 @@ class Protocol:
     text_scale: float
     image_scale: float
     order: str = "text_first"
+    split: str = "test"
+
+    def __post_init__(self):
+        check_number("num_frames", self.num_frames, 2, math.inf)  # one frame shows no motion
+
+    @property
+    def size(self) -> dict[str, int]:
+        return {"num_frames": self.num_frames, "height": self.height, "width": self.width}
+
+    @property
+    def options(self) -> dict[str, float | str]:
+        """What a pipeline is called with besides prompts, image and seed."""
+        scales = {"text_scale": self.text_scale, "image_scale": self.image_scale, "order": self.order}
+        return {**self.size, "steps": self.steps, **scales}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Sampling):
+    """What is generated. Clips of a batch share one draw of noise, so `batch_size` is part of the result."""
+
+    clips: int
     batch_size: int = 4
     modes: tuple[str, ...] = MODES
-    split: str = "test"
     margin: float = MARGIN
 
     def __post_init__(self):
+        super().__post_init__()
         check_number("clips", self.clips, 1, math.inf)
-        check_number("num_frames", self.num_frames, 2, math.inf)  # one frame shows no motion
         for mode in self.modes:
             check_choice("modes", mode, MODES)
 
@@ -83,7 +102,7 @@ class _Batch:
     def __init__(self, protocol: Protocol, start: int):
         indices = range(start, min(start + protocol.batch_size, protocol.clips))
         streams = [seeded(protocol.split, protocol.seed, i) for i in indices]
-        size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
+        size = protocol.size
         self.protocol, self.seed = protocol, protocol.seed + start
         self.clips = [sample_clip(rng, protocol.margin) for rng in streams]
         self.varied = [other_clip(c, rng) for c, rng in zip(self.clips, streams, strict=True)]
@@ -94,19 +113,8 @@ class _Batch:
 
     def generate(self, pipeline: Pipeline, prompts: list[str], with_image: bool) -> Tensor:
         """Clips (B, T, 3, H, W); every mode starts from the same noise."""
-        p = self.protocol
-        made = pipeline(
-            prompts,
-            self.true[:, 0] if with_image else None,
-            num_frames=p.num_frames,
-            height=p.height,
-            width=p.width,
-            steps=p.steps,
-            text_scale=p.text_scale,
-            image_scale=p.image_scale,
-            order=p.order,
-            seed=self.seed,
-        )
+        image = self.true[:, 0] if with_image else None
+        made = pipeline(prompts, image, seed=self.seed, **self.protocol.options)
         return made.float().cpu()
 
     def judged(self, made: Tensor) -> Iterator[tuple[_Judge, Tensor]]:

@@ -47,6 +47,12 @@ class Server:
         """The process that runs the graphs."""
         return self._process.pid
 
+    @property
+    def peak_memory(self) -> int:
+        """The most resident memory that the process has had, in bytes (Linux)."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
     def __enter__(self) -> "Server":
         try:
             self._start()
