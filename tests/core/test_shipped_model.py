@@ -8,11 +8,16 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import pytest
+import torch
+from torch import Tensor
 
+from dreamvideo_core.chain import Stage, run_chain
+from dreamvideo_core.evaluation.chain import ChainProtocol, measure_chains
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
 from dreamvideo_core.model import is_untrained
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.sprites import Background, Clip, Scene, Sprite, render, sentence
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,32 @@ def test_both_conditions_beat_either(figures: dict):
     """The paper's Fig. 6 in small."""
     assert figures["ti2v"]["action_accuracy"] > figures["i2v"]["action_accuracy"]
     assert figures["ti2v"]["fff_ssim"] > figures["t2v"]["fff_ssim"]
+
+
+def test_motion_goes_on_across_a_seam(pipeline: Pipeline):
+    """The step from the last frame of a stage to the first new one is neither none nor two."""
+    grey = Background("plain", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((3.0, 0.0, 0.0),) * 6)
+    clip = Clip(Scene(grey, (Sprite("circle", "red", 0.15, 0.2, 0.5),)), 0, "right")
+    sampling = asdict(pipeline.config.sampling)
+    image = render(clip, 1, sampling["height"], sampling["width"])
+    made = run_chain(pipeline, [Stage(number, sentence(clip), number) for number in (1, 2)], image, **sampling)
+    steps = _places_of_red(made.frames).diff()
+    seam = sampling["num_frames"] - 1
+    inside = steps[:seam].mean()
+    assert len(steps) == 2 * seam
+    assert 0.5 * inside < steps[seam] < 1.5 * inside
+
+
+def _places_of_red(frames: Tensor) -> Tensor:
+    """Where red is from left to right, in pixels, in each frame (T, 3, H, W)."""
+    red = (frames[:, 0] - frames[:, 1:].amax(1)).clamp(min=0.2) - 0.2
+    columns = red.sum(1)
+    return (columns * torch.arange(columns.shape[1])).sum(1) / columns.sum(1)
+
+
+def test_a_long_chain_keeps_colours_and_goes_on_listening(pipeline: Pipeline):
+    protocol = ChainProtocol(chains=6, stages=8, anchor=True, **asdict(pipeline.config.sampling))
+    first, *_, last = measure_chains(pipeline, protocol)
+    assert last["action_accuracy"] >= first["action_accuracy"] - 0.2  # one chain of six may lose its way
+    for name in ("brightness", "contrast", "saturation"):
+        assert last[name] == pytest.approx(first[name], rel=0.05)
