@@ -26,7 +26,6 @@ sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 
 from comfy_host import releases
 from comfy_host.base import BaseDirectory
-from comfy_host.paths import EXAMPLES
 from comfy_host.server import Server
 
 PICTURE = "dreamvideo_two_sprites.png"
@@ -64,7 +63,6 @@ def peak(stages: int, protocol: ChainProtocol) -> int:
     """Peak resident memory in bytes of a fresh server that runs a chain of so many stages."""
     with tempfile.TemporaryDirectory() as folder:
         base = BaseDirectory(Path(folder)).prepare()
-        base.add_input(EXAMPLES / PICTURE)
         with Server(releases.locate(), base) as server:
             server.client.run(_graph(stages, protocol))
             return server.peak_memory

@@ -3,21 +3,23 @@
     python3 scripts/comfyui.py exec python benchmarks/full_size.py --output docs
 
 writes full_size.md. The weights are random: neither figure depends on their values. Every row is one guided step of three
-evaluations through the pack's nodes, in a model with its branch. Beside the peak stands what ComfyUI expects for the three
-evaluations in one call: with less free memory than 1.5 times that it runs them one by one.
+evaluations through the pack's nodes, in a model with its branch. Beside the peak stands what ComfyUI expects for that many
+evaluations in one call: with less free memory than 1.5 times what it expects for three it runs them one by one.
 """
 
 from __future__ import annotations
 
+import ctypes
+import math
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -40,7 +42,7 @@ from comfy_host.in_process import InProcessComfyUI
 FRAMES = (1, 8, 16)
 SIZES = (256, 512)
 GIB = 2**30
-_HEAD = ("size", "frames", "expected", "peak", "peak / expected", "seconds a step")
+_HEAD = ("size", "frames", "evaluations a call", "expected", "peak", "peak / expected", "seconds a step")
 
 
 def random_checkpoint(preset: str, path: Path) -> None:
@@ -72,6 +74,7 @@ class Gauge:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
+            ctypes.CDLL(None).malloc_trim(0)  # what earlier steps have freed would hide this one's needs
             Path("/proc/self/clear_refs").write_text("5")
 
     def now(self) -> int:
@@ -86,6 +89,15 @@ class Gauge:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
+class Row(NamedTuple):
+    """What one step took: evaluations in its largest call, bytes expected and bytes at the peak, seconds."""
+
+    evaluations: int
+    expected: int
+    peak: int
+    seconds: float
+
+
 class Bench:
     """One model in ComfyUI and what a step of it takes."""
 
@@ -95,27 +107,35 @@ class Bench:
         shutil.move(checkpoint, directory.models / "dreamvideo" / checkpoint.name)
         self.host, self.config = InProcessComfyUI(releases.locate(), directory), config
         self.model, _, _ = self.host.call("LoadDreamVideo", checkpoint=checkpoint.name, weight_dtype=weight_dtype)
+        self.model.set_model_unet_function_wrapper(self._watch)
+        self.shapes: list[torch.Size] = []
         self.gauge = Gauge(self.model.load_device)
         self.step(1, 64)  # weights go to their device, kernels are chosen
         self.loaded = self.gauge.now()
 
-    def step(self, frames: int, size: int) -> tuple[float, float, float]:
-        """Bytes expected, bytes at the peak above the loaded model, seconds."""
-        text = [[torch.randn(1, 77, self.config.unet.cross_attention_dim), {}]]
+    def step(self, frames: int, size: int) -> Row:
+        sentence, nothing = ([[torch.randn(1, 77, self.config.unet.cross_attention_dim), {}]] for _ in range(2))
         positive, negative, latent = self.host.call(
             "RetentionEncode",
-            positive=text, negative=text, image=torch.rand(1, size, size, 3), width=size, height=size, frames=frames,
+            positive=sentence, negative=nothing, image=torch.rand(1, size, size, 3), width=size, height=size, frames=frames,
             batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
         )  # fmt: skip
-        before, started = self.gauge.now(), time.monotonic()
+        self.shapes.clear()
         self.gauge.reset()
+        before, started = self.gauge.now(), time.monotonic()
         self.host.call(
             "DualCFGSampler",
             model=self.model, positive=positive, negative=negative, latent=latent, seed=0, steps=1, text_scale=9.0,
             image_scale=5.0, order="text_first", sampler="ddim", scheduler="simple", denoise=1.0, rescale=0.0,
         )  # fmt: skip
-        expected = self.model.model.memory_required([3 * frames, 4, size // 8, size // 8])
-        return expected, self.gauge.peak() - before, time.monotonic() - started
+        seconds = time.monotonic() - started
+        largest = max(self.shapes, key=math.prod)
+        expected = self.model.model.memory_required(list(largest))
+        return Row(largest[0] // frames, expected, self.gauge.peak() - before, seconds)
+
+    def _watch(self, apply_model: Callable, arguments: dict) -> torch.Tensor:
+        self.shapes.append(arguments["input"].shape)
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
 
 
 def main(
@@ -135,7 +155,7 @@ def main(
         shutil.rmtree(base)
 
 
-def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict) -> Iterator[str]:
+def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int, int], Row]) -> Iterator[str]:
     device = torch.cuda.get_device_name() if bench.gauge.cuda else f"{torch.get_num_threads()} CPU cores"
     yield f"Preset {preset} with its branch, weights {weight_dtype}, on {device}: {bench.loaded / GIB:.1f} GiB when loaded."
     yield "Peaks are above that, in GiB. Made by"
@@ -146,11 +166,11 @@ def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict) -> Itera
     yield ""
 
 
-def _cells(case: tuple[int, int], row: tuple[float, float, float]) -> list[str]:
-    (size, frames), (expected, peak, seconds) = case, row
+def _cells(case: tuple[int, int], row: Row) -> list[str]:
+    size, frames = case
     return [
-        f"{size} x {size}", str(frames), f"{expected / GIB:.2f}", f"{peak / GIB:.2f}", f"{peak / expected:.2f}",
-        f"{seconds:.1f}",
+        f"{size} x {size}", str(frames), str(row.evaluations), f"{row.expected / GIB:.2f}", f"{row.peak / GIB:.2f}",
+        f"{row.peak / row.expected:.2f}", f"{row.seconds:.1f}",
     ]  # fmt: skip
 
 

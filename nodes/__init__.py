@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .chain import VideoChain
 from .grid import ClipGrid
 from .host import lora_names
-from .host.files import register_model_folder
+from .host.files import offer_pictures, register_model_folder
 from .loading import LoadDreamVideo
 from .measure import FirstFrameFidelity
 from .retention import RetentionEncode
@@ -15,6 +15,7 @@ from .sampling import DreamVideoGuider, DualCFGSampler
 from .stage import VideoChainJoin, VideoChainStage
 
 register_model_folder()
+offer_pictures()
 lora_names.register()
 
 

@@ -16,7 +16,7 @@ from dreamvideo_core.images import contact_sheet, fit_image, read_image
 from dreamvideo_core.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGE = ROOT / "examples" / "dreamvideo_two_sprites.png"
+IMAGE = ROOT / "pictures" / "dreamvideo_two_sprites.png"
 OUTPUT = ROOT / "docs" / "one_picture_four_sentences.png"
 SENTENCES = (
     "the red circle moves right",

@@ -1,17 +1,22 @@
-"""Where models lie: ComfyUI's `models/dreamvideo` and `models/diffusers` folders, and the one that ships with the pack."""
+"""Where files lie: ComfyUI's `models/dreamvideo` and `models/diffusers` folders, and what ships with the pack."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import folder_paths
 
+from ...dreamvideo_core.files import atomic
 from ...dreamvideo_core.pipeline import SHIPPED
 from ...dreamvideo_core.sources import model_folder
+from .messages import log
 
 FOLDER, DIFFUSERS, SAVERS = "dreamvideo", "diffusers", "checkpoints"
 SHIPPED_NAME = f"{SHIPPED.name} (shipped)"
 NO_OVERLAY = "none"
+# Not "examples": ComfyUI would look for workflows there and no longer in "workflows".
+_PICTURES = Path(__file__).parents[2] / "pictures"
 
 
 def register_model_folder() -> None:
@@ -19,6 +24,19 @@ def register_model_folder() -> None:
     folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def offer_pictures() -> None:
+    """Put the pictures of the example workflows into ComfyUI's input folder, where they are missing."""
+    folder = Path(folder_paths.get_input_directory())
+    for picture in _PICTURES.glob("*.png"):
+        if (folder / picture.name).exists():
+            continue
+        try:
+            with atomic(folder / picture.name) as temporary:
+                shutil.copyfile(picture, temporary)
+        except OSError as error:
+            log.warning(f"{picture.name}, a picture of the example workflows, cannot be put into {folder}: {error}")
 
 
 def checkpoint_names() -> list[str]:

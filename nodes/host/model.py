@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import comfy.conds
 import comfy.model_base
+import comfy.model_management
 import comfy.supported_models_base
 import torch
 from comfy.ldm.modules.attention import optimized_attention
@@ -43,6 +45,10 @@ from .sharing import shared_encoding, shared_maps
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     return optimized_attention(query, key, value, heads)
+
+
+# Feature maps of the top level that are in memory at once; measured, docs/full_size.md.
+_MAPS_AT_THE_PEAK = 80
 
 
 class HostUNet(UNet):
@@ -185,6 +191,12 @@ class DreamVideoModel(comfy.model_base.BaseModel):
         out["dreamvideo_rows"] = ClipTags([RowTags(clip, text, image, gain) for clip, text, image in tags])
         return out
 
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping | None = None) -> float:
+        """Bytes beside the weights while frames of `input_shape` (rows times frames, 4, h, w) are evaluated in one call."""
+        pixels = input_shape[0] * math.prod(input_shape[2:])
+        size = comfy.model_management.dtype_size(self.get_dtype_inference())
+        return pixels * self.config.unet.block_out_channels[0] * size * _MAPS_AT_THE_PEAK
+
     def _image(self, kwargs: dict[str, Any], clips: Clips, noise: Tensor) -> Tensor:
         image = kwargs.get(IMAGE_KEY)
         if image is None:
@@ -214,7 +226,6 @@ class DreamVideoSupport(comfy.supported_models_base.BASE):
         "beta_schedule": "linear", "linear_start": BETA_START, "linear_end": BETA_END, "timesteps": TIMESTEPS,
     }  # fmt: skip
     latent_format = ClipLatents
-    memory_usage_factor = 1.0
 
     def __init__(self, config: ModelConfig, vae: Mapping[str, Tensor] | None = None):
         """`vae`: the weights of an autoencoder of ours, whose latents have colours of their own in previews."""

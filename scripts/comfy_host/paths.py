@@ -4,7 +4,6 @@ from pathlib import Path
 
 PACK_NAME = "ComfyUI-DreamVideo"
 REPOSITORY = Path(__file__).resolve().parents[2]
-EXAMPLES = REPOSITORY / "examples"
 REQUIREMENTS = REPOSITORY / "scripts" / "requirements.txt"
 CONSTRAINTS = REPOSITORY / "scripts" / "constraints.txt"
 

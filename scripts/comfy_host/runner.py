@@ -9,7 +9,7 @@ from .base import BaseDirectory
 from .console import say
 from .errors import WorkflowInvalid
 from .execution import Execution
-from .paths import BASE, EXAMPLES, OUTPUT
+from .paths import BASE, OUTPUT
 from .progress import Progress
 from .server import Server
 
@@ -53,10 +53,8 @@ def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = No
 
 
 def start(comfyui: Path, output: Path | None = None) -> Server:
-    """A server, not started yet, on the base directory below the repository, with the example pictures in it."""
+    """A server, not started yet, on the base directory below the repository."""
     base = BaseDirectory(BASE).prepare()
-    for picture in sorted(EXAMPLES.glob("*.png")):
-        base.add_input(picture)
     server = Server(comfyui, base, output)
     say(f"starting ComfyUI at {server.url}, log in {server.log_path}")
     return server

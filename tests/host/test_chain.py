@@ -11,7 +11,6 @@ import pytest
 import torch
 from comfy_host.errors import ExecutionFailed, ExecutionInterrupted, PromptRejected, ServerFailed
 from comfy_host.execution import Event, Execution
-from comfy_host.paths import EXAMPLES
 from comfy_host.server import Server
 from graphs import FRAMES, SHIPPED, SIZE, STEPS, image_to_video, node
 from PIL import Image
@@ -21,17 +20,9 @@ PICTURE = "dreamvideo_two_sprites.png"
 ONE, TWO, THREE = "the red circle moves left", "the red circle moves up", "the blue square grows"
 
 
-@pytest.fixture
-def server(server: Server) -> Server:
-    server.base.add_input(EXAMPLES / PICTURE)
-    return server
-
-
 @pytest.fixture(params=["server", "server_0_16_3"])
 def any_server(request: pytest.FixtureRequest) -> Server:
-    server: Server = request.getfixturevalue(request.param)
-    server.base.add_input(EXAMPLES / PICTURE)
-    return server
+    return request.getfixturevalue(request.param)
 
 
 def chain(*sentences: str, picture: str | None = PICTURE, **options) -> dict:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 from comfy_host import releases
 from comfy_host.base import BaseDirectory
-from comfy_host.paths import EXAMPLES
 from comfy_host.server import Server
 from diffusers_folder import write_full_size
 from graphs import image_to_video, node
@@ -26,7 +25,6 @@ LARGEST = 49408 * 1024 * 2
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> BaseDirectory:
     base = BaseDirectory(tmp_path_factory.mktemp("full_size")).prepare()
-    base.add_input(EXAMPLES / PICTURE)
     write_full_size(base.models / "dreamvideo" / "public")
     return base
 

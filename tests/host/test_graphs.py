@@ -8,7 +8,6 @@ import av
 import pytest
 import torch
 from comfy_host.errors import ExecutionFailed, PromptRejected
-from comfy_host.paths import EXAMPLES
 from comfy_host.server import Server
 from graphs import FRAMES, SIZE, image_to_video, node
 from PIL import Image
@@ -19,14 +18,7 @@ PICTURE = "dreamvideo_two_sprites.png"
 
 @pytest.fixture(params=["server", "server_0_16_3"])
 def any_server(request: pytest.FixtureRequest) -> Server:
-    server: Server = request.getfixturevalue(request.param)
-    server.base.add_input(EXAMPLES / PICTURE)
-    return server
-
-
-@pytest.fixture
-def picture(server: Server) -> str:
-    return server.base.add_input(EXAMPLES / PICTURE)
+    return request.getfixturevalue(request.param)
 
 
 def latents(server: Server, graph: dict, source: str = "sampler") -> torch.Tensor:
@@ -47,19 +39,19 @@ def test_the_three_uses_give_a_clip(any_server: Server, with_picture: bool, prom
     assert Image.open(any_server.output / files[0]["filename"]).size == (SIZE, SIZE)
 
 
-def test_clips_in_a_batch_get_noise_and_pictures_of_their_own(server: Server, picture: str):
-    two = latents(server, image_to_video(picture, batch_size=2))
+def test_clips_in_a_batch_get_noise_and_pictures_of_their_own(server: Server):
+    two = latents(server, image_to_video(PICTURE, batch_size=2))
     assert two.shape == (2 * FRAMES, 4, SIZE // 8, SIZE // 8)
-    one = latents(server, image_to_video(picture))
+    one = latents(server, image_to_video(PICTURE))
     torch.testing.assert_close(two[:FRAMES], one, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(two[:FRAMES], two[FRAMES:], atol=1e-2)
 
 
-def test_strength_start_and_end(server: Server, picture: str):
-    full, text_only = latents(server, image_to_video(picture)), latents(server, image_to_video())
-    torch.testing.assert_close(latents(server, image_to_video(picture, strength=0.0)), text_only, rtol=1e-4, atol=1e-4)
-    half = latents(server, image_to_video(picture, strength=0.5))
-    late = latents(server, image_to_video(picture, start=0.5))
+def test_strength_start_and_end(server: Server):
+    full, text_only = latents(server, image_to_video(PICTURE)), latents(server, image_to_video())
+    torch.testing.assert_close(latents(server, image_to_video(PICTURE, strength=0.0)), text_only, rtol=1e-4, atol=1e-4)
+    half = latents(server, image_to_video(PICTURE, strength=0.5))
+    late = latents(server, image_to_video(PICTURE, start=0.5))
     for a, b in ((full, text_only), (half, full), (half, text_only), (late, full), (late, text_only)):
         assert (a - b).abs().max() > 1e-3
 
@@ -86,8 +78,8 @@ def test_stock_samplers_take_the_conditioning(any_server: Server):
     assert latents(any_server, graph, "ksampler").isfinite().all()
 
 
-def test_the_stock_dual_guider_agrees_with_ours(server: Server, picture: str):
-    graph = image_to_video(picture)
+def test_the_stock_dual_guider_agrees_with_ours(server: Server):
+    graph = image_to_video(PICTURE)
     graph["without"] = node("RetentionEncode", **{**graph["retention"]["inputs"]})
     del graph["without"]["inputs"]["image"]
     graph["guider"] = node(
@@ -164,8 +156,8 @@ def test_a_latent_that_does_not_fit_the_frames(server: Server):
         server.client.run(graph)
 
 
-def test_a_latent_of_another_size_than_the_picture(server: Server, picture: str):
-    graph = image_to_video(picture)
+def test_a_latent_of_another_size_than_the_picture(server: Server):
+    graph = image_to_video(PICTURE)
     graph["other"] = node("EmptyLatentImage", width=SIZE * 2, height=SIZE, batch_size=FRAMES)
     graph["sampler"]["inputs"]["latent"] = ["other", 0]
     with pytest.raises(ExecutionFailed, match=r"32 x 32, but the latent stands for 64 x 32"):
@@ -200,9 +192,9 @@ def test_files_that_are_no_model(server: Server, content: bytes | None, words: s
         server.client.run(graph)
 
 
-def test_savers_and_merges_give_models_that_load(server: Server, picture: str):
-    expected = latents(server, image_to_video(picture))
-    graph = image_to_video(picture)
+def test_savers_and_merges_give_models_that_load(server: Server):
+    expected = latents(server, image_to_video(PICTURE))
+    graph = image_to_video(PICTURE)
     graph["merged"] = node("ModelMergeSimple", model1=["model", 0], model2=["model", 0], ratio=0.5)
     graph["saved"] = node(
         "CheckpointSave", model=["merged", 0], clip=["model", 1], vae=["model", 2], filename_prefix="checkpoints/whole"
@@ -212,7 +204,7 @@ def test_savers_and_merges_give_models_that_load(server: Server, picture: str):
     folder = server.base.models / "dreamvideo"
     folder.mkdir(exist_ok=True)
     written.rename(folder / "whole.safetensors")
-    graph = image_to_video(picture)
+    graph = image_to_video(PICTURE)
     graph["model"]["inputs"]["checkpoint"] = "whole.safetensors"
     torch.testing.assert_close(latents(server, graph), expected, rtol=1e-2, atol=1e-2)
 
