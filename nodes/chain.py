@@ -28,7 +28,7 @@ class VideoChain(io.ComfyNode):
             display_name="Video Chain",
             category=CATEGORY,
             description="One long clip from many sentences: each stage goes on from the last frame of the one before.",
-            search_aliases=["long video", "continue video", "extend video", "last frame", "prompt schedule"],
+            search_aliases=["dreamvideo chain", "long video", "continue video", "extend video", "last frame", "prompt schedule"],
             enable_expand=True,
             hidden=[io.Hidden.unique_id],
             inputs=[
@@ -96,6 +96,8 @@ class VideoChain(io.ComfyNode):
         cls, model, clip, vae, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale,
         order, sampler, scheduler, rescale, seam, colour_anchor, save_stages, folder, image=None,
     ) -> io.NodeOutput:  # fmt: skip
+        check_size(width, height)
+        stages = plan(prompts, seed, seeds)
         folder = check_folder(folder) if save_stages else ""
         stage_store(folder)  # a folder that cannot be used is said before anything is made
         sampling = {
@@ -104,24 +106,8 @@ class VideoChain(io.ComfyNode):
         }  # fmt: skip
         size = {"width": width, "height": height, "frames": frames, "fit": fit}
         expansion = _Expansion(model, clip, vae, negative, size, sampling, colour_anchor != "off", folder, cls.hidden.unique_id)
-        stages = plan(prompts, seed, seeds)
         joined = expansion.chain(stages, image, seam)
         return io.NodeOutput(joined.out(0), joined.out(1), expand=expansion.graph.finalize())
-
-    @classmethod
-    def validate_inputs(
-        cls, width: int, height: int, prompts: str, seed: int, seeds: str, save_stages: bool, folder: str
-    ) -> bool | str:
-        """What can be told before anything runs; linked inputs are None until then."""
-        try:
-            check_size(width, height)
-            if None not in (prompts, seed, seeds):
-                plan(prompts, seed, seeds)
-            if save_stages and folder is not None:
-                check_folder(folder)
-        except ValueError as error:
-            return str(error)
-        return True
 
 
 def check_folder(folder: str) -> str:

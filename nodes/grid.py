@@ -25,7 +25,7 @@ class ClipGrid(io.ComfyNode):
             display_name="Clip Grid",
             category=CATEGORY,
             description="Clips side by side under captions: playing together, or each as a row of single frames.",
-            search_aliases=["compare videos", "side by side", "xy plot", "contact sheet", "film strip"],
+            search_aliases=["dreamvideo grid", "compare videos", "side by side", "xy plot", "contact sheet", "film strip"],
             inputs=[
                 io.Autogrow.Input("clips", template=clips, tooltip="The frames of each clip, row by row."),
                 io.String.Input(

@@ -19,7 +19,7 @@ class FirstFrameFidelity(io.ComfyNode):
             display_name="First Frame Fidelity",
             category=CATEGORY,
             description="FFF_SSIM: the structural similarity of the picture and the clip's first frame. 1 is the same.",
-            search_aliases=["fff_ssim", "ssim", "measure image retention"],
+            search_aliases=["dreamvideo fidelity", "fff_ssim", "ssim", "measure image retention"],
             inputs=[
                 io.Image.Input("image", tooltip="The picture the clip was made from."),
                 io.Image.Input("frames", tooltip="The decoded clip; its first frame is measured."),

@@ -98,7 +98,8 @@ class RetentionEncode(io.ComfyNode):
         cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
         strength: float, start: float, end: float, image: torch.Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        _check(width, height, start, end)
+        check_size(width, height)
+        _check_interval(start, end)
         values: dict = {FRAMES_KEY: frames}
         if image is not None:
             fitted = fit_image(_one_or_each(from_comfy(image), batch_size), height, width, fit)
@@ -111,26 +112,16 @@ class RetentionEncode(io.ComfyNode):
             conditioning_set_values(positive, values), conditioning_set_values(negative, values), {"samples": samples}
         )
 
-    @classmethod
-    def validate_inputs(cls, width: int, height: int, start: float, end: float) -> bool | str:
-        """ComfyUI leaves the ranges of the inputs named here to us; linked ones are None until they run."""
-        try:
-            _check(width, height, start, end)
-        except ValueError as error:
-            return str(error)
-        return True
 
-
-def check_size(width: int | None, height: int | None) -> None:
+def check_size(width: int, height: int) -> None:
     for name, value in (("width", width), ("height", height)):
-        if value is not None and (value % DOWNSCALE or not DOWNSCALE <= value <= MAX_SIZE):
+        if value % DOWNSCALE or not DOWNSCALE <= value <= MAX_SIZE:
             nearest = min(max(DOWNSCALE, round(value / DOWNSCALE) * DOWNSCALE), MAX_SIZE)
             raise ValueError(f"{name} is {value}; it must be a multiple of {DOWNSCALE}, up to {MAX_SIZE}. Try {nearest}.")
 
 
-def _check(width: int | None, height: int | None, start: float | None, end: float | None) -> None:
-    check_size(width, height)
-    if not 0 <= (start or 0) <= (1 if end is None else end) <= 1:
+def _check_interval(start: float, end: float) -> None:
+    if not 0 <= start <= end <= 1:
         raise ValueError(f"start is {start} and end is {end}; both are shares, 0 to 1, and start must not be after end.")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfy_host.errors import ExecutionFailed, ExecutionInterrupted, PromptRejected, ServerFailed
+from comfy_host.errors import ExecutionFailed, ExecutionInterrupted, ServerFailed
 from comfy_host.execution import Event, Execution
 from comfy_host.server import Server
 from graphs import FRAMES, SHIPPED, SIZE, STEPS, image_to_video, node
@@ -189,8 +189,9 @@ def test_a_manifest_that_is_not_ours_stays_as_it_is(server: Server):
         ({"save_stages": True, "folder": "../out"}, "folder is '../out'; allowed: a name or a path below"),
     ],
 )
-def test_bad_input_is_refused_before_anything_runs(server: Server, options: dict, words: str):
+def test_bad_input_is_refused_before_the_first_stage(server: Server, options: dict, words: str):
     graph = chain(ONE)
     graph["chain"]["inputs"] |= options
-    with pytest.raises(PromptRejected, match=words):
+    with pytest.raises(ExecutionFailed, match=words) as caught:
         server.client.run(graph)
+    assert caught.value.node_id == "chain"

@@ -1,4 +1,4 @@
-"""Real ComfyUI hosts for the tests in this folder. Each is started once, when a test first asks for it.
+"""Real ComfyUI hosts for all tests. Each is started once, when a test first asks for it.
 
 - `server`: the default ComfyUI (or the one that COMFYUI_PATH names) as a server process;
 - `server_0_16_3`: the oldest ComfyUI that the pack supports;
@@ -16,7 +16,7 @@ from comfy_host.base import BaseDirectory
 from comfy_host.in_process import InProcessComfyUI
 from comfy_host.server import Server
 
-PROBE = Path(__file__).parent / "probe"
+PROBE = Path(__file__).parent / "host" / "probe"
 
 
 def _base(root: Path) -> BaseDirectory:
