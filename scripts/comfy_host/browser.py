@@ -155,6 +155,11 @@ class Canvas:
         """What is on the canvas: id, type, title, mode, whether its type is known, widgets."""
         return self.page.evaluate(_NODES)
 
+    @property
+    def prompt(self) -> dict[str, dict]:
+        """What Run would send to the server."""
+        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
     def node(self, node_type: str) -> dict[str, Any]:
         """The first node of a type."""
         return next(node for node in self.nodes if node["type"] == node_type)
