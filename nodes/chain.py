@@ -28,7 +28,7 @@ class VideoChain(io.ComfyNode):
             display_name="Video Chain",
             category=CATEGORY,
             description="One long clip from many sentences: each stage goes on from the last frame of the one before.",
-            search_aliases=["dreamvideo chain", "long video", "continue video", "extend video", "last frame", "prompt schedule"],
+            search_aliases=["dreamvideo chain", "long video", "extend video", "last frame", "prompt schedule"],
             enable_expand=True,
             hidden=[io.Hidden.unique_id],
             inputs=[

@@ -1,12 +1,25 @@
 import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
 
-// The canvas draws only the first frame of a moving picture; nodes that say so show theirs as an element, which plays.
 const MOVING = ["DualCFGSampler", "VideoChain"];
+const ROOM = 150; // for the preview, below the widgets
 
 app.registerExtension({
   name: "DreamVideo.MovingPreviews",
+
+  // The canvas draws only the first frame of a moving picture. Nodes that say so show theirs as an element, which plays.
   nodeCreated(node) {
     if (!MOVING.includes(node.comfyClass)) return;
     Object.defineProperty(node, "animatedImages", { get: () => true, set() {}, configurable: true });
+  },
+
+  setup() {
+    const grown = new WeakSet();
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => {
+      const node = app.graph.getNodeById(detail.displayNodeId);
+      if (!MOVING.includes(node?.comfyClass) || grown.has(node)) return;
+      grown.add(node);
+      node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1] + ROOM)]);
+    });
   },
 });

@@ -56,7 +56,7 @@ _SHOW = """([ids, margin, scale]) => {
     const bottom = Math.max(...nodes.map(n => n.pos[1] + n.size[1])) + margin;
     const {ds, canvas} = window.app.canvas;
     const frame = canvas.getBoundingClientRect();
-    const [x, y] = [frame.left + 80, frame.top + 60];  // beside the side bar, below the menu
+    const [x, y] = [frame.left + 80, frame.top + 100];  // beside the side bar, below the menu
     [ds.scale, ds.offset[0], ds.offset[1]] = [scale, (x - frame.left) / scale - left, (y - frame.top) / scale - top];
     window.app.canvas.setDirty(true, true);
     return {x, y, width: (right - left) * scale, height: (bottom - top) * scale};
