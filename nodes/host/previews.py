@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,7 +96,10 @@ def _preview(latent_format: comfy.latent_formats.LatentFormat, latents: Tensor) 
         scale = max(1, _SIDE // max(pixels.shape[1:3]))
         pictures = [Image.fromarray(frame.numpy()) for frame in to_uint8(pixels)]
         size = (pictures[0].width * scale, pictures[0].height * scale)
-        return ("WEBP", MovingPreview([p.resize(size, Image.Resampling.BILINEAR) for p in pictures]), None)
+        # Each preview replaces the one before: it begins where that one has come to, or quick steps show no late frame.
+        begin = int(1000 * time.monotonic() / _MILLISECONDS) % len(pictures)
+        moving = [p.resize(size, Image.Resampling.BILINEAR) for p in pictures[begin:] + pictures[:begin]]
+        return ("WEBP", MovingPreview(moving), None)
     except Exception:
         log.debug("no preview", exc_info=True)
         return None

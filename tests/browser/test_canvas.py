@@ -108,19 +108,27 @@ def test_all_frames_move_while_a_clip_is_made_and_cancel_ends_it(canvas: Canvas)
     canvas.open(WORKFLOW)
     sampler = canvas.node("DualCFGSampler")["id"]
     canvas.set(sampler, "steps", 500)
+    for side in ("width", "height"):
+        canvas.set(canvas.node("RetentionEncode")["id"], side, 256)  # a step takes longer than some frames are shown
     canvas.queue()
-    preview = canvas.page.wait_for_function(PREVIEW, arg=sampler).as_element()
-    views = set()
-    for _ in range(12):
-        views.add(preview.screenshot())
-        canvas.page.wait_for_timeout(130)
-    canvas.page.wait_for_timeout(100)
+    place = canvas.page.wait_for_function(PREVIEW, arg=sampler).json_value()
+    canvas.page.evaluate(COUNT)
+    views = {canvas.page.screenshot(clip=place) for _ in range(15)}
+    previews = canvas.page.evaluate("window.dreamvideoPreviews")
     started = time.monotonic()
     canvas.command("Comfy.Interrupt")
     assert canvas.wait()[0] == "execution_interrupted"
-    assert time.monotonic() - started < 10
-    assert len(views) > 3
+    assert time.monotonic() - started < 20
+    assert len(views) > previews + 3
 
 
-PREVIEW = """id => window.app.graph.getNodeById(id).widgets
-    .flatMap(widget => [...(widget.element?.querySelectorAll("img") ?? [])]).find(image => image.naturalWidth > 0)"""
+# Where the preview is, once it is there.
+PREVIEW = """id => {
+    const images = window.app.graph.getNodeById(id).widgets.flatMap(w => [...(w.element?.querySelectorAll("img") ?? [])]);
+    const shown = images.find(image => image.naturalWidth > 0)?.getBoundingClientRect();
+    return shown && {x: shown.x, y: shown.y, width: shown.width, height: shown.height};
+}"""
+COUNT = """() => {
+    window.dreamvideoPreviews = 0;
+    window.app.api.addEventListener("b_preview_with_metadata", () => { window.dreamvideoPreviews += 1 });
+}"""

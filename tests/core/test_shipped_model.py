@@ -78,7 +78,7 @@ def test_motion_goes_on_across_a_seam(pipeline: Pipeline):
     grey = Background("plain", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((3.0, 0.0, 0.0),) * 6)
     clip = Clip(Scene(grey, (Sprite("circle", "red", 0.15, 0.2, 0.5),)), 0, "right")
     sampling = asdict(pipeline.config.sampling)
-    image = render(clip, 1, sampling["height"], sampling["width"])
+    image = render(clip, num_frames=1, height=sampling["height"], width=sampling["width"])
     made = run_chain(pipeline, [Stage(number, sentence(clip), number) for number in (1, 2)], image, **sampling)
     steps = _places_of_red(made.frames).diff()
     seam = sampling["num_frames"] - 1
@@ -95,7 +95,7 @@ def _places_of_red(frames: Tensor) -> Tensor:
 
 
 def test_a_long_chain_keeps_colours_and_goes_on_listening(pipeline: Pipeline):
-    protocol = ChainProtocol(chains=6, stages=8, anchor=True, **asdict(pipeline.config.sampling))
+    protocol = ChainProtocol(chains=6, stages=8, seed=0, anchor=True, **asdict(pipeline.config.sampling))
     first, *_, last = measure_chains(pipeline, protocol)
     assert last["action_accuracy"] >= first["action_accuracy"] - 0.2  # one chain of six may lose its way
     for name in ("brightness", "contrast", "saturation"):
