@@ -48,18 +48,19 @@ _FOLLOW = """() => {
             window.app.api.addEventListener(end, event => resolve([end, event.detail]), {once: true});
     });
 }"""
-_SHOW = """([ids, margin, scale]) => {
+_SHOW = """([ids, margin]) => {
     const nodes = ids.map(id => window.app.graph.getNodeById(id));
     const title = window.LiteGraph.NODE_TITLE_HEIGHT;
     const left = Math.min(...nodes.map(n => n.pos[0])) - margin, top = Math.min(...nodes.map(n => n.pos[1])) - title - margin;
-    const right = Math.max(...nodes.map(n => n.pos[0] + n.size[0])) + margin;
-    const bottom = Math.max(...nodes.map(n => n.pos[1] + n.size[1])) + margin;
+    const width = Math.max(...nodes.map(n => n.pos[0] + n.size[0])) + margin - left;
+    const height = Math.max(...nodes.map(n => n.pos[1] + n.size[1])) + margin - top;
     const {ds, canvas} = window.app.canvas;
     const frame = canvas.getBoundingClientRect();
     const [x, y] = [frame.left + 80, frame.top + 100];  // beside the side bar, below the menu
+    const scale = Math.min(1, (frame.right - x) / width, (frame.bottom - y) / height);
     [ds.scale, ds.offset[0], ds.offset[1]] = [scale, (x - frame.left) / scale - left, (y - frame.top) / scale - top];
     window.app.canvas.setDirty(true, true);
-    return {x, y, width: (right - left) * scale, height: (bottom - top) * scale};
+    return {x, y, width: width * scale, height: height * scale};
 }"""
 _SLOT = """([id, input, name]) => {
     const node = window.app.graph.getNodeById(id);
@@ -142,10 +143,10 @@ class Canvas:
         self.command("Comfy.Canvas.FitView")
         self.page.wait_for_timeout(500)  # the canvas glides there
 
-    def picture(self, titles: Sequence[str], scale: float = 1.0) -> bytes:
-        """A PNG of the nodes with these titles and of what lies between them."""
+    def picture(self, titles: Sequence[str]) -> bytes:
+        """A PNG of the nodes with these titles and of what lies between them, at full size where the window allows."""
         ids = [node["id"] for node in self.nodes if node["title"] in titles]
-        place = self.page.evaluate(_SHOW, [ids, 16, scale])
+        place = self.page.evaluate(_SHOW, [ids, 16])
         self.page.mouse.move(0, 0)
         self.page.wait_for_timeout(500)  # elements follow the canvas
         return self.page.screenshot(clip=place)

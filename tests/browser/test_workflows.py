@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import saved
 from comfy_host.browser import Canvas
 from comfy_host.paths import REPOSITORY
 from playwright.sync_api import expect
@@ -13,7 +14,6 @@ from playwright.sync_api import expect
 WORKFLOWS = {
     file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((REPOSITORY / "workflows").glob("*.json"))
 }
-SAVED = sorted((REPOSITORY / "tests" / "saved").glob("*/*.workflow.json"))
 RUN_ALWAYS = ("image_to_video", "text_to_video", "two_stage_chain", "upscale")
 # Nodes that show what was made.
 SHOWING = ("SaveVideo", "SaveImage", "PreviewImage", "SaveAnimatedWEBP")
@@ -45,14 +45,10 @@ def test_it_runs_to_a_visible_result(canvas: Canvas, name: str):
     assert canvas.complaints == []
 
 
-@pytest.mark.parametrize("file", SAVED, ids=lambda file: f"{file.parent.name} {file.name.partition('.')[0]}")
+@pytest.mark.parametrize("file", saved.FILES, ids=saved.name)
 def test_values_of_saved_workflows_land_where_they_did(canvas: Canvas, file: Path):
-    expected = json.loads(file.with_name(file.name.replace(".workflow.", ".prompt.")).read_text(encoding="utf-8"))
     canvas.open(json.loads(file.read_text(encoding="utf-8")))
-    prompt = canvas.prompt
-    assert prompt.keys() == expected.keys()
-    for node_id, node in expected.items():
-        assert {name: prompt[node_id]["inputs"][name] for name in node["inputs"]} == node["inputs"]
+    saved.assert_same(canvas.prompt, file)
 
 
 SHOWN = """id => {
