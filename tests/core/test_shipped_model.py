@@ -6,18 +6,22 @@ The bars for similarities are those of 100 clips; what counts successes leaves r
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from dreamvideo_core.chain import Stage, run_chain
-from dreamvideo_core.evaluation.chain import ChainProtocol, measure_chains
+from dreamvideo_core.chain import Chain, Stage, run_chain
+from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
+from dreamvideo_core.images import fit_image, read_image
 from dreamvideo_core.model import is_untrained
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
-from dreamvideo_core.sprites import Background, Clip, Scene, Sprite, render, sentence
+from dreamvideo_core.sprites import Background, Clip, Scene, Sprite, render
+
+PICTURE = Path(__file__).parents[2] / "pictures" / "dreamvideo_two_sprites.png"
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +79,30 @@ def test_both_conditions_beat_either(figures: dict):
 
 def test_motion_goes_on_across_a_seam(pipeline: Pipeline):
     """The step from the last frame of a stage to the first new one is neither none nor two."""
+    size = {name: getattr(pipeline.config.sampling, name) for name in ("height", "width")}
     grey = Background("plain", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((3.0, 0.0, 0.0),) * 6)
     clip = Clip(Scene(grey, (Sprite("circle", "red", 0.15, 0.2, 0.5),)), 0, "right")
-    sampling = asdict(pipeline.config.sampling)
-    image = render(clip, num_frames=1, height=sampling["height"], width=sampling["width"])
-    made = run_chain(pipeline, [Stage(number, sentence(clip), number) for number in (1, 2)], image, **sampling)
+    made = _red_circle_moves(pipeline, ["right", "right"], render(clip, num_frames=1, **size))
     steps = _places_of_red(made.frames).diff()
-    seam = sampling["num_frames"] - 1
+    seam = pipeline.config.sampling.num_frames - 1
     inside = steps[:seam].mean()
     assert len(steps) == 2 * seam
     assert 0.5 * inside < steps[seam] < 1.5 * inside
+
+
+def test_a_long_chain_keeps_colours_and_goes_on_listening(pipeline: Pipeline):
+    """One scene; over many the bar for actions is missed so far: docs/chain.md."""
+    sampling = pipeline.config.sampling
+    made = _red_circle_moves(
+        pipeline, ["right", "left"] * 4, fit_image(read_image(PICTURE), sampling.height, sampling.width), anchor=True
+    )
+    assert [bool(step > 0) for step in _places_of_red(made.hand_overs).diff()] == [False, True] * 3 + [False]
+    assert colours(made.hand_overs[-1]) == pytest.approx(colours(made.hand_overs[0]), rel=0.05)
+
+
+def _red_circle_moves(pipeline: Pipeline, directions: list[str], image: Tensor, anchor: bool = False) -> Chain:
+    stages = [Stage(number, f"the red circle moves {d}", number) for number, d in enumerate(directions, 1)]
+    return run_chain(pipeline, stages, image, anchor=anchor, **asdict(pipeline.config.sampling))
 
 
 def _places_of_red(frames: Tensor) -> Tensor:
@@ -92,13 +110,3 @@ def _places_of_red(frames: Tensor) -> Tensor:
     red = (frames[:, 0] - frames[:, 1:].amax(1)).clamp(min=0.2) - 0.2
     columns = red.sum(1)
     return (columns * torch.arange(columns.shape[1])).sum(1) / columns.sum(1)
-
-
-def test_a_long_chain_keeps_colours_and_goes_on_listening(pipeline: Pipeline):
-    """The bar for actions, within 10 points of the first stage, is missed so far (docs/chain.md): far from guessing is held."""
-    protocol = ChainProtocol(chains=4, stages=8, seed=0, anchor=True, **asdict(pipeline.config.sampling))
-    stages = measure_chains(pipeline, protocol)
-    first, *_, last = stages
-    assert sum(stage["action_accuracy"] for stage in stages) / len(stages) > 0.5  # a guess: 0.11
-    for name in ("brightness", "contrast", "saturation"):
-        assert last[name] == pytest.approx(first[name], rel=0.05)
