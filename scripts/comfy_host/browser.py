@@ -25,6 +25,11 @@ _SIZE = {"width": 1600, "height": 1000}
 _START_SECONDS = 120
 _SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Execution.PreviewMethod": "latent2rgb"}
 
+# The page opens a first workflow after the app is ready; whatever was selected before is lost then.
+_READY = """() => {
+    const manager = window.app?.extensionManager;
+    return window.app?.vueAppReady && manager.workflow.activeWorkflow && !manager.spinner;
+}"""
 _NODES = """() => window.app.graph._nodes.map(node => ({
     id: node.id, type: node.type, title: node.title, mode: node.mode,
     known: node.type in window.LiteGraph.registered_node_types,
@@ -113,7 +118,7 @@ class Canvas:
         """Open the page anew, in a language, with an empty graph."""
         self.server.client.post("/settings", {**_SETTINGS, "Comfy.Locale": locale})
         self.page.goto(self.server.url)
-        self.page.wait_for_function("window.app?.vueAppReady", timeout=1000 * _START_SECONDS)
+        self.page.wait_for_function(_READY, timeout=1000 * _START_SECONDS)
         self.clear()
 
     def clear(self) -> None:
