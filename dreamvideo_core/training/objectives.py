@@ -20,6 +20,7 @@ from ..pipeline import Pipeline
 from ..sprites import render_batch, sample_clip, sentence
 from ..sprites.scene import seeded
 from ..text import tokenize
+from .degradation import degraded
 from .latents import LatentClips, from_bytes
 from .recipe import Phase
 
@@ -120,7 +121,11 @@ class DiffusionObjective(Objective):
         clips, indices = self.clips[size], self._indices(number)
         texts = [sentence(clips.clip(i), rng) if rng.random() >= self.phase.drop_text else "" for i in indices]
         images = from_bytes(clips.images[indices])
-        images[torch.from_numpy(rng.random(len(indices)) < self.phase.drop_image)] = 1.0
+        dropped, spoilt = (
+            torch.from_numpy(rng.random(len(indices)) < share) for share in (self.phase.drop_image, self.phase.degrade_image)
+        )
+        images[spoilt] = degraded(images[spoilt], rng)
+        images[dropped] = 1.0
         return {"latents": clips.latents[indices].float(), "images": images, "tokens": tokenize(texts)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

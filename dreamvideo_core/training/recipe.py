@@ -50,6 +50,7 @@ class Phase:
     timestep_power: float = 1.0  # timesteps are 1000 u^(1/power), u uniform: above 1 they favour the noisy end
     drop_text: float = 0.0
     drop_image: float = 0.0
+    degrade_image: float = 0.0  # share of images made to look like a chain's hand-over frame; the clip stays the true one
     sample_steps: int = 25
     sample_every: int = 500
     log_every: int = 20
@@ -68,7 +69,7 @@ class Phase:
         for height, width in self.sizes:
             if min(height, width) < 8 or height % 8 or width % 8:
                 raise ValueError(f"phase {self.name}: sizes has {height} x {width}; both must be multiples of 8")
-        for name in ("drop_text", "drop_image"):
+        for name in ("drop_text", "drop_image", "degrade_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
         if not 0 <= self.margin < 0.5:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 
-from ..config import PRESETS
+from ..checkpoint import PARTS
+from ..config import PRESETS, ModelConfig
 from ..model import is_untrained
 from ..pipeline import Pipeline
 from ..sources import open_model
@@ -31,7 +32,7 @@ def run_recipe(
 ) -> Path | None:
     """Train every phase that is not done yet; the path of the last phase's file, or None when `minutes` ran out.
 
-    The first phase begins with the weights of `start`, or with fresh ones. Without `resume`, a folder with work in it raises
+    The first phase begins with the weights of `start`, whatever the sizes of its parts, or with fresh ones. Without `resume`, a folder with work in it raises
     FileExistsError; with it, a phase that began with other settings raises ValueError.
     """
     if not resume and any(folder.glob("*/state-*.safetensors")):
@@ -48,7 +49,7 @@ def run_recipe(
         left = None if deadline is None else (deadline - time.monotonic()) / 60
         if left is not None and left <= 0:
             return None
-        if not _run_phase(recipe, phase, folder, before, result, accelerator, left):
+        if not _run_phase(recipe, phase, folder, start, before, result, accelerator, left):
             return None
     return result
 
@@ -66,17 +67,27 @@ def _settings(recipe: Recipe, phase: Phase, start: Path | None) -> dict:
     }
 
 
+def _config(recipe: Recipe, start: Path | None) -> ModelConfig:
+    """The preset's; parts that the start file has keep their own."""
+    preset = PRESETS[recipe.preset]
+    if start is None:
+        return preset
+    given = open_model(start).config
+    return replace(given, **{part: getattr(preset, part) for part in PARTS if getattr(given, part) is None})
+
+
 def _run_phase(
     recipe: Recipe,
     phase: Phase,
     folder: Path,
+    start: Path | None,
     before: Path | None,
     result: Path,
     accelerator: Accelerator,
     minutes: float | None,
 ) -> bool:
     torch.manual_seed(recipe.seed)
-    pipeline = Pipeline.build(PRESETS[recipe.preset])
+    pipeline = Pipeline.build(_config(recipe, start))
     pipeline.text_encoder.initialise(phrases())
     if before is not None:
         pipeline.load_parts(open_model(before).parts)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -13,10 +14,11 @@ from tiny import TINY, random_pipeline
 from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.images import to_uint8
 from dreamvideo_core.model import is_untrained
-from dreamvideo_core.sprites import sample_clip
+from dreamvideo_core.sprites import render_batch, sample_clip
 from dreamvideo_core.sprites.scene import MARGIN, seeded
 from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
+from dreamvideo_core.training.degradation import degraded
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
 from dreamvideo_core.training.objectives import DiffusionObjective, Objective
 from dreamvideo_core.training.recipe import Phase, Recipe
@@ -96,6 +98,28 @@ def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
     assert no_text.mean() == pytest.approx(0.1, abs=0.02)
     assert no_image.mean() == pytest.approx(0.1, abs=0.02)
     assert (no_text * no_image).mean() == pytest.approx(0.01, abs=0.006)
+
+
+def test_a_share_of_the_images_is_degraded_and_no_clip(tmp_path):
+    phase = Phase("spoilt", "diffusion", 1, 500, 1e-3, ("retention",), drop_image=0.1, degrade_image=0.3, clips=500)
+    cache = {phase.sizes[0]: clips(500, frames=1)}
+    spoilt = DiffusionObjective(random_pipeline(), phase, cache, seed=0).batch(0)
+    plain = DiffusionObjective(random_pipeline(), replace(phase, degrade_image=0.0), cache, seed=0).batch(0)
+    changed = (spoilt["images"] != plain["images"]).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.27, abs=0.05)
+    assert torch.equal(spoilt["latents"], plain["latents"])
+    white = (plain["images"] == 1).flatten(1).all(1)
+    assert white.any() and not (changed & white).any()
+
+
+def test_degraded_images_are_softer_and_keep_their_place():
+    rng = np.random.default_rng(0)
+    images = render_batch([sample_clip(seeded("test", 0, i)) for i in range(16)], num_frames=1)[:, 0]
+    spoilt = degraded(images, rng)
+    assert spoilt.shape == images.shape and spoilt.abs().max() <= 1
+    similar = [float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) for a, b in zip(images, spoilt, strict=True)]
+    assert min(similar) > 0.8 and max(similar) < 1
+    assert torch.equal(degraded(images, np.random.default_rng(3)), degraded(images, np.random.default_rng(3)))
 
 
 def test_without_drops_nothing_is_dropped():
@@ -243,6 +267,15 @@ def test_the_first_phase_begins_with_the_start_files_weights(tmp_path, recipe):
     end = run_recipe(onward, tmp_path / "second", start=start)
     before, after = (load_checkpoint(path).parts for path in (start, end))
     assert all(torch.equal(before[part][name], weight) for part in after for name, weight in after[part].items())
+
+
+def test_a_start_file_of_other_sizes_keeps_them(tmp_path, recipe, monkeypatch):
+    start = run_recipe(recipe, tmp_path / "first")
+    stem = replace(TINY.retention, image_channels=tuple(2 * n for n in TINY.retention.image_channels))
+    monkeypatch.setitem(recipes.PRESETS, "tiny", replace(TINY, retention=stem))
+    onward = replace(recipe, phases=(replace(recipe.phases[-1], name="onward", steps=1),))
+    end = run_recipe(onward, tmp_path / "second", start=start)
+    assert load_checkpoint(end).config.retention == TINY.retention
 
 
 def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, recipe):
