@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..autoencoder import Autoencoder
 from ..diffusion import TIMESTEPS
 from ..images import contact_sheet
 from ..pipeline import Pipeline
-from ..sprites import render_batch, sample_clip, sentence
+from ..sprites import Clip, cover_batch, render_batch, sample_clip, sentence
 from ..sprites.scene import seeded
 from ..text import tokenize
 from .degradation import degraded
@@ -95,6 +95,14 @@ class AutoencoderObjective(Objective):
         return torch.stack([f[:, y : y + height, x : x + width] for f, y, x in zip(frames, top, left, strict=True)])
 
 
+def sprite_weights(clips: Sequence[Clip], latents: Tensor, weight: float) -> Tensor:
+    """`weight` in the latents' cells (B, T, 4, h, w) that a clip's acting sprite ever covers, 1 elsewhere: (B, 1, 1, h, w)."""
+    actors = [clip.scene.sprites[clip.actor] for clip in clips]
+    height, width = latents.shape[-2:]
+    cover = cover_batch(actors, [c.action for c in clips], num_frames=latents.shape[1], height=height, width=width)
+    return 1 + (weight - 1) * rearrange(cover.amax(1), "b h w -> b 1 1 h w")
+
+
 class DiffusionObjective(Objective):
     """Phases 1 and 2: predict the noise's target on cached latents, text and image dropped independently.
 
@@ -126,7 +134,9 @@ class DiffusionObjective(Objective):
         )
         images[spoilt] = degraded(images[spoilt], rng)
         images[dropped] = 1.0
-        return {"latents": clips.latents[indices].float(), "images": images, "tokens": tokenize(texts)}
+        latents = clips.latents[indices].float()
+        weights = sprite_weights([clips.clip(i) for i in indices], latents, self.phase.sprite_weight)
+        return {"latents": latents, "images": images, "tokens": tokenize(texts), "weights": weights}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
@@ -137,7 +147,9 @@ class DiffusionObjective(Objective):
         noisy = diffusion.add_noise(latents, noise, timesteps)
         text = self.text_encoder(batch["tokens"])
         prediction = self.model(noisy, timesteps, text, batch["images"] if self.with_image else None)
-        return {"loss": F.mse_loss(prediction.float(), diffusion.target(latents, noise, timesteps))}
+        errors = (prediction.float() - diffusion.target(latents, noise, timesteps)).square()
+        weights = batch["weights"].expand_as(errors)
+        return {"loss": (weights * errors).sum() / weights.sum()}
 
     def sample_sheet(self) -> Image.Image:
         clips = [sample_clip(seeded("validation", self.seed, i)) for i in range(self.SAMPLES)]

@@ -51,6 +51,7 @@ class Phase:
     drop_text: float = 0.0
     drop_image: float = 0.0
     degrade_image: float = 0.0  # share of images made to look like a chain's hand-over frame; the clip stays the true one
+    sprite_weight: float = 1.0  # how much the error counts where a sprite is at any time; 1 elsewhere
     sample_steps: int = 25
     sample_every: int = 500
     log_every: int = 20
@@ -74,7 +75,7 @@ class Phase:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
         if not 0 <= self.margin < 0.5:
             raise ValueError(f"phase {self.name}: margin is {self.margin}; it is a share of a side, from 0 to below 0.5")
-        for name in ("learning_rate", "checkpoint_minutes", "timestep_power"):
+        for name in ("learning_rate", "checkpoint_minutes", "timestep_power", "sprite_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
         for name in ("steps", "batch_size", "num_frames", "clips", "sample_steps", "sample_every", "log_every"):

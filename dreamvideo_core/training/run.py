@@ -32,8 +32,9 @@ def run_recipe(
 ) -> Path | None:
     """Train every phase that is not done yet; the path of the last phase's file, or None when `minutes` ran out.
 
-    The first phase begins with the weights of `start`, whatever the sizes of its parts, or with fresh ones. Without `resume`, a folder with work in it raises
-    FileExistsError; with it, a phase that began with other settings raises ValueError.
+    The first phase begins with the weights of `start`, whatever the sizes of its parts, or with fresh ones. Without
+    `resume`, a folder with work in it raises FileExistsError; with it, a phase that began with other settings raises
+    ValueError.
     """
     if not resume and any(folder.glob("*/state-*.safetensors")):
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")

@@ -14,13 +14,13 @@ from tiny import TINY, random_pipeline
 from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.images import to_uint8
 from dreamvideo_core.model import is_untrained
-from dreamvideo_core.sprites import render_batch, sample_clip
+from dreamvideo_core.sprites import Clip, Sprite, render_batch, sample_clip, sample_scene
 from dreamvideo_core.sprites.scene import MARGIN, seeded
 from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.training.degradation import degraded
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
-from dreamvideo_core.training.objectives import DiffusionObjective, Objective
+from dreamvideo_core.training.objectives import DiffusionObjective, Objective, sprite_weights
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import run_recipe
 from dreamvideo_core.training.trainer import Trainer, cosine_rate
@@ -112,14 +112,25 @@ def test_a_share_of_the_images_is_degraded_and_no_clip(tmp_path):
     assert white.any() and not (changed & white).any()
 
 
-def test_degraded_images_are_softer_and_keep_their_place():
+def test_degraded_images_are_spoilt_and_can_be_told_apart():
     rng = np.random.default_rng(0)
     images = render_batch([sample_clip(seeded("test", 0, i)) for i in range(16)], num_frames=1)[:, 0]
     spoilt = degraded(images, rng)
     assert spoilt.shape == images.shape and spoilt.abs().max() <= 1
-    similar = [float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) for a, b in zip(images, spoilt, strict=True)]
-    assert min(similar) > 0.8 and max(similar) < 1
+    nearest = torch.cdist(spoilt.flatten(1), images.flatten(1)).argmin(1)
+    assert torch.equal(nearest, torch.arange(len(images)))
+    assert (spoilt - images).abs().mean((1, 2, 3)).min() > 0.01
     assert torch.equal(degraded(images, np.random.default_rng(3)), degraded(images, np.random.default_rng(3)))
+
+
+def test_errors_count_more_where_the_acting_sprite_is_at_any_time():
+    sprite = Sprite("square", "red", 0.19, 0.3, 0.5)
+    clip = Clip(replace(sample_scene(seeded("test", 0, 0)), sprites=(sprite,)), 0, "right")
+    weights = sprite_weights([clip], torch.zeros(1, 8, 4, 16, 16), 4.0)
+    assert weights.shape == (1, 1, 1, 16, 16)
+    row = weights[0, 0, 0, 8]
+    assert row[5] == row[8] == 4 and row[0] == row[15] == 1
+    assert (sprite_weights([clip], torch.zeros(1, 8, 4, 16, 16), 1.0) == 1).all()
 
 
 def test_without_drops_nothing_is_dropped():
