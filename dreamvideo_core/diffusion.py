@@ -11,6 +11,13 @@ TIMESTEPS = 1000
 BETA_START, BETA_END = 0.00085, 0.012
 
 
+def in_interval(timestep: float, start: float, end: float) -> bool:
+    """Whether a timestep lies between two shares of the noise schedule: 0 is timestep 999, 1 is timestep 0."""
+    progress = 1 - timestep / (TIMESTEPS - 1)
+    # Sampling timesteps are whole and counted from 999: the last one of an interval must not fall out of it.
+    return start - 1 / TIMESTEPS <= progress <= end + 1 / TIMESTEPS
+
+
 class Diffusion:
     """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) e, with Stable Diffusion's scaled-linear betas."""
 
@@ -41,6 +48,11 @@ class Diffusion:
         if self.prediction_type == "epsilon":
             return (noisy - sigma * prediction) / signal, prediction
         return signal * noisy - sigma * prediction, sigma * noisy + signal * prediction
+
+    def prediction(self, noisy: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
+        """The reverse of `split`: what the network would have to say for these clean latents."""
+        signal, sigma = self._coefficients(timesteps, noisy)
+        return self.target(clean, (noisy - signal * clean) / sigma, timesteps)
 
     def timesteps(self, steps: int) -> list[int]:
         """`steps` timesteps, spaced from the noisiest downwards (ComfyUI's "simple" scheduler takes the same)."""

@@ -6,9 +6,12 @@ An evaluation is f(text?, image?). Scales become weights over the four of them; 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
+
+from .diffusion import in_interval
 
 ORDERS = ("text_first", "image_first")
 
@@ -48,6 +51,38 @@ def guidance_weights(
         evaluation = Evaluation(bool(text) and has_text, bool(image) and has_image)
         weights[evaluation] = weights.get(evaluation, 0.0) + weight
     return {evaluation: weight for evaluation, weight in weights.items() if abs(weight) > 1e-9}
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly a clip is guided, in which order, and when.
+
+    `start` and `end` are shares of the noise schedule, 0 its noisiest end. Outside of them a step is f(t,i) alone, one
+    evaluation (arXiv 2404.07724). `rescale` is the amount of `rescale_guidance`.
+    """
+
+    text_scale: float
+    image_scale: float
+    order: str = "text_first"
+    rescale: float = 0.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self):
+        guidance_weights(self.text_scale, self.image_scale, self.order)  # checks all three
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"rescale is {self.rescale}; allowed: 0 (off) to 1")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(
+                f"guidance_start is {self.start} and guidance_end is {self.end}; both are shares of the noise schedule, 0 to "
+                "1, and guidance_start must not be after guidance_end"
+            )
+
+    def weights(self, timestep: float, *, has_text: bool = True, has_image: bool = True) -> dict[Evaluation, float]:
+        """`guidance_weights` at a timestep, 999 (noise) to 0."""
+        guided = in_interval(timestep, self.start, self.end)
+        scales = (self.text_scale, self.image_scale) if guided else (1.0, 1.0)
+        return guidance_weights(*scales, self.order, has_text=has_text, has_image=has_image)
 
 
 def rescale_guidance(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:

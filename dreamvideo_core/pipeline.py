@@ -15,7 +15,7 @@ from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_che
 from .checks import InputError, check_image, check_number, check_size
 from .config import ModelConfig
 from .diffusion import Diffusion
-from .guidance import Evaluation, guidance_weights
+from .guidance import Evaluation, Guidance, rescale_guidance
 from .images import white_image
 from .layers import LayerFactory
 from .model import DreamVideo, Encoding
@@ -97,13 +97,17 @@ class Pipeline:
         text_scale: float | None = None,
         image_scale: float | None = None,
         order: str = "text_first",
+        rescale: float = 0.0,
+        guidance_start: float = 0.0,
+        guidance_end: float = 1.0,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Clips (B, T, 3, H, W) in [-1, 1] for B prompts.
 
         `image` is (B, 3, H, W) in [-1, 1] or None; "" as prompt with an image animates the image alone. What is
-        None takes the model's own default.
+        None takes the model's own default. `Guidance` says what the scales, `order`, `rescale`, `guidance_start` and
+        `guidance_end` mean.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         default = self.config.sampling
@@ -116,19 +120,18 @@ class Pipeline:
         check_number("num_frames", num_frames, 1, math.inf)
         check_size("height", height)
         check_size("width", width)
-        weights = guidance_weights(
+        guidance = Guidance(
             default.text_scale if text_scale is None else text_scale,
             default.image_scale if image_scale is None else image_scale,
-            order,
-            has_text=any(p != negative for p in prompts),
-            has_image=image is not None,
-        )
+            order, rescale, guidance_start, guidance_end,
+        )  # fmt: skip
+        given = {"has_text": any(p != negative for p in prompts), "has_image": image is not None}
         texts = {True: self.text_encoder.encode(prompts), False: self.text_encoder.encode([negative] * len(prompts))}
         images = {}
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.to(self.device), False: white}
-        guided = GuidedModel(self.model, texts, images, weights)
+        guided = GuidedModel(self.model, texts, images, guidance, **given)
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
@@ -175,10 +178,13 @@ class GuidedModel:
         model: DreamVideo,
         texts: dict[bool, Tensor],
         images: dict[bool, Tensor],
-        weights: dict[Evaluation, float],
+        guidance: Guidance,
+        **given: bool,
     ):
-        self.model, self.texts, self.weights = model, texts, weights
-        self.maps = {key: model.image_map(images[key]) for key in {e.image for e in weights}} if images else {}
+        """`given` are `has_text` and `has_image` of `Guidance.weights`."""
+        self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
+        self.diffusion = Diffusion(model.config.prediction_type)
+        self.maps: dict[bool, Tensor] = {}
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
@@ -186,13 +192,28 @@ class GuidedModel:
         frames = rearrange(latents, "b t c h w -> (b t) c h w")
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
         encodings: dict[bool, Encoding] = {}
-        total = torch.zeros_like(frames)
-        for evaluation, weight in self.weights.items():
+        results: dict[Evaluation, Tensor] = {}
+        weights = self.guidance.weights(timestep, **self.given)
+        for evaluation in weights:
             text = self.texts[evaluation.text]
             if evaluation.text not in encodings:
                 encodings[evaluation.text] = self.model.encode(frames, timesteps, text, num_frames)
             residuals = None
-            if self.maps:
-                residuals = self.model.retain(frames, self.maps[evaluation.image], timesteps, text, num_frames)
-            total += weight * self.model.decode(encodings[evaluation.text], residuals)
-        return rearrange(total, "(b t) c h w -> b t c h w", t=num_frames)
+            if self.images:
+                residuals = self.model.retain(frames, self._map(evaluation.image), timesteps, text, num_frames)
+            prediction = self.model.decode(encodings[evaluation.text], residuals)
+            results[evaluation] = rearrange(prediction, "(b t) c h w -> b t c h w", t=num_frames)
+        guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
+        return self._rescaled(guided, results[max(results)], latents, timesteps)
+
+    def _map(self, image: bool) -> Tensor:
+        if image not in self.maps:
+            self.maps[image] = self.model.image_map(self.images[image])
+        return self.maps[image]
+
+    def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""
+        if not self.guidance.rescale:
+            return guided
+        cleans = (self.diffusion.split(latents, x, timesteps)[0] for x in (guided, conditional))
+        return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timesteps)

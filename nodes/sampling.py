@@ -8,7 +8,7 @@ import comfy.samplers
 import comfy.utils
 from comfy_api.latest import io
 
-from ..dreamvideo_core.guidance import ORDERS
+from ..dreamvideo_core.guidance import ORDERS, Guidance
 from .host.guider import Guider
 from .host.previews import preview_callback
 from .host.sampling import sampling_sigmas
@@ -37,6 +37,14 @@ def guidance_inputs() -> list[io.Input]:
         io.Float.Input(
             "rescale", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True,
             tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value.",
+        ),
+        io.Float.Input(
+            "guidance_start", optional=True, default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
+            tooltip="The share of the noise schedule after which guidance begins; before it a step costs one evaluation.",
+        ),
+        io.Float.Input(
+            "guidance_end", optional=True, default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
+            tooltip="The share of the noise schedule after which guidance ends; from there a step costs one evaluation.",
         ),
     ]  # fmt: skip
 
@@ -71,9 +79,10 @@ def _model_inputs() -> list[io.Input]:
     ]
 
 
-def make_guider(model, positive, negative, text_scale: float, image_scale: float, order: str, rescale: float) -> Guider:
+def make_guider(model, positive, negative, *guidance) -> Guider:
+    """`guidance` holds the values of `guidance_inputs`, in that order."""
     guider = Guider(model)
-    guider.set_guidance(text_scale, image_scale, order, rescale)
+    guider.set_guidance(Guidance(*guidance))
     guider.set_conds(positive, negative)
     return guider
 
@@ -92,14 +101,17 @@ class DreamVideoGuider(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, text_scale, image_scale, order, rescale=0.0) -> io.NodeOutput:
-        return io.NodeOutput(make_guider(model, positive, negative, text_scale, image_scale, order, rescale))
+    def execute(
+        cls, model, positive, negative, text_scale, image_scale, order, rescale=0.0, guidance_start=0.0, guidance_end=1.0
+    ) -> io.NodeOutput:
+        guidance = (text_scale, image_scale, order, rescale, guidance_start, guidance_end)
+        return io.NodeOutput(make_guider(model, positive, negative, *guidance))
 
 
 class DualCFGSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        text_scale, image_scale, order, rescale = guidance_inputs()
+        text_scale, image_scale, order, *further = guidance_inputs()
         seed, steps, sampler, scheduler = sampling_inputs()
         return io.Schema(
             node_id="DualCFGSampler",
@@ -122,7 +134,7 @@ class DualCFGSampler(io.ComfyNode):
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
                     tooltip="1 makes the clip from noise; less keeps more of the latent that comes in.",
                 ),
-                rescale,
+                *further,
             ],
             outputs=[io.Latent.Output(tooltip="The clip as latents, frame by frame: decode it with VAE Decode.")],
         )  # fmt: skip
@@ -130,13 +142,14 @@ class DualCFGSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, negative, latent, seed, steps, text_scale, image_scale, order, sampler, scheduler, denoise,
-        rescale=0.0,
+        rescale=0.0, guidance_start=0.0, guidance_end=1.0,
     ) -> io.NodeOutput:  # fmt: skip
         sigmas = sampling_sigmas(model, sampler, scheduler, steps, denoise)
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
         if not len(sigmas):
             return io.NodeOutput({**latent, "samples": samples})
-        guider = make_guider(model, positive, negative, text_scale, image_scale, order, rescale)
+        guidance = (text_scale, image_scale, order, rescale, guidance_start, guidance_end)
+        guider = make_guider(model, positive, negative, *guidance)
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
         result = guider.sample(
             noise,

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...dreamvideo_core.guidance import Evaluation, guidance_weights, rescale_guidance
+from ...dreamvideo_core.guidance import Evaluation, Guidance, rescale_guidance
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
 from .model import DreamVideoModel, check_branch
 
@@ -21,8 +21,8 @@ _EMPTY = Evaluation(text=False, image=False)
 class Guider(comfy.samplers.CFGGuider):
     """Derives f(t,i), f(t,0), f(0,i) and f(0,0) from the two conditionings that RetentionEncode gives."""
 
-    def set_guidance(self, text_scale: float, image_scale: float, order: str, rescale: float) -> None:
-        self.scales, self.order, self.rescale = (text_scale, image_scale), order, rescale
+    def set_guidance(self, guidance: Guidance) -> None:
+        self.guidance = guidance
 
     def set_conds(self, positive: list, negative: list) -> None:
         if not isinstance(self.model_patcher.model, DreamVideoModel):
@@ -32,9 +32,7 @@ class Guider(comfy.samplers.CFGGuider):
             )
         image = next((options[IMAGE_KEY] for _, options in positive if IMAGE_KEY in options), None)
         check_branch(self.model_patcher.model.config, image)
-        self.weights = guidance_weights(
-            *self.scales, self.order, has_text=not _same_text(positive, negative), has_image=image is not None
-        )
+        self.given = {"has_text": not _same_text(positive, negative), "has_image": image is not None}
         self.num_frames = next((options.get(FRAMES_KEY) for _, options in positive), None)
         image_options = next((_image_options(options) for _, options in positive if IMAGE_KEY in options), {})
         conds = {Evaluation(True, True): positive, Evaluation(False, True): _with_image(negative, image_options)}
@@ -44,7 +42,7 @@ class Guider(comfy.samplers.CFGGuider):
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] = {}, seed: int | None = None):  # noqa: B006
         """The guided denoised latents. Written as empty + scale (effective - empty), which is the same sum, so that
         functions patched into classifier-free guidance see the whole of it."""
-        weights = dict(self.weights)
+        weights = self.guidance.weights(float(self.inner_model.model_sampling.timestep(timestep).max()), **self.given)
         if model_options.get("disable_cfg1_optimization", False):
             weights.setdefault(_EMPTY, 0.0)
         evaluations = list(weights)
@@ -83,7 +81,7 @@ class Guider(comfy.samplers.CFGGuider):
                 {"conds": conds, "conds_out": out, "cond_scale": scale, "timestep": timestep, "input": x, "sigma": timestep,
                  "model": self.inner_model, "model_options": model_options}
             )  # fmt: skip
-        if self.rescale:
+        if self.guidance.rescale:
             patches = [partial(self._rescale, conditional), *model_options.get("sampler_post_cfg_function", [])]
             model_options = {**model_options, "sampler_post_cfg_function": patches}
         return comfy.samplers.cfg_function(
@@ -93,7 +91,7 @@ class Guider(comfy.samplers.CFGGuider):
     def _rescale(self, conditional: Tensor, args: dict[str, Any]) -> Tensor:
         frames = self.num_frames or len(conditional)
         guided, conditional = (rearrange(x, "(b t) c h w -> b t c h w", t=frames) for x in (args["denoised"], conditional))
-        return rescale_guidance(guided, conditional, self.rescale).flatten(0, 1)
+        return rescale_guidance(guided, conditional, self.guidance.rescale).flatten(0, 1)
 
 
 def _name(evaluation: Evaluation) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ...dreamvideo_core.autoencoder import DOWNSCALE
 from ...dreamvideo_core.checkpoint import CONFIG_TENSOR, PARTS, config_tensor
 from ...dreamvideo_core.config import ModelConfig, TextConfig
-from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS
+from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS, in_interval
 from ...dreamvideo_core.images import white_image
 from ...dreamvideo_core.layers import LayerFactory
 from ...dreamvideo_core.model import Encoding, ImageRetention, Residuals, UNet
@@ -138,9 +138,7 @@ class Gain(NamedTuple):
     end: float
 
     def at(self, timestep: float) -> float:
-        progress = 1 - timestep / (TIMESTEPS - 1)
-        # Sampling timesteps are whole only to rounding: the last one of an interval must not fall out of it.
-        return self.strength if self.start - 1e-4 <= progress <= self.end + 1e-4 else 0.0
+        return self.strength if in_interval(timestep, self.start, self.end) else 0.0
 
 
 class RowTags(NamedTuple):

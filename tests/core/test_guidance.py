@@ -2,12 +2,14 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import config, inputs, random_model
 
-from dreamvideo_core.guidance import ORDERS, Evaluation, guidance_weights
+from dreamvideo_core.guidance import ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance
+from dreamvideo_core.diffusion import Diffusion
 from dreamvideo_core.model import DreamVideo
 from dreamvideo_core.pipeline import GuidedModel
 
@@ -107,7 +109,7 @@ def test_the_guided_model_is_the_equation_over_full_passes(model, order, t, i):
     timesteps = torch.full((2,), 500)
     passes = {(a, b): model(latents, timesteps, texts[a], images[b]) for a, b in CONDITIONS}
     for s_t, s_i in scales(2):
-        guided = GuidedModel(model, texts, images, guidance_weights(s_t, s_i, order, has_text=t, has_image=i))
+        guided = GuidedModel(model, texts, images, Guidance(s_t, s_i, order), has_text=t, has_image=i)
         expected = written_out(lambda a, b: passes[bool(a), bool(b)], order, s_t, s_i, t, i)
         torch.testing.assert_close(guided(latents, 500), expected, rtol=1e-4, atol=1e-4)
 
@@ -115,10 +117,14 @@ def test_the_guided_model_is_the_equation_over_full_passes(model, order, t, i):
 @torch.no_grad()
 def test_skipping_and_merging_change_nothing(model):
     latents, texts, images = conditions()
+
+    class AllFour(Guidance):
+        def weights(self, timestep, **given):
+            few = super().weights(timestep, **given)
+            return {Evaluation(a, b): few.get((a, b), 0.0) for a, b in CONDITIONS}
+
     for order, (s_t, s_i) in itertools.product(ORDERS, [(3.0, 3.0), (1.0, 1.0), (1.0, 2.5), (2.5, 1.0), (0.0, 2.0)]):
-        few = guidance_weights(s_t, s_i, order)
-        all_four = {Evaluation(a, b): few.get((a, b), 0.0) for a, b in CONDITIONS}
-        skipped, full = (GuidedModel(model, texts, images, weights)(latents, 300) for weights in (few, all_four))
+        skipped, full = (GuidedModel(model, texts, images, kind(s_t, s_i, order))(latents, 300) for kind in (Guidance, AllFour))
         torch.testing.assert_close(skipped, full, rtol=1e-5, atol=1e-5)
 
 
@@ -127,7 +133,7 @@ def test_skipping_and_merging_change_nothing(model):
 def test_one_encoding_per_text_and_one_image_map_per_run(model, monkeypatch, s_t, s_i, encodes, evaluations):
     latents, texts, images = conditions()
     counted = Counted(model, monkeypatch)
-    guided = GuidedModel(model, texts, images, guidance_weights(s_t, s_i))
+    guided = GuidedModel(model, texts, images, Guidance(s_t, s_i))
     for timestep in (900, 500):
         guided(latents, timestep)
     maps = len({e.image for e in guidance_weights(s_t, s_i)})
@@ -140,6 +146,40 @@ def test_a_model_without_a_branch_is_guided_by_text_alone():
     model = random_model(config(retention=False))
     latents, texts, _ = conditions()
     timesteps = torch.full((2,), 500)
-    guided = GuidedModel(model, texts, {}, guidance_weights(3.0, 7.0, has_image=False))
+    guided = GuidedModel(model, texts, {}, Guidance(3.0, 7.0), has_image=False)
     with_text, without = (model(latents, timesteps, texts[key]) for key in (True, False))
     torch.testing.assert_close(guided(latents, 500), without + 3 * (with_text - without), rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_is_on_inside_its_interval_alone():
+    guidance = Guidance(3.0, 2.0, start=0.2, end=0.7)
+    timesteps = Diffusion().timesteps(10)  # 999, 899, ... 99: shares 0.0, 0.1, ... 0.9
+    guided = [guidance.weights(t) == guidance_weights(3.0, 2.0) for t in timesteps]
+    assert guided == [0.2 <= share <= 0.7 for share in (round(i * 0.1, 1) for i in range(10))]
+    assert all(guidance.weights(t) == {Evaluation(True, True): 1.0} for t, on in zip(timesteps, guided, strict=True) if not on)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_clean_latents_are_rescaled_to_the_spread_of_the_conditional_ones(prediction_type):
+    model = random_model(replace(config(), prediction_type=prediction_type))
+    latents, texts, images = conditions()
+
+    def clean(guidance: Guidance) -> torch.Tensor:
+        guided = GuidedModel(model, texts, images, guidance)(latents, 700)
+        return Diffusion(prediction_type).split(latents, guided, torch.full((2,), 700))[0]
+
+    conditional = clean(Guidance(1.0, 1.0))
+    plain, half, whole = (clean(Guidance(4.0, 3.0, rescale=amount)) for amount in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(half, rescale_guidance(plain, conditional, 0.5), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(whole.std((1, 2, 3, 4)), conditional.std((1, 2, 3, 4)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"start": 0.6, "end": 0.5}, "guidance_start is 0.6 and guidance_end is 0.5"),
+    ({"end": 1.5}, "guidance_end is 1.5"),
+    ({"rescale": -0.1}, "rescale is -0.1; allowed: 0"),
+])  # fmt: skip
+def test_guidance_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Guidance(2.0, 2.0, **settings)

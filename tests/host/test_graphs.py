@@ -56,6 +56,19 @@ def test_strength_start_and_end(server: Server):
         assert (a - b).abs().max() > 1e-3
 
 
+def test_guidance_is_on_inside_its_interval_alone(server: Server):
+    def made(**settings) -> torch.Tensor:
+        graph = image_to_video(PICTURE)
+        graph["sampler"]["inputs"] |= settings
+        return latents(server, graph)
+
+    guided, plain = made(), made(text_scale=1.0, image_scale=1.0)
+    torch.testing.assert_close(made(guidance_start=1.0), plain, rtol=0, atol=0)
+    half = made(guidance_end=0.4)
+    for a, b in ((guided, plain), (half, guided), (half, plain)):
+        assert (a - b).abs().max() > 1e-3
+
+
 def test_stock_samplers_take_the_conditioning(any_server: Server):
     graph = image_to_video(PICTURE)
     ours = graph["sampler"]["inputs"]

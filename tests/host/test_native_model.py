@@ -208,7 +208,8 @@ def test_the_text_encoder_is_that_of_the_core(host, loaded):
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
 
 
-def test_the_graph_gives_what_the_pipeline_gives(host, loaded):
+@pytest.mark.parametrize("guidance", [{}, {"rescale": 0.7}, {"guidance_start": 0.2, "guidance_end": 0.5}])
+def test_the_graph_gives_what_the_pipeline_gives(host, loaded, guidance):
     """Same noise, same steps: the nodes and `dreamvideo generate` are one model."""
     core = host.module("dreamvideo_core.pipeline").Pipeline.load()
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
@@ -217,11 +218,11 @@ def test_the_graph_gives_what_the_pipeline_gives(host, loaded):
         "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=FRAMES,
         batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
     )  # fmt: skip
-    samples = sample(host, loaded[0], conditioned, steps=4)
+    samples = sample(host, loaded[0], conditioned, steps=4, **guidance)
     (frames,) = host.call("VAEDecode", vae=loaded[2], samples={"samples": samples})
     ours = core(
         "a green ring grows", picture.movedim(-1, 1) * 2 - 1, num_frames=FRAMES, steps=4, text_scale=2.0, image_scale=1.5,
-        seed=3,
+        seed=3, **guidance,
     )  # fmt: skip
     torch.testing.assert_close(frames, (ours[0].movedim(1, -1) + 1) / 2, rtol=0, atol=2e-2)
 
