@@ -1,5 +1,7 @@
 """When the environment is made, kept or brought up to date."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,20 @@ def test_an_interrupted_installation_is_begun_again(calls: list[str], tmp_path: 
         patch.setattr(environment, "_call", _fail)
         environment.prepare(tmp_path)
     environment.prepare(tmp_path)
+    assert calls == ["making the environment", "installing the packages"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_two_processes_make_it_one_after_the_other(calls: list[str], tmp_path: Path):
+    import fcntl
+
+    second = threading.Thread(target=environment.prepare, args=[tmp_path])
+    with (tmp_path / "environment.lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second.start()
+        second.join(0.3)
+        assert second.is_alive() and not calls
+    second.join(10)
     assert calls == ["making the environment", "installing the packages"]
 
 
