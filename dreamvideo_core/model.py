@@ -51,6 +51,11 @@ class Condition:
         return Condition(self.temb[rows], self.text[rows], self.num_frames)
 
 
+def _clips(x: Tensor, rows: Tensor, num_frames: int) -> Tensor:
+    """The clips of `rows` out of (B T) C H W."""
+    return x.unflatten(0, (-1, num_frames))[rows].flatten(0, 1)
+
+
 @dataclass(frozen=True)
 class Encoding:
     """The primary encoder's output: one skip tensor per layer, (B T) C H W each, and the mid block's output."""
@@ -61,12 +66,9 @@ class Encoding:
 
     def select(self, rows: Tensor) -> Encoding:
         """The clips of `rows` (K,), in that order, as often as they are named."""
-        t = self.condition.num_frames
-
-        def pick(x: Tensor) -> Tensor:
-            return x.unflatten(0, (-1, t))[rows].flatten(0, 1)
-
-        return Encoding(tuple(map(pick, self.skips)), pick(self.mid), self.condition.select(rows))
+        frames = self.condition.num_frames
+        skips = tuple(_clips(x, rows, frames) for x in self.skips)
+        return Encoding(skips, _clips(self.mid, rows, frames), self.condition.select(rows))
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Residuals:
 
     skips: tuple[Tensor, ...]
     mid: Tensor
+
+    def select(self, rows: Tensor, num_frames: int) -> Residuals:
+        """The clips of `rows` (K,), in that order, as often as they are named."""
+        return Residuals(tuple(_clips(x, rows, num_frames) for x in self.skips), _clips(self.mid, rows, num_frames))
 
 
 class _Stage(nn.Module):

@@ -18,7 +18,7 @@ from .diffusion import Diffusion
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .images import white_image
 from .layers import LayerFactory
-from .model import DreamVideo, Encoding
+from .model import DreamVideo, Encoding, Residuals
 from .sources import open_model
 from .text import TextEncoder
 
@@ -100,6 +100,7 @@ class Pipeline:
         rescale: float = 0.0,
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
+        retention_every: int = 1,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -107,7 +108,7 @@ class Pipeline:
 
         `image` is (B, 3, H, W) in [-1, 1] or None; "" as prompt with an image animates the image alone. What is
         None takes the model's own default. `Guidance` says what the scales, `order`, `rescale`, `guidance_start` and
-        `guidance_end` mean.
+        `guidance_end` mean, `GuidedModel` what `retention_every` does.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         default = self.config.sampling
@@ -118,6 +119,7 @@ class Pipeline:
         else:
             height, width = self._image_size(image, len(prompts), height, width)
         check_number("num_frames", num_frames, 1, math.inf)
+        check_number("retention_every", retention_every, 1, math.inf)
         check_size("height", height)
         check_size("width", width)
         guidance = Guidance(
@@ -131,7 +133,7 @@ class Pipeline:
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.to(self.device), False: white}
-        guided = GuidedModel(self.model, texts, images, guidance, **given)
+        guided = GuidedModel(self.model, texts, images, guidance, retention_every, **given)
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
@@ -170,7 +172,8 @@ class GuidedModel:
     """The weighted sum of evaluations for fixed conditions: one encode per text and step, conv_s once for all steps.
 
     `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
-    a branch needs none.
+    a branch needs none. The branch runs in every `retention_every`-th step; in between, its residuals are those of the
+    step where it last ran.
     """
 
     def __init__(
@@ -179,12 +182,15 @@ class GuidedModel:
         texts: dict[bool, Tensor],
         images: dict[bool, Tensor],
         guidance: Guidance,
+        retention_every: int = 1,
         **given: bool,
     ):
         """`given` are `has_text` and `has_image` of `Guidance.weights`."""
         self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
         self.diffusion = Diffusion(model.config.prediction_type)
         self.maps: dict[bool, Tensor] = {}
+        self.step, self.retention_every = 0, retention_every
+        self.residuals: dict[Evaluation, Residuals] = {}
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
@@ -198,11 +204,12 @@ class GuidedModel:
             text = self.texts[evaluation.text]
             if evaluation.text not in encodings:
                 encodings[evaluation.text] = self.model.encode(frames, timesteps, text, num_frames)
-            residuals = None
-            if self.images:
-                residuals = self.model.retain(frames, self._map(evaluation.image), timesteps, text, num_frames)
-            prediction = self.model.decode(encodings[evaluation.text], residuals)
+            if self.images and (self.step % self.retention_every == 0 or evaluation not in self.residuals):
+                image_map = self._map(evaluation.image)
+                self.residuals[evaluation] = self.model.retain(frames, image_map, timesteps, text, num_frames)
+            prediction = self.model.decode(encodings[evaluation.text], self.residuals.get(evaluation))
             results[evaluation] = rearrange(prediction, "(b t) c h w -> b t c h w", t=num_frames)
+        self.step += 1
         guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
         return self._rescaled(guided, results[max(results)], latents, timesteps)
 

@@ -21,7 +21,7 @@ class VideoChain(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         width, height, fit = size_inputs()
-        text_scale, image_scale, order, rescale, *interval = guidance_inputs()
+        text_scale, image_scale, order, rescale, *later = guidance_inputs()
         seed, steps, sampler, scheduler = sampling_inputs()
         return io.Schema(
             node_id="VideoChain",
@@ -84,7 +84,7 @@ class VideoChain(io.ComfyNode):
                     "folder", default="dreamvideo_chain",
                     tooltip="The folder for saved stages, below ComfyUI's output folder.",
                 ),
-                *interval,
+                *later,
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="All stages as one clip."),
@@ -96,7 +96,7 @@ class VideoChain(io.ComfyNode):
     def execute(
         cls, model, clip, vae, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale,
         order, sampler, scheduler, rescale, seam, colour_anchor, save_stages, folder,
-        guidance_start=0.0, guidance_end=1.0, image=None,
+        guidance_start=0.0, guidance_end=1.0, retention_every=1, image=None,
     ) -> io.NodeOutput:  # fmt: skip
         check_size(width, height)
         stages = plan(prompts, seed, seeds)
@@ -105,7 +105,7 @@ class VideoChain(io.ComfyNode):
         sampling = {
             "steps": steps, "text_scale": text_scale, "image_scale": image_scale, "order": order, "sampler": sampler,
             "scheduler": scheduler, "denoise": 1.0, "rescale": rescale,
-            "guidance_start": guidance_start, "guidance_end": guidance_end,
+            "guidance_start": guidance_start, "guidance_end": guidance_end, "retention_every": retention_every,
         }  # fmt: skip
         size = {"width": width, "height": height, "frames": frames, "fit": fit}
         expansion = _Expansion(model, clip, vae, negative, size, sampling, colour_anchor != "off", folder, cls.hidden.unique_id)

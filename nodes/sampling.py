@@ -46,6 +46,10 @@ def guidance_inputs() -> list[io.Input]:
             "guidance_end", optional=True, default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
             tooltip="The share of the noise schedule after which guidance ends; from there a step costs one evaluation.",
         ),
+        io.Int.Input(
+            "retention_every", optional=True, default=1, min=1, max=100, advanced=True,
+            tooltip="Run the image branch in every so many steps only, and use its result again in between. 1 is exact.",
+        ),
     ]  # fmt: skip
 
 
@@ -79,10 +83,10 @@ def _model_inputs() -> list[io.Input]:
     ]
 
 
-def make_guider(model, positive, negative, *guidance) -> Guider:
-    """`guidance` holds the values of `guidance_inputs`, in that order."""
+def make_guider(model, positive, negative, *guidance, retention_every: int) -> Guider:
+    """`guidance` holds the values of `guidance_inputs` before `retention_every`, in that order."""
     guider = Guider(model)
-    guider.set_guidance(Guidance(*guidance))
+    guider.set_guidance(Guidance(*guidance), retention_every)
     guider.set_conds(positive, negative)
     return guider
 
@@ -102,10 +106,11 @@ class DreamVideoGuider(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, positive, negative, text_scale, image_scale, order, rescale=0.0, guidance_start=0.0, guidance_end=1.0
-    ) -> io.NodeOutput:
+        cls, model, positive, negative, text_scale, image_scale, order, rescale=0.0, guidance_start=0.0, guidance_end=1.0,
+        retention_every=1,
+    ) -> io.NodeOutput:  # fmt: skip
         guidance = (text_scale, image_scale, order, rescale, guidance_start, guidance_end)
-        return io.NodeOutput(make_guider(model, positive, negative, *guidance))
+        return io.NodeOutput(make_guider(model, positive, negative, *guidance, retention_every=retention_every))
 
 
 class DualCFGSampler(io.ComfyNode):
@@ -142,14 +147,14 @@ class DualCFGSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, positive, negative, latent, seed, steps, text_scale, image_scale, order, sampler, scheduler, denoise,
-        rescale=0.0, guidance_start=0.0, guidance_end=1.0,
+        rescale=0.0, guidance_start=0.0, guidance_end=1.0, retention_every=1,
     ) -> io.NodeOutput:  # fmt: skip
         sigmas = sampling_sigmas(model, sampler, scheduler, steps, denoise)
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
         if not len(sigmas):
             return io.NodeOutput({**latent, "samples": samples})
         guidance = (text_scale, image_scale, order, rescale, guidance_start, guidance_end)
-        guider = make_guider(model, positive, negative, *guidance)
+        guider = make_guider(model, positive, negative, *guidance, retention_every=retention_every)
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
         result = guider.sample(
             noise,

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...dreamvideo_core.guidance import Evaluation, Guidance, rescale_guidance
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
 from .model import DreamVideoModel, check_branch
+from .sharing import EVERY_KEY
 
 _EMPTY = Evaluation(text=False, image=False)
 
@@ -21,8 +22,8 @@ _EMPTY = Evaluation(text=False, image=False)
 class Guider(comfy.samplers.CFGGuider):
     """Derives f(t,i), f(t,0), f(0,i) and f(0,0) from the two conditionings that RetentionEncode gives."""
 
-    def set_guidance(self, guidance: Guidance) -> None:
-        self.guidance = guidance
+    def set_guidance(self, guidance: Guidance, retention_every: int = 1) -> None:
+        self.guidance, self.retention_every = guidance, retention_every
 
     def set_conds(self, positive: list, negative: list) -> None:
         if not isinstance(self.model_patcher.model, DreamVideoModel):
@@ -45,6 +46,8 @@ class Guider(comfy.samplers.CFGGuider):
         weights = self.guidance.weights(float(self.inner_model.model_sampling.timestep(timestep).max()), **self.given)
         if model_options.get("disable_cfg1_optimization", False):
             weights.setdefault(_EMPTY, 0.0)
+        options = {**model_options.get("transformer_options", {}), EVERY_KEY: self.retention_every}
+        model_options = {**model_options, "transformer_options": options}
         evaluations = list(weights)
         conds = [self.conds[_name(e)] for e in evaluations]
         results = dict(zip(evaluations, self._evaluate(conds, x, timestep, model_options), strict=True))

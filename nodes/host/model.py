@@ -40,7 +40,7 @@ from .conditions import (
 )
 from .patches import check_no_control, patched_join, warn_of_idle_patches
 from .previews import ClipLatents
-from .sharing import shared_encoding, shared_maps
+from .sharing import shared_encoding, shared_maps, shared_residuals
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -101,8 +101,15 @@ class HostUNet(UNet):
         if self.retention is not None:
             now = float(row_timesteps[0])
             gains = [row.gain.at(now) for row in dreamvideo_rows]
-            tags = [None if row.image is None else (row.image, x.device) for row in dreamvideo_rows]
-            residuals = self._retain(frames, row_timesteps, context, retention_image, gains, tags, transformer_options)
+            image_tags = [None if row.image is None else (row.image, x.device) for row in dreamvideo_rows]
+            tags = [image and (image, *rest) for image, *rest in zip(image_tags, text_tags, gains, strict=True)]
+
+            def retain(rows: list[int]) -> Residuals:
+                of = [gains[row] for row in rows], [image_tags[row] for row in rows]
+                inputs = frames[rows], row_timesteps[rows], context[rows], retention_image[rows]
+                return self._retain(*inputs, *of, transformer_options)
+
+            residuals = shared_residuals(tags, transformer_options, now, retain, num_video_frames)
         return self.decode(encoding, residuals, patched_join(transformer_options))
 
     def _retain(

@@ -1,4 +1,5 @@
-"""Work that evaluations have in common, done once: the primary encoder per text and step, conv_s per image and run.
+"""Work that evaluations have in common, done once: the primary encoder per text and step, conv_s per image and run,
+and, where a sampler asks for it, the branch in every so many steps.
 
 ComfyUI may put the evaluations of a step into one call of the model or into several. What they share lives in small
 caches that travel in `transformer_options`; wrappers that the loader puts on the model renew them. Because they are
@@ -14,10 +15,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...dreamvideo_core.model import Condition, Encoding
+from ...dreamvideo_core.model import Condition, Encoding, Residuals
 
 STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
+EVERY_KEY = "dreamvideo_retention_every"
 
 
 class Cache:
@@ -73,3 +75,32 @@ def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, 
         if tag is not None and row in made:
             cache.entries.setdefault(tag, made[row])
     return torch.stack([made[row] if row in made else cache.entries[tag] for row, tag in enumerate(tags)])
+
+
+def shared_residuals(
+    tags: Sequence[Hashable | None], options: dict, timestep: float, retain: Callable[[list[int]], Residuals], num_frames: int
+) -> Residuals:
+    """The branch's residuals of every row. With `EVERY_KEY` in the options it runs in every so many steps alone.
+
+    In between, a row's residuals are those of the step where they were made last; a row tagged None is never kept.
+    """
+    cache, every = options.get(RUN_KEY), options.get(EVERY_KEY, 1)
+    if cache is None or every == 1:
+        return retain(list(range(len(tags))))
+    steps: list[float] = cache.entries.setdefault("timesteps", [])
+    if timestep not in steps:
+        steps.append(timestep)
+    # Context windows hold other frames under the same tags.
+    window = getattr(options.get("context_window"), "index_list", ())
+    kept: dict = cache.entries.setdefault(("residuals", tuple(window)), {})
+    due = steps.index(timestep) % every == 0
+    rows = [row for row, tag in enumerate(tags) if due or tag is None or tag not in kept]
+    made = {}
+    if rows:
+        residuals = retain(rows)
+        one = torch.arange(len(rows), device=residuals.mid.device)
+        made = {row: residuals.select(one[place : place + 1], num_frames) for place, row in enumerate(rows)}
+        kept.update({tags[row]: made[row] for row in rows if tags[row] is not None})
+    parts = [made[row] if row in made else kept[tag] for row, tag in enumerate(tags)]
+    skips = tuple(torch.cat(tensors) for tensors in zip(*(p.skips for p in parts), strict=True))
+    return Residuals(skips, torch.cat([p.mid for p in parts]))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny import config, inputs, random_model
 
-from dreamvideo_core.guidance import ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance
 from dreamvideo_core.diffusion import Diffusion
+from dreamvideo_core.guidance import ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance
 from dreamvideo_core.model import DreamVideo
 from dreamvideo_core.pipeline import GuidedModel
 
@@ -139,6 +139,17 @@ def test_one_encoding_per_text_and_one_image_map_per_run(model, monkeypatch, s_t
     maps = len({e.image for e in guidance_weights(s_t, s_i)})
     expected = {"encode": 2 * encodes, "retain": 2 * evaluations, "decode": 2 * evaluations, "image_map": maps}
     assert counted.calls == expected
+
+
+@torch.no_grad()
+def test_residuals_are_used_again_between_the_branchs_steps(model, monkeypatch):
+    latents, texts, images = conditions()
+    counted = Counted(model, monkeypatch)
+    reusing, exact = (GuidedModel(model, texts, images, Guidance(3.0, 2.0), every) for every in (2, 1))
+    first, second = ([guided(latents, t) for t in (900, 500, 200)] for guided in (reusing, exact))
+    assert counted.calls["retain"] == 3 * 2 + 3 * 3
+    for step, same in enumerate((True, False, True)):
+        assert torch.equal(first[step], second[step]) == same
 
 
 @torch.no_grad()

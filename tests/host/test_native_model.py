@@ -69,6 +69,18 @@ def test_splitting_the_evaluations_changes_nothing(host, loaded, conditioned, mo
     torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-4)
 
 
+def test_the_branch_runs_in_every_second_step(host, loaded, conditioned, monkeypatch):
+    exact = sample(host, loaded[0], conditioned, steps=5)
+    counter = Counter(loaded[0].model.diffusion_model, monkeypatch)
+    reused = sample(host, loaded[0], conditioned, steps=5, retention_every=2)
+    assert counter.rows["retain"] == [6, 6, 6] and counter.rows["decode"] == [6] * 5
+    assert 1e-3 < (reused - exact).abs().max() < 2
+    monkeypatch.setattr(loaded[0].model, "memory_required", lambda *args, **kwargs: 1e30)
+    split = sample(host, loaded[0], conditioned, steps=5, retention_every=2)
+    torch.testing.assert_close(split, reused, rtol=1e-3, atol=1e-3)
+    assert counter.rows["retain"] == [6, 6, 6] + [2] * 9
+
+
 @pytest.mark.parametrize(("scales", "rows"), [((1.0, 1.0), 2), ((1.5, 1.5), 4), ((0.0, 0.0), 2), ((2.0, 1.0), 6)])
 def test_evaluations_of_no_weight_are_not_run(host, loaded, conditioned, monkeypatch, scales, rows):
     counter = Counter(loaded[0].model.diffusion_model, monkeypatch)
@@ -208,7 +220,9 @@ def test_the_text_encoder_is_that_of_the_core(host, loaded):
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("guidance", [{}, {"rescale": 0.7}, {"guidance_start": 0.2, "guidance_end": 0.5}])
+@pytest.mark.parametrize(
+    "guidance", [{}, {"rescale": 0.7}, {"guidance_start": 0.2, "guidance_end": 0.5}, {"retention_every": 2}]
+)
 def test_the_graph_gives_what_the_pipeline_gives(host, loaded, guidance):
     """Same noise, same steps: the nodes and `dreamvideo generate` are one model."""
     core = host.module("dreamvideo_core.pipeline").Pipeline.load()
