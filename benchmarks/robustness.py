@@ -2,7 +2,8 @@
 
     python benchmarks/robustness.py --output docs
 
-writes robustness.md. Similarities are shares of what the autoencoder alone reaches on the same clips.
+writes robustness.md. Similarities are shares of what the autoencoder alone reaches on the same clips. With `--photographs
+FOLDER` it also says what becomes of pictures that are nothing like the small world.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from dreamvideo_core.evaluation.metrics import first_frame_ssim
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
 from dreamvideo_core.files import atomic
+from dreamvideo_core.images import fit_image, read_image
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites.sentences import WORDINGS
 
@@ -45,6 +49,7 @@ SAYINGS = {
     },
 }  # fmt: skip
 SYNONYMS = {"circle": "ball", "square": "box", "triangle": "wedge", "star": "asterisk", "ring": "hoop", "cross": "plus"}
+PHOTOGRAPH_SENTENCE = "the red circle moves left"
 _SHARES = ("fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite")
 _COUNTS = ("action_accuracy", "varied_text_accuracy", "named_sprite_accuracy", "motion", "seconds_per_clip")
 
@@ -102,6 +107,7 @@ def main(
     checkpoint: Annotated[Path, typer.Option(help="A DreamVideo .safetensors file.")] = SHIPPED,
     clips: Annotated[int, typer.Option(help="Scenes for every row.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+    photographs: Annotated[Path | None, typer.Option(help="A folder of pictures to try as well.")] = None,
 ) -> None:
     pipeline = Pipeline.load(checkpoint)
     own = pipeline.config.sampling
@@ -109,8 +115,10 @@ def main(
     cases = [case for rows in plan.values() for case in rows]
     bar = track(cases, "measuring", console=Console(stderr=True))
     figures = {case.name: _figures(pipeline, case, clips, seed) for case in bar}
+    pictures = sorted(photographs.iterdir()) if photographs else []
+    lines = [*_document(plan, figures, clips, seed), *_of_photographs(pipeline, pictures, seed)]
     with atomic(output / "robustness.md") as temporary:
-        temporary.write_text("\n".join(_document(plan, figures, clips, seed)), encoding="utf-8")
+        temporary.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]:
@@ -136,6 +144,27 @@ def _document(plan: dict[str, list[Case]], figures: dict[str, list[str]], clips:
         for row in (head, ["---"] * len(head), *([case.name, *figures[case.name]] for case in cases)):
             yield "| " + " | ".join(row) + " |"
     yield ""
+
+
+def _of_photographs(pipeline: Pipeline, pictures: list[Path], seed: int) -> Iterator[str]:
+    if not pictures:
+        return
+    yield f"## Photographs, told {PHOTOGRAPH_SENTENCE!r}\n"
+    head = ["", "fff_ssim", "the autoencoder alone", "last frame against the picture", "mean change, first to last frame"]
+    for row in (head, ["---"] * len(head), *(_photograph(pipeline, path, seed) for path in pictures)):
+        yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+def _photograph(pipeline: Pipeline, path: Path, seed: int) -> list[str]:
+    own = pipeline.config.sampling
+    image = fit_image(read_image(path), own.height, own.width)
+    with torch.no_grad():
+        restored = pipeline.decode(pipeline.encode(image[None]))[0]
+    made = pipeline(PHOTOGRAPH_SENTENCE, image, seed=seed)[0]
+    similar = [float(first_frame_ssim(frame, image)) for frame in (made[:1], restored, made[-1:])]
+    change = float((made[-1] - made[0]).abs().mean() / 2)
+    return [path.stem, *(f"{x:.3f}" for x in (*similar, change))]
 
 
 if __name__ == "__main__":

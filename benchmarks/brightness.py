@@ -1,0 +1,77 @@
+"""The paper's Fig. 3 in figures: what the image scale does to brightness and contrast, and what takes it back.
+
+    python3 scripts/comfyui.py exec python benchmarks/brightness.py --output docs
+
+writes brightness.md. Brightness, contrast and saturation are those of the first frame as shares of the picture's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from dreamvideo_core.evaluation.chain import colours
+from dreamvideo_core.evaluation.metrics import first_frame_ssim
+from dreamvideo_core.evaluation.sprites import Candidates, same
+from dreamvideo_core.files import atomic
+from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.sprites import Clip, render_batch, sample_clip, sentence
+from dreamvideo_core.sprites.scene import seeded
+
+IMAGE_SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
+RESCALES = (0.0, 0.5, 0.7, 1.0)
+MEASURES = ("fff_ssim", "action_accuracy", "brightness", "contrast", "saturation")
+BATCH = 4
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Folder for brightness.md.")] = Path("docs"),
+    checkpoint: Annotated[Path, typer.Option(help="A DreamVideo .safetensors file.")] = SHIPPED,
+    clips: Annotated[int, typer.Option(help="Scenes for every row.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
+) -> None:
+    pipeline = Pipeline.load(checkpoint)
+    scenes = [sample_clip(seeded("validation", seed, number)) for number in range(clips)]
+    settings = [{"image_scale": scale, "rescale": rescale} for rescale in RESCALES for scale in IMAGE_SCALES]
+    bar = track(settings, "measuring", console=Console(stderr=True))
+    rows = [(setting, _means(pipeline, scenes, seed, setting)) for setting in bar]
+    with atomic(output / "brightness.md") as temporary:
+        temporary.write_text("\n".join(_document(rows, clips, seed)), encoding="utf-8")
+
+
+def _means(pipeline: Pipeline, scenes: list[Clip], seed: int, setting: dict[str, float]) -> list[float]:
+    values = [row for start in range(0, len(scenes), BATCH) for row in _batch(pipeline, scenes, start, seed, setting)]
+    return [sum(column) / len(column) for column in zip(*values, strict=True)]
+
+
+def _batch(pipeline: Pipeline, scenes: list[Clip], start: int, seed: int, setting: dict[str, float]) -> Iterator[list[float]]:
+    own = pipeline.config.sampling
+    size = {"num_frames": own.num_frames, "height": own.height, "width": own.width}
+    batch = scenes[start : start + BATCH]
+    images = render_batch(batch, **size)[:, 0]
+    made = pipeline([sentence(clip) for clip in batch], images, seed=seed + start, **setting, num_frames=own.num_frames)
+    for clip, frames, image in zip(batch, made, images, strict=True):
+        similarity = float(first_frame_ssim(frames[:1], image[None]))
+        right = float(same(Candidates.of(clip.scene, **size).nearest(frames), clip))
+        shares = [a / b for a, b in zip(colours(frames[0]).values(), colours(image).values(), strict=True)]
+        yield [similarity, right, *shares]
+
+
+def _document(rows: list[tuple[dict, list[float]]], clips: int, seed: int) -> Iterator[str]:
+    yield f"{clips} scenes of the validation split with a picture and a sentence, at the model's own text scale and steps."
+    yield "Colours are those of the first frame as shares of the picture's. Made by"
+    yield f"`python3 scripts/comfyui.py exec python benchmarks/brightness.py --clips {clips} --seed {seed}`.\n"
+    head = ["rescale", "image scale", *MEASURES]
+    cells = [[f"{s['rescale']:g}", f"{s['image_scale']:g}", *(f"{v:.3f}" for v in values)] for s, values in rows]
+    for row in (head, ["---"] * len(head), *cells):
+        yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,115 @@
+"""The speed of the model, of guidance and of loading, as ratios against what a user would run instead.
+
+    python3 scripts/comfyui.py exec python benchmarks/speed.py --json speed.json
+
+prints a table, a figure a line, each beside its bar. Compared calls take turns in one run and give the same result, which
+is checked before they are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from speed_rows import (
+    FullSize,
+    Machine,
+    Measure,
+    forward,
+    growth,
+    guided_step,
+    in_comfyui,
+    loading,
+    start_of_comfyui,
+    whole_clip,
+)
+
+from dreamvideo_core.files import atomic
+
+ROWS = ("forward", "guided_step", "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
+Job = Callable[[], Iterator[Measure]]
+
+
+def main(
+    rows: Annotated[str, typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.")] = ",".join(ROWS),
+    preset: Annotated[str, typer.Option(help="The model of the full-size rows.")] = "modelscope",
+    size: Annotated[int | None, typer.Option(help="Their width and height.", show_default="256; on a GPU 512")] = None,
+    frames: Annotated[int | None, typer.Option(help="Their frames.", show_default="8; on a GPU 16")] = None,
+    repeats: Annotated[int, typer.Option(help="Rounds of which medians are taken.")] = 3,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures into this file too.")] = None,
+) -> None:
+    asked = rows.split(",")
+    unknown = sorted(set(asked) - set(ROWS))
+    if unknown:
+        raise typer.BadParameter(f"--rows has {', '.join(unknown)}; allowed: {', '.join(ROWS)}")
+    torch.set_grad_enabled(False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
+    shape = size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)
+    figures = {name: list(job()) for name, job in _jobs(asked, preset, shape, repeats, device)}
+    Console(width=140).print(_table(figures))
+    if output:
+        with atomic(output) as temporary:
+            temporary.write_text(json.dumps(_document(figures, device, preset, shape), indent=2))
+
+
+def _jobs(
+    rows: list[str], preset: str, shape: tuple[int, int], repeats: int, device: torch.device
+) -> Iterator[tuple[str, Job]]:
+    """The rows in order; the full-size model is made once for each precision and let go."""
+    single = Machine(device, torch.float32, repeats)
+    for dtype in (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32,):
+        chosen = [row for row in (forward, guided_step) if row.__name__ in rows]
+        full = FullSize(preset, Machine(device, dtype, repeats), *shape) if chosen else None
+        for row in chosen:
+            yield f"{row.__name__}, {str(dtype).removeprefix('torch.')}", lambda row=row, full=full: row(full)
+        del full
+    others: dict[str, Job] = {
+        "whole_clip": lambda: whole_clip(single),
+        "growth": lambda: growth(single),
+        "loading": lambda: loading(single, preset),
+        "start_of_comfyui": start_of_comfyui,
+        "in_comfyui": lambda: in_comfyui(single),
+    }
+    yield from ((name, job) for name, job in others.items() if name in rows)
+
+
+def _table(figures: dict[str, list[Measure]]) -> Table:
+    table = Table("row", "figure", "measured", "bar", "held")
+    for name, measures in figures.items():
+        for number, measure in enumerate(measures):
+            table.add_row(name if number == 0 else "", measure.what, *_cells(measure))
+        table.add_section()
+    return table
+
+
+def _cells(measure: Measure) -> tuple[str, str, str]:
+    value = f"{measure.value:.3g}{' ' * bool(measure.unit)}{measure.unit}"
+    if measure.bar is None:
+        return value, "", ""
+    return value, f"{'at most' if measure.at_most else 'at least'} {measure.bar:g}", "yes" if measure.held else "NO"
+
+
+def _document(figures: dict[str, list[Measure]], device: torch.device, preset: str, shape: tuple[int, int]) -> dict:
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
+    return {
+        "device": name,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "full_size": {"preset": preset, "size": shape[0], "frames": shape[1]},
+        "rows": {
+            row: [{"what": m.what, "value": m.value, "unit": m.unit, "bar": m.bar, "held": m.held} for m in measures]
+            for row, measures in figures.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

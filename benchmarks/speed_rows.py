@@ -1,0 +1,289 @@
+"""What is timed: each function is one row of the table, a list of measures."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from comfyui_pipeline import ComfyUIPipeline
+from diffusers_model import DiffusersDreamVideo, diffusers_unet
+from einops import rearrange
+from full_size import random_checkpoint
+from gauge import Gauge
+from timing import alternate, matrix_product_rate, seconds
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dreamvideo_core.config import PRESETS
+from dreamvideo_core.guidance import Guidance, guidance_weights
+from dreamvideo_core.images import white_image
+from dreamvideo_core.layers import LayerFactory
+from dreamvideo_core.model import DreamVideo
+from dreamvideo_core.pipeline import SHIPPED, GuidedModel, Pipeline
+from dreamvideo_core.sources import open_model
+
+# full_size has put scripts/ on the path.
+from comfy_host import releases  # isort: skip
+from comfy_host.base import BaseDirectory  # isort: skip
+from comfy_host.server import Server  # isort: skip
+
+GIB = 2**30
+FRAMES = (1, 8, 16, 32)
+SIZES = (64, 96, 128, 192, 256)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure; `bar` is what it is held against, `at_most` whether smaller is better."""
+
+    what: str
+    value: float
+    unit: str = "x"
+    bar: float | None = None
+    at_most: bool = False
+
+    @property
+    def held(self) -> bool | None:
+        if self.bar is None:
+            return None
+        return self.value <= self.bar if self.at_most else self.value >= self.bar
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how precisely it is timed, and how often."""
+
+    device: torch.device
+    dtype: torch.dtype
+    repeats: int
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+
+class FullSize:
+    """The full-size model with random weights, and one set of inputs."""
+
+    def __init__(self, preset: str, machine: Machine, size: int, frames: int):
+        self.machine, self.config = machine, replace(PRESETS[preset], text_encoder=None, vae=None)
+        torch.manual_seed(0)
+        self.model = DreamVideo(self.config, LayerFactory(dtype=machine.dtype, device=machine.device)).eval()
+        channels, width = self.config.unet.in_channels, self.config.unet.cross_attention_dim
+        self.latents = self._random(1, frames, channels, size // 8, size // 8)
+        self.texts = {True: self._random(1, 77, width), False: self._random(1, 77, width)}
+        white = white_image(1, size, size, device=machine.device, dtype=machine.dtype)
+        self.images = {True: self._random(1, 3, size, size).clamp(-1, 1), False: white}
+        self.timesteps = torch.tensor([500], device=machine.device)
+
+    def _random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, device=self.machine.device, dtype=self.machine.dtype)
+
+    @cached_property
+    def diffusers(self) -> DiffusersDreamVideo:
+        return DiffusersDreamVideo(self.model, self.config)
+
+
+def forward(full: FullSize) -> Iterator[Measure]:
+    """One pass of the U-Net alone, against diffusers' on the same tensors."""
+    theirs = diffusers_unet(full.config.unet, full.model.unet.state_dict())
+    volume = rearrange(full.latents, "b t c h w -> b c t h w")
+    calls = {
+        "ours": lambda: full.model(full.latents, full.timesteps, full.texts[True]),
+        "diffusers": lambda: rearrange(theirs(volume, full.timesteps, full.texts[True]).sample, "b c t h w -> b t c h w"),
+    }
+    error = _relative_error(*(call() for call in calls.values()))
+    times = alternate(calls, full.machine.repeats, full.machine.device)
+    peaks = {name: _peak(call, full.machine.device) for name, call in calls.items()}
+    yield Measure("relative error against diffusers", error, "", bar=_tolerance(full.machine), at_most=True)
+    yield Measure("seconds", times["ours"], "s")
+    yield Measure("times as fast as diffusers", times["diffusers"] / times["ours"], bar=1.5 if full.machine.on_gpu else 1.25)
+    yield Measure("peak beside the weights, of diffusers'", peaks["ours"] / peaks["diffusers"], bar=1.0, at_most=True)
+
+
+def guided_step(full: FullSize) -> Iterator[Measure]:
+    """One guided step with the branch, against separate full passes of ours and of diffusers'."""
+    model, inputs = full.model, (full.texts, full.images)
+    apart, equal = Guidance(9.0, 5.0), Guidance(7.0, 7.0)
+    weights = guidance_weights(9.0, 5.0)
+
+    def pass_(text: bool, image: bool) -> Tensor:
+        return model(full.latents, full.timesteps, full.texts[text], full.images[image])
+
+    def separate(weights: dict) -> Tensor:
+        return sum(weight * pass_(*evaluation) for evaluation, weight in weights.items())
+
+    calls = {
+        "shared": lambda: GuidedModel(model, *inputs, apart)(full.latents, 500),
+        "equal": lambda: GuidedModel(model, *inputs, equal)(full.latents, 500),
+        "separate": lambda: separate(weights),
+        "diffusers": lambda: full.diffusers.step(full.latents, full.timesteps, *inputs, weights),
+    }
+    made = {name: call() for name, call in calls.items()}
+    times = alternate(calls, full.machine.repeats, full.machine.device)
+    tolerance = _tolerance(full.machine)
+    yield Measure(
+        "relative error, shared against separate", _relative_error(made["shared"], made["separate"]), "", tolerance, True
+    )
+    equal_error = _relative_error(made["equal"], separate(guidance_weights(7.0, 7.0)))
+    yield Measure("relative error, equal scales against separate", equal_error, "", tolerance, True)
+    yield Measure(
+        "relative error, shared against diffusers", _relative_error(made["shared"], made["diffusers"]), "", tolerance, True
+    )
+    yield Measure("seconds", times["shared"], "s")
+    yield Measure("times as fast as three passes of ours", times["separate"] / times["shared"], bar=1.08)
+    yield Measure("the same with equal scales", times["separate"] / times["equal"], bar=1.45)
+    yield Measure("times as fast as three calls of diffusers", times["diffusers"] / times["shared"], bar=1.35)
+
+
+def whole_clip(machine: Machine) -> Iterator[Measure]:
+    """A clip in 50 steps by the shipped model, text encoding and decoding with it."""
+    pipeline = Pipeline.load(device=machine.device)
+    size = pipeline.config.sampling.height
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    inside = _Stopwatch(GuidedModel.__call__, machine.device)
+
+    def make() -> Tensor:
+        return pipeline("the red circle moves left", image, steps=50, text_scale=2.0, image_scale=1.5)
+
+    original = GuidedModel.__call__
+    GuidedModel.__call__ = inside
+    try:
+        make()
+        inside.seconds = 0.0
+        total = seconds(make, machine.device)
+    finally:
+        GuidedModel.__call__ = original
+    with FlopCounterMode(display=False) as counter:
+        pipeline("the red circle moves left", image, steps=1, text_scale=2.0, image_scale=1.5)
+    rate = 50 * counter.get_total_flops() / total
+    ceiling = matrix_product_rate(torch.float32, machine.device)
+    yield Measure("seconds", total, "s")
+    yield Measure("share of time outside the model", 1 - inside.seconds / total, "", bar=0.05, at_most=True)
+    yield Measure("share of the rate of a matrix product", rate / ceiling, "")
+
+
+class _Stopwatch:
+    """Calls of a method, counted in seconds."""
+
+    def __init__(self, method: Callable, device: torch.device):
+        self.method, self.device, self.seconds = method, device, 0.0
+
+    def __get__(self, instance, owner) -> Callable:
+        def call(*arguments):
+            result = []
+            self.seconds += seconds(lambda: result.append(self.method(instance, *arguments)), self.device)
+            return result[0]
+
+        return call
+
+
+def growth(machine: Machine) -> Iterator[Measure]:
+    """How the cost of one evaluation grows with frames and with size, the other at the model's own."""
+    pipeline = Pipeline.load(device=machine.device)
+    own = pipeline.config.sampling
+    for name, values in (("frames", FRAMES), ("pixels of a side", SIZES)):
+        cases = [(value, own.height) if name == "frames" else (own.num_frames, value) for value in values]
+        calls = {str(value): _evaluation(pipeline, *case) for value, case in zip(values, cases, strict=True)}
+        times = alternate(calls, machine.repeats, machine.device)
+        for value in values:
+            yield Measure(f"{value} {name}", times[str(value)], "s")
+        larger = values[1:]  # one frame, or very few pixels, is mostly overhead
+        slope = np.polyfit(np.log(larger), np.log([times[str(v)] for v in larger]), 1)[0]
+        yield Measure(f"time grows as {name} to the power of", float(slope), "")
+
+
+def _evaluation(pipeline: Pipeline, frames: int, size: int) -> Callable[[], Tensor]:
+    latents = torch.randn(1, frames, pipeline.config.unet.in_channels, size // 8, size // 8, device=pipeline.device)
+    text = pipeline.text_encoder.encode(["the red circle moves left"])
+    image, timesteps = torch.rand(1, 3, size, size, device=pipeline.device), torch.tensor([500], device=pipeline.device)
+    return torch.no_grad()(lambda: pipeline.model(latents, timesteps, text, image))
+
+
+def loading(machine: Machine, preset: str) -> Iterator[Measure]:
+    """A full-size file in the page cache until the model could take a step, against reading its bytes."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        path = folder / f"{preset}.safetensors"
+        random_checkpoint(preset, path)
+        gauge = Gauge(torch.device("cpu"))
+        calls = {"read": path.read_bytes, "load": lambda: _load(path, machine)}
+        calls["read"]()  # into the page cache
+        times = alternate(calls, 2, machine.device)
+        gauge.reset()
+        before = gauge.now()
+        model = _load(path, machine)
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        yield Measure("GiB of weights", weights / GIB, "GiB")
+        yield Measure("seconds", times["load"], "s")
+        yield Measure("times as long as reading the bytes", times["load"] / times["read"], bar=2.0, at_most=True)
+        yield Measure("peak memory, of the weights", (gauge.peak() - before) / weights, bar=1.1, at_most=True)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _load(path: Path, machine: Machine) -> DreamVideo:
+    checkpoint = open_model(path)
+    model = DreamVideo(checkpoint.config, LayerFactory(device="meta"))
+    for module, part in ((model.unet, "unet"), (model.retention, "retention")):
+        module.load_state_dict(
+            {name: tensor.to(machine.device) for name, tensor in checkpoint.parts[part].items()}, assign=True
+        )
+    return model
+
+
+def start_of_comfyui() -> Iterator[Measure]:
+    """What the pack adds to ComfyUI's start, as ComfyUI itself counts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = BaseDirectory(Path(folder)).prepare()
+        with Server(releases.locate(), base) as server:
+            lines = [line for line in server.log_path.read_text().splitlines() if base.pack.name in line and "seconds" in line]
+    taken = float(re.search(r"([\d.]+) seconds", lines[-1])[1])
+    yield Measure("seconds", taken, "s", bar=0.3, at_most=True)
+
+
+def in_comfyui(machine: Machine) -> Iterator[Measure]:
+    """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps."""
+    base = Path(tempfile.mkdtemp())
+    try:
+        host = ComfyUIPipeline(SHIPPED, base)
+        own = host.config.sampling
+        image = torch.rand(1, 3, own.height, own.width) * 2 - 1
+        options = {
+            "num_frames": own.num_frames, "height": own.height, "width": own.width, "steps": 25, "text_scale": 2.0,
+            "image_scale": 1.5, "order": "text_first", "seed": 0,
+        }  # fmt: skip
+        calls = {
+            "comfyui": lambda: host(["the red circle moves left"], image, **options),
+            "core": lambda: host.core(["the red circle moves left"], image, **options),
+        }
+        for call in calls.values():
+            call()
+        times = alternate(calls, machine.repeats, machine.device)
+        yield Measure("seconds in ComfyUI", times["comfyui"], "s")
+        yield Measure("times as long as the core", times["comfyui"] / times["core"], bar=1.05, at_most=True)
+    finally:
+        shutil.rmtree(base)
+
+
+def _tolerance(machine: Machine) -> float:
+    return 1e-5 if machine.dtype == torch.float32 else 0.05
+
+
+def _relative_error(got: Tensor, expected: Tensor) -> float:
+    return float((got.float() - expected.float()).norm() / expected.float().norm())
+
+
+def _peak(call: Callable[[], Tensor], device: torch.device) -> int:
+    gauge = Gauge(device)
+    gauge.reset()
+    before = gauge.now()
+    call()
+    return gauge.peak() - before
