@@ -55,11 +55,11 @@ def to_uint8(image: Tensor) -> Tensor:
     return ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
-def fit_image(image: Tensor, height: int, width: int, fit: str = "crop") -> Tensor:
+def fit_image(image: Tensor, height: int, width: int, fit: str = "crop", place: tuple[float, float] = (0.5, 0.5)) -> Tensor:
     """Bring an image (B, 3, H, W) to `height` x `width`; the range of its values is kept.
 
     `crop` fills the frame and cuts what is over, `pad` keeps the whole picture and repeats its border,
-    `stretch` ignores the aspect ratio.
+    `stretch` ignores the aspect ratio. `place` is the share of what is over that goes at the top and at the left.
     """
     if fit not in FITS:
         raise ValueError(f"fit is {fit!r}; allowed: {', '.join(FITS)}")
@@ -71,7 +71,7 @@ def fit_image(image: Tensor, height: int, width: int, fit: str = "crop") -> Tens
     new = (height, width) if scale is None else tuple(max(1, round(n * scale)) for n in (old_height, old_width))
     low, high = image.amin(), image.amax()
     resized = resize(image, new, interpolation="bicubic", antialias=True).clamp(low, high)  # bicubic overshoots
-    top, left = (new[0] - height) // 2, (new[1] - width) // 2
+    top, left = (math.floor(share * (n - wanted)) for share, n, wanted in zip(place, new, (height, width), strict=True))
     if fit == "pad":
         return F.pad(resized, (-left, width - new[1] + left, -top, height - new[0] + top), mode="replicate")
     return resized[..., top : top + height, left : left + width]

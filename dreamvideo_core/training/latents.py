@@ -1,38 +1,53 @@
-"""Clips of the small world as latents, encoded once and kept on disk."""
+"""A source's clips as latents, encoded once and kept on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..files import atomic
+from ..checks import InputError
 from ..images import to_uint8
-from ..sprites import Clip, render_batch, sample_clip
-from ..sprites.scene import seeded
-from .recipe import Phase
+from ..tensor_files import read_metadata, write_tensors
+from .data.source import Clips, Source
 
 _BLOCK = 64
 
 
+class Rows:
+    """The rows of many tensors as if they were one tensor; those of mapped files are read when they are asked for."""
+
+    def __init__(self, blocks: Sequence[Tensor]):
+        self.blocks, self.ends = blocks, list(accumulate(map(len, blocks)))
+
+    def __getitem__(self, rows: Sequence[int]) -> Tensor:
+        """Some rows (K, ...), copied."""
+        return torch.stack([self._row(row) for row in rows])
+
+    def _row(self, row: int) -> Tensor:
+        block = bisect_right(self.ends, row)
+        return self.blocks[block][row - self.ends[block]]
+
+
 @dataclass(frozen=True)
 class LatentClips:
-    """Clip `i` of the cache is `sample_clip(seeded("train", seed, i), margin)`; images are its first frames."""
+    """Row r holds clip `numbers[r]` of the source; images are the clips' first frames."""
 
-    latents: Tensor  # (N, T, 4, h, w) float16, as the model sees them
-    images: Tensor  # (N, 3, H, W) uint8
-    seed: int
-    margin: float
+    latents: Tensor | Rows  # (N, T, 4, h, w) float16, as the model sees them
+    images: Tensor | Rows  # (N, 3, H, W) uint8
+    source: Source
+    numbers: Sequence[int]
+    skipped: Mapping[int, str] = field(default_factory=dict)  # clips of the source that have no row, and why
 
     def __len__(self) -> int:
-        return len(self.latents)
-
-    def clip(self, index: int) -> Clip:
-        return sample_clip(seeded("train", self.seed, index), self.margin)
+        return len(self.numbers)
 
 
 def from_bytes(image: Tensor) -> Tensor:
@@ -41,49 +56,58 @@ def from_bytes(image: Tensor) -> Tensor:
 
 def cached_clips(
     folder: Path,
-    phase: Phase,
-    size: tuple[int, int],
-    seed: int,
+    source: Source,
     autoencoder: str,
     encode: Callable[[Tensor], Tensor],
     on_block: Callable[[int, int], None] = lambda done, total: None,
+    share: slice = slice(None),
+    wait: Callable[[], None] = lambda: None,
 ) -> LatentClips:
-    """Load the cache of one size (height, width), encoding what it lacks; a stopped run goes on where it was.
+    """Load a source's cache below `folder`, encoding what it lacks; a stopped run goes on where it was.
 
     `encode` takes frames (B, T, 3, H, W) to model latents (B, T, 4, h, w); `autoencoder` names it, so that another one
-    does not find its latents.
+    does not find its latents. Of several processes each encodes the `share` of the blocks that is its own and then calls
+    `wait` for the others. InputError when not one clip can be used.
     """
-    height, width = size
-    folder = folder / f"latents-{width}x{height}x{phase.num_frames}-margin{phase.margin:g}-seed{seed}-{autoencoder}"
-    folder.mkdir(parents=True, exist_ok=True)
-    count = phase.clips_at(size)
-    starts = range(0, count, _BLOCK)
-    blocks = []
-    for number, start in enumerate(starts):
-        path = folder / f"{start:07d}.safetensors"
+    folder = folder / f"{source.cache_name}-{autoencoder}"
+    blocks = [range(start, start + _BLOCK) for start in range(0, len(source), _BLOCK)]
+    paths = [folder / f"{block.start:07d}.safetensors" for block in blocks]
+    own = list(zip(blocks, paths, strict=True))[share]
+    for done, (block, path) in enumerate(own, 1):
         if not path.is_file():
-            _encode_block(path, range(start, start + _BLOCK), phase, size, seed, encode)
-        blocks.append(load_file(path))
-        on_block(number + 1, len(starts))
-    joined = {key: torch.cat([b[key] for b in blocks])[:count] for key in ("latents", "images")}
-    return LatentClips(**joined, seed=seed, margin=phase.margin)
+            _write_block(path, source.read(block), encode)
+        on_block(done, len(own))
+    wait()
+    return _loaded(source, blocks, paths)
 
 
-def _encode_block(
-    path: Path,
-    indices: range,
-    phase: Phase,
-    size: tuple[int, int],
-    seed: int,
-    encode: Callable[[Tensor], Tensor],
-) -> None:
-    clips = [sample_clip(seeded("train", seed, i), phase.margin) for i in indices]
-    frames = render_batch(clips, num_frames=phase.num_frames, height=size[0], width=size[1])
-    with torch.no_grad():
-        latents = encode(frames).half()
-    if not latents.isfinite().all():
-        raise FloatingPointError(
-            "the autoencoder gives latents that are no numbers or too large for float16: train it longer or at a lower rate"
-        )
-    with atomic(path) as temporary:
-        save_file({"latents": latents, "images": to_uint8(frames[:, 0]).contiguous()}, temporary)
+def _write_block(path: Path, clips: Clips, encode: Callable[[Tensor], Tensor]) -> None:
+    tensors = {}
+    if clips.numbers:
+        with torch.no_grad():
+            latents = encode(clips.frames).half()
+        if not latents.isfinite().all():
+            raise FloatingPointError(
+                "the autoencoder gives latents that are no numbers or too large for float16: train it longer or at a lower rate"
+            )
+        tensors = {"latents": latents, "images": to_uint8(clips.frames[:, 0]).contiguous()}
+    try:
+        write_tensors(path, tensors, {"skipped": json.dumps(clips.skipped)})
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error.strerror or error}); what was encoded before it is kept: make room, and the "
+            "same command with --resume goes on"
+        ) from error
+
+
+def _loaded(source: Source, blocks: Sequence[range], paths: Sequence[Path]) -> LatentClips:
+    skipped: dict[int, str] = {}
+    for path in paths:
+        skipped |= {int(number): reason for number, reason in json.loads(read_metadata(path).get("skipped", "{}")).items()}
+    if len(skipped) == len(source):
+        first = min(skipped)
+        raise InputError(f"no clip can be used: {source.title(first)} is {skipped[first]}, and so on for all {len(skipped)}")
+    usable = [[n for n in block if n < len(source) and n not in skipped] for block in blocks]
+    full = [load_file(path) for numbers, path in zip(usable, paths, strict=True) if numbers]
+    numbers = [number for block in usable for number in block]
+    return LatentClips(Rows([b["latents"] for b in full]), Rows([b["images"] for b in full]), source, numbers, skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from ..autoencoder import Autoencoder
 from ..diffusion import TIMESTEPS
 from ..images import contact_sheet
 from ..pipeline import Pipeline
-from ..sprites import Clip, cover_batch, render_batch, sample_clip, sentence
+from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
 from ..text import tokenize
+from .checkpointing import checkpoint_gradients
 from .degradation import degraded
 from .latents import LatentClips, from_bytes
 from .recipe import Phase
@@ -34,7 +35,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def sample_sheet(self) -> Image.Image:
-        """Fixed scenes of the validation split, as the model renders them now."""
+        """Fixed clips, as the model renders them now."""
 
 
 def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +77,7 @@ class AutoencoderObjective(Objective):
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        frames = self._frames("validation", 0)[:16]
+        frames = self._frames("validation", 0)[:16].to(self.autoencoder.vae_scale.device)
         restored = self.autoencoder.decode(self.autoencoder.encode(frames)).float()
         return contact_sheet(rearrange([frames, restored], "k n c h w -> (n k) c h w"), columns=8)
 
@@ -95,23 +96,15 @@ class AutoencoderObjective(Objective):
         return torch.stack([f[:, y : y + height, x : x + width] for f, y, x in zip(frames, top, left, strict=True)])
 
 
-def sprite_weights(clips: Sequence[Clip], latents: Tensor, weight: float) -> Tensor:
-    """`weight` in the latents' cells (B, T, 4, h, w) that a clip's acting sprite ever covers, 1 elsewhere: (B, 1, 1, h, w)."""
-    actors = [clip.scene.sprites[clip.actor] for clip in clips]
-    height, width = latents.shape[-2:]
-    cover = cover_batch(actors, [c.action for c in clips], num_frames=latents.shape[1], height=height, width=width)
-    return 1 + (weight - 1) * rearrange(cover.amax(1), "b h w -> b 1 1 h w")
-
-
 class DiffusionObjective(Objective):
-    """Phases 1 and 2: predict the noise's target on cached latents, text and image dropped independently.
+    """Predict the noise's target on cached latents, text and image dropped independently.
 
     `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
     U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
     `clips` holds a cache for each of the phase's sizes (height, width).
     """
 
-    SAMPLES = 6
+    SAMPLES = 4
 
     def __init__(self, pipeline: Pipeline, phase: Phase, clips: Mapping[tuple[int, int], LatentClips], seed: int):
         super().__init__()
@@ -119,24 +112,28 @@ class DiffusionObjective(Objective):
         self.phase, self.clips, self.seed = phase, clips, seed
         self.with_image = "retention" in phase.trainable
         self._pipeline = [pipeline]  # in a list, so that its frozen autoencoder is no submodule of ours
+        first = clips[phase.sizes[0]]
+        self._samples = first.source.samples(first.numbers[: self.SAMPLES])
+        if phase.gradient_checkpointing:
+            checkpoint_gradients(self.model)
         self.requires_grad_(False)
         for parameter in self._trainable():
             parameter.requires_grad_(True)
 
     def batch(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number])
-        size = self.phase.sizes[number % len(self.phase.sizes)]
-        clips, indices = self.clips[size], self._indices(number)
-        texts = [sentence(clips.clip(i), rng) if rng.random() >= self.phase.drop_text else "" for i in indices]
-        images = from_bytes(clips.images[indices])
+        clips, rows = self.clips[self.phase.sizes[number % len(self.phase.sizes)]], self._rows(number)
+        source, numbers = clips.source, [clips.numbers[row] for row in rows]
+        texts = [source.text(i, rng) if rng.random() >= self.phase.drop_text else "" for i in numbers]
+        images = from_bytes(clips.images[rows])
         dropped, spoilt = (
-            torch.from_numpy(rng.random(len(indices)) < share) for share in (self.phase.drop_image, self.phase.degrade_image)
+            torch.from_numpy(rng.random(len(rows)) < share) for share in (self.phase.drop_image, self.phase.degrade_image)
         )
         images[spoilt] = degraded(images[spoilt], rng)
         images[dropped] = 1.0
-        latents = clips.latents[indices].float()
-        weights = sprite_weights([clips.clip(i) for i in indices], latents, self.phase.sprite_weight)
-        return {"latents": latents, "images": images, "tokens": tokenize(texts), "weights": weights}
+        latents = clips.latents[rows].float()
+        tokens = tokenize(texts, self.text_encoder.pad_token_id)
+        return {"latents": latents, "images": images, "tokens": tokens, "weights": source.weights(numbers, latents)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
@@ -152,18 +149,19 @@ class DiffusionObjective(Objective):
         return {"loss": (weights * errors).sum() / weights.sum()}
 
     def sample_sheet(self) -> Image.Image:
-        clips = [sample_clip(seeded("validation", self.seed, i)) for i in range(self.SAMPLES)]
+        """Of every sample the true clip, and made ones below it: from the text, and with a branch from the image and both."""
+        true, texts = self._samples
+        nothing = [""] * len(texts)
+        modes = [(texts, None), (nothing, true[:, 0]), (texts, true[:, 0])] if self.with_image else [(texts, None)]
+        rows = [true, *(self._made(prompts, images) for prompts, images in modes)]
+        return contact_sheet(rearrange(rows, "k n t c h w -> (n k t) c h w"), self.phase.num_frames)
+
+    def _made(self, texts: list[str], images: Tensor | None) -> Tensor:
         height, width = self.phase.sizes[0]
-        true = render_batch(clips, num_frames=self.phase.num_frames, height=height, width=width)
         made = self._pipeline[0](
-            [sentence(c) for c in clips],
-            true[:, 0] if self.with_image else None,
-            num_frames=self.phase.num_frames,
-            height=height,
-            width=width,
-            steps=self.phase.sample_steps,
+            texts, images, num_frames=self.phase.num_frames, height=height, width=width, steps=self.phase.sample_steps
         )
-        return contact_sheet(rearrange([true, made.float()], "k n t c h w -> (n k t) c h w"), self.phase.num_frames)
+        return made.float().cpu()
 
     def _trainable(self) -> Iterator[nn.Parameter]:
         modules = {"unet": self.model.unet, "retention": self.model.retention, "text_encoder": self.text_encoder}
@@ -173,7 +171,7 @@ class DiffusionObjective(Objective):
             else:
                 yield from modules[name].parameters()
 
-    def _indices(self, number: int) -> list[int]:
+    def _rows(self, number: int) -> list[int]:
         """Rows of batch `number` in its size's cache: every epoch of a size is a permutation of its own."""
         rounds, turn = divmod(number, len(self.phase.sizes))
         size = self.phase.sizes[turn]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 
 if sys.version_info >= (3, 11):
@@ -22,27 +23,42 @@ RECIPES = Path(__file__).parent / "recipes"
 OBJECTIVES = ("autoencoder", "diffusion")
 TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
 MIXED_PRECISION = ("no", "bf16", "fp16")
+OPTIMIZERS = ("adamw", "adafactor")
+CROPS = ("centre", "random")
+SPRITES = "sprites"  # the name of the procedural world as a phase's data; any other name is a path
+# Settings that one kind of data has and the other lacks.
+_SPRITES_ONLY, _VIDEOS_ONLY = ("clips", "margin", "sprite_weight"), ("stride", "crop", "epochs")
 # Settings of a phase that show or save what happens and change none of it.
 ONLY_SEEN = ("sample_steps", "sample_every", "log_every", "checkpoint_minutes")
 # What a setting may be, and how that is called, by its annotation.
-_TYPES = {"str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number")}
+_TYPES = {
+    "str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
+    "bool": (bool, "true or false"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One run of the optimiser (AdamW, cosine rate)."""
+    """One run of the optimiser (cosine rate)."""
 
     name: str
     objective: str
-    steps: int
+    steps: int  # 0 where `epochs` are given, until `with_steps` counts them out
     batch_size: int  # at the first of `sizes`; at the others as many clips as have about as many pixels
     learning_rate: float
     trainable: tuple[str, ...] = ()
+    epochs: float = 0.0  # in place of steps: how often every video is seen
+    data: str = SPRITES  # or a folder of videos, a table (.csv, .jsonl), a shard (.tar), or a folder of shards
+    stride: int = 1  # of the videos' frames every so many-th
+    crop: str = "centre"  # what of a video with another aspect ratio is kept
+    optimizer: str = "adamw"
+    gradient_accumulation: int = 1  # batches in one step
+    gradient_checkpointing: bool = False  # less memory, about a third more time
     warmup_steps: int = 100
     final_learning_rate: float = 0.02  # as a fraction of learning_rate
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    ema_decay: float = 0.999
+    ema_decay: float = 0.999  # of the averaged weights that are written; 0: the weights themselves
     sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # height, width: batches take them in turn
     num_frames: int = 8
     clips: int = 8192  # distinct clips in the latent cache, counted like batch_size
@@ -65,6 +81,15 @@ class Phase:
             raise ValueError(f"phase {self.name}: trainable has {sorted(unknown)}; allowed: {', '.join(TRAINABLE)}")
         if (self.objective == "diffusion") != bool(self.trainable):
             raise ValueError(f"phase {self.name}: `trainable` belongs to the diffusion objective, and only there")
+        if self.data != SPRITES and self.objective != "diffusion":
+            raise ValueError(f"phase {self.name}: data is {self.data!r}; the {self.objective} objective has sprites only")
+        for name in _VIDEOS_ONLY if self.data == SPRITES else _SPRITES_ONLY:
+            if getattr(self, name) != getattr(Phase, name):
+                kind = "videos" if self.data == SPRITES else "sprites"
+                raise ValueError(f"phase {self.name}: {name} belongs to {kind}, and data is {self.data!r}; leave {name} out")
+        for name, allowed in (("optimizer", OPTIMIZERS), ("crop", CROPS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
         if not self.sizes:
             raise ValueError(f"phase {self.name}: sizes is empty; give at least one pair of height and width")
         for height, width in self.sizes:
@@ -78,9 +103,33 @@ class Phase:
         for name in ("learning_rate", "checkpoint_minutes", "timestep_power", "sprite_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
-        for name in ("steps", "batch_size", "num_frames", "clips", "sample_steps", "sample_every", "log_every"):
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"phase {self.name}: ema_decay is {self.ema_decay}; allowed: from 0 to below 1")
+        if self.epochs:
+            self._check_epochs()
+        counts = ("batch_size", "num_frames", "clips", "stride", "gradient_accumulation", *ONLY_SEEN[:-1])
+        for name in counts if self.epochs else ("steps", *counts):
             if getattr(self, name) < 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least 1")
+
+    def _check_epochs(self) -> None:
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"phase {self.name}: epochs is {self.epochs}; it must be more than 0")
+        if self.steps:
+            raise ValueError(f"phase {self.name}: steps is {self.steps} and epochs {self.epochs}; give one of them")
+        if len(self.sizes) > 1:
+            raise ValueError(f"phase {self.name}: epochs with {len(self.sizes)} sizes cannot be counted; give steps")
+
+    def with_steps(self, clips: int, processes: int) -> Phase:
+        """The same phase with its epochs counted out in steps, where it has any."""
+        if not self.epochs:
+            return self
+        steps = math.ceil(self.epochs * clips / (self.batch_size * self.gradient_accumulation * processes))
+        return replace(self, steps=steps, epochs=0.0)
+
+    def batch_size_of(self, number: int) -> int:
+        """Clips in batch `number`."""
+        return self.batch_size_at(self.sizes[number % len(self.sizes)])
 
     def batch_size_at(self, size: tuple[int, int]) -> int:
         return self._scaled(self.batch_size, size)
@@ -124,13 +173,18 @@ def _checked(cls, table: dict, where: str):
         raise ValueError(f"{where}: {'; '.join(problems)}. Known settings: {', '.join(sorted(names))}")
     for field in fields(cls):
         kind, called = _TYPES.get(field.type, (object, ""))
-        if field.name in table and (not isinstance(table[field.name], kind) or isinstance(table[field.name], bool)):
+        value = table.get(field.name, field.default)
+        if field.name in table and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
             raise ValueError(f"{where}: {field.name} is {table[field.name]!r}; it must be {called}")
     return cls(**table)
 
 
-def load_recipe(source: str | Path) -> Recipe:
-    """Read a recipe by the name of one that ships (`sprites`) or by the path of a TOML file."""
+def load_recipe(source: str | Path, changes: Sequence[str] = (), data: str | None = None) -> Recipe:
+    """Read a recipe by the name of one that ships (`sprites`) or by the path of a TOML file.
+
+    `changes` are settings of the command line, `key=value` of the recipe or `phase.key=value` of a phase, the values as
+    TOML. `data` takes the place of every diffusion phase's own.
+    """
     path = Path(source)
     if path.suffix != ".toml":
         path = RECIPES / f"{source}.toml"
@@ -144,8 +198,31 @@ def load_recipe(source: str | Path) -> Recipe:
     tables = table.pop("phases", [])
     if not isinstance(tables, list) or not all(isinstance(phase, dict) for phase in tables):
         raise ValueError(f"{path.name}: phases is {tables!r}; write one [[phases]] table for each")
+    for phase in tables:
+        if data is not None and phase.get("objective") == "diffusion":
+            phase["data"] = data
+    for change in changes:
+        _change(table, tables, change)
     phases = tuple(_phase(phase, f"{path.name}, phase {number}") for number, phase in enumerate(tables))
     return _checked(Recipe, {**table, "phases": phases}, path.name)
+
+
+def _change(recipe: dict, phases: list[dict], change: str) -> None:
+    """Put one `key=value` or `phase.key=value` into the tables."""
+    place, _, text = change.partition("=")
+    phase, _, key = place.strip().rpartition(".")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except ValueError as error:
+        advice = 'write key=value or phase.key=value, the value as in TOML, a text in quotes: name="mine"'
+        raise ValueError(f"--set is {change!r}; {advice}") from error
+    named = {str(table.get("name")): table for table in phases}
+    if phase and phase not in named:
+        raise ValueError(f"--set is {change!r}, but there is no such phase; allowed: {', '.join(named)}")
+    table = named[phase] if phase else recipe
+    if key in ("steps", "epochs"):  # one takes the place of the other
+        table.pop("epochs" if key == "steps" else "steps", None)
+    table[key] = value
 
 
 def _phase(table: dict, where: str) -> Phase:
@@ -155,7 +232,8 @@ def _phase(table: dict, where: str) -> Phase:
     sizes = table.get("sizes", [list(size) for size in Phase.sizes])
     if not isinstance(sizes, list) or not all(_is_size(size) for size in sizes):
         raise ValueError(f"{where}: sizes is {sizes!r}; allowed: a list of [height, width] pairs, such as [[64, 64]]")
-    return _checked(Phase, {**table, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
+    steps = {"steps": 0} if "epochs" in table and "steps" not in table else {}
+    return _checked(Phase, {**table, **steps, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
 
 
 def _is_size(size: object) -> bool:

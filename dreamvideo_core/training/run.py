@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from dataclasses import asdict, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, fields, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from rich.console import Console
 from rich.progress import Progress
 
 from ..checkpoint import PARTS
+from ..checks import InputError
 from ..config import PRESETS, ModelConfig
-from ..model import is_untrained
+from ..files import atomic
+from ..model import is_temporal, is_untrained
 from ..pipeline import Pipeline
 from ..sources import open_model
 from ..sprites import phrases
+from .data.listing import ClipFile, fingerprint, list_clips
+from .data.source import Source
+from .data.sprites import SpriteSource
+from .data.videos import VideoSource
 from .latents import LatentClips, cached_clips
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
-from .recipe import ONLY_SEEN, Phase, Recipe
+from .recipe import ONLY_SEEN, SPRITES, Phase, Recipe
 from .state import check_settings
 from .trainer import Trainer
 
 console = Console()
+# How long processes wait for each other: the first one draws samples and writes checkpoints alone.
+_PATIENCE = timedelta(hours=6)
 
 
 def run_recipe(
@@ -34,38 +47,65 @@ def run_recipe(
 
     The first phase begins with the weights of `start`, whatever the sizes of its parts, or with fresh ones. Without
     `resume`, a folder with work in it raises FileExistsError; with it, a phase that began with other settings raises
-    ValueError.
+    ValueError. What cannot be trained or read raises InputError before any work.
     """
+    _check_start(recipe, start)
+    videos = {phase.data: list_clips(phase.data) for phase in recipe.phases if phase.data != SPRITES}
     if not resume and any(folder.glob("*/state-*.safetensors")):
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
+    accelerator = Accelerator(
+        mixed_precision=recipe.mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)]
+    )
+    start_hash = None if start is None else _file_hash(start)
     result = start
     for number, phase in enumerate(recipe.phases):
         before, result = result, folder / f"{number}-{phase.name}.safetensors"
+        files = videos.get(phase.data, ())
         if accelerator.is_main_process:
-            check_settings(folder / phase.name, _settings(recipe, phase, start))
+            check_settings(folder / phase.name, _settings(recipe, phase, start_hash, files), _defaults())
         if result.is_file():
             continue
         left = None if deadline is None else (deadline - time.monotonic()) / 60
         if left is not None and left <= 0:
             return None
-        if not _run_phase(recipe, phase, folder, start, before, result, accelerator, left):
+        if not _run_phase(recipe, phase, files, folder, start, before, result, accelerator, left):
             return None
     return result
 
 
-def _settings(recipe: Recipe, phase: Phase, start: Path | None) -> dict:
+def _check_start(recipe: Recipe, start: Path | None) -> None:
+    first = recipe.phases[0]
+    if start is None and first.objective == "diffusion" and "unet" not in first.trainable:
+        raise InputError(
+            f"phase {first.name} trains {', '.join(first.trainable)} and keeps the U-Net's spatial layers as they are, so it "
+            "begins with a text-to-video model; give one with --start (`dreamvideo convert` makes the file)"
+        )
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    with path.open("rb") as file:
+        while piece := file.read(1 << 24):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _settings(recipe: Recipe, phase: Phase, start_hash: str | None, files: Sequence[ClipFile]) -> dict:
     """What decides the weights that a phase ends with."""
     settings = {k: v for k, v in asdict(phase).items() if k not in ONLY_SEEN}
-    start_hash = None if start is None else hashlib.blake2b(start.read_bytes(), digest_size=6).hexdigest()
     return {
         "preset": recipe.preset,
         "mixed_precision": recipe.mixed_precision,
         "seed": recipe.seed,
         "start": start_hash,
         **settings,
+        "data": f"{len(files)} clips ({fingerprint(files)})" if files else phase.data,  # wherever the files lie
     }
+
+
+def _defaults() -> dict:
+    return {f.name: f.default for f in fields(Phase) if f.default is not MISSING}
 
 
 def _config(recipe: Recipe, start: Path | None) -> ModelConfig:
@@ -80,6 +120,7 @@ def _config(recipe: Recipe, start: Path | None) -> ModelConfig:
 def _run_phase(
     recipe: Recipe,
     phase: Phase,
+    files: Sequence[ClipFile],
     folder: Path,
     start: Path | None,
     before: Path | None,
@@ -95,7 +136,12 @@ def _run_phase(
     pipeline.to(accelerator.device)
     work = folder / phase.name
     work.mkdir(parents=True, exist_ok=True)
-    objective = _objective(recipe, phase, folder, pipeline, accelerator)
+    if phase.objective == "autoencoder":
+        objective: Objective = AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
+    else:
+        clips = _all_clips(recipe, phase, files, folder, pipeline, accelerator)
+        phase = phase.with_steps(len(clips[phase.sizes[0]]), accelerator.num_processes)
+        objective = _diffusion(recipe, phase, clips, pipeline)
     trainer = Trainer(objective.train(), phase, work, accelerator, recipe.seed)
     resumed = trainer.resume()
     if accelerator.is_main_process:
@@ -109,33 +155,55 @@ def _run_phase(
     return finished
 
 
-def _objective(recipe: Recipe, phase: Phase, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> Objective:
-    if phase.objective == "autoencoder":
-        return AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
+def _diffusion(
+    recipe: Recipe, phase: Phase, clips: Mapping[tuple[int, int], LatentClips], pipeline: Pipeline
+) -> DiffusionObjective:
     if "retention" in phase.trainable and is_untrained(pipeline.model.retention.state_dict()):
         pipeline.model.retention.start_from(pipeline.model.unet)
-    clips = {size: _clips(recipe, phase, size, folder, pipeline, accelerator) for size in dict.fromkeys(phase.sizes)}
     return DiffusionObjective(pipeline, phase, clips, recipe.seed)
 
 
-def _clips(
+def source_of(phase: Phase, size: tuple[int, int], seed: int, files: Sequence[ClipFile]) -> Source:
+    """The phase's clips at one size (height, width); `files` are those of its data, none for sprites."""
+    return VideoSource(files, phase, size, seed) if files else SpriteSource(phase, size, seed)
+
+
+def _all_clips(
     recipe: Recipe,
     phase: Phase,
-    size: tuple[int, int],
+    files: Sequence[ClipFile],
     folder: Path,
     pipeline: Pipeline,
     accelerator: Accelerator,
-) -> LatentClips:
-    with accelerator.main_process_first(), Progress(disable=not accelerator.is_main_process) as bar:
-        task = bar.add_task(f"{phase.clips_at(size)} clips of {size[1]} x {size[0]} to latents")
+) -> dict[tuple[int, int], LatentClips]:
+    """The cache of every size, made where it is not whole; what cannot be used is said and listed."""
+    clips = {}
+    for size in dict.fromkeys(phase.sizes):
+        source = source_of(phase, size, recipe.seed, files)
+        clips[size] = _cached(source, f"clips of {size[1]} x {size[0]} to latents", folder, pipeline, accelerator)
+    first = clips[phase.sizes[0]]
+    if first.skipped and accelerator.is_main_process:
+        path = folder / phase.name / "skipped.jsonl"
+        with atomic(path) as temporary:
+            lines = (json.dumps({"clip": first.source.title(n), "why": why}) for n, why in sorted(first.skipped.items()))
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        console.print(f"phase {phase.name}: {len(first)} clips, {len(first.skipped)} cannot be used: {path}")
+    return clips
+
+
+def _cached(source: Source, what: str, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> LatentClips:
+    with Progress(disable=not accelerator.is_main_process) as bar:
+        task = bar.add_task(f"{len(source)} {what}")
 
         def encode(frames: torch.Tensor) -> torch.Tensor:
             with accelerator.autocast():
                 return pipeline.encode(frames.to(accelerator.device)).float().cpu()
 
         return cached_clips(
-            folder, phase, size, recipe.seed, _fingerprint(pipeline.autoencoder), encode,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            folder, source, _fingerprint(pipeline.autoencoder), encode,
+            on_block=lambda done, total: bar.update(task, completed=done, total=total),
+            share=slice(accelerator.process_index, None, accelerator.num_processes),
+            wait=accelerator.wait_for_everyone,
         )  # fmt: skip
 
 
@@ -148,8 +216,21 @@ def _fingerprint(module: torch.nn.Module) -> str:
 
 
 def _announcement(phase: Phase, objective: Objective, step: int | None) -> str:
-    trained = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in objective.parameters())
-    what = ", ".join(phase.trainable) or phase.objective
+    """How many parameters are trained, and which are not."""
+    counts = {True: Counter(), False: Counter()}  # by whether they are trained, then by part
+    for name, parameter in objective.named_parameters():
+        counts[parameter.requires_grad][_part(name)] += parameter.numel()
+    trained, frozen = (", ".join(f"{part} {count:,}" for part, count in counts[kind].items()) for kind in (True, False))
+    total = counts[True].total() + counts[False].total()
     start = "" if step is None else f", resumed at step {step}"
-    return f"phase {phase.name}: {trained:,} of {total:,} parameters trained ({what}), {phase.steps} steps{start}"
+    return (
+        f"phase {phase.name}: {counts[True].total():,} of {total:,} parameters trained, {phase.steps} steps{start}\n"
+        f"  trained: {trained}\n  frozen: {frozen or 'nothing'}"
+    )
+
+
+def _part(name: str) -> str:
+    """What a person calls the part of an objective that a parameter belongs to."""
+    if name.startswith("model.unet."):
+        return "temporal layers" if is_temporal(name) else "spatial layers"
+    return {"model": "retention branch", "text_encoder": "text encoder"}.get(name.partition(".")[0], "autoencoder")

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import atomic
+from ..tensor_files import write_tensors
 
 _KEPT = 2
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass
 class TrainingState:
-    """Step `step` is the next to be taken; dictionaries are keyed by parameter name."""
+    """Step `step` is the next to be taken; dictionaries are keyed by parameter name, moments by their own name too."""
 
     step: int
     weights: dict[str, Tensor]
@@ -27,14 +26,17 @@ class TrainingState:
     moments: dict[str, dict[str, Tensor]]
 
 
-def check_settings(folder: Path, settings: dict) -> None:
-    """Keep in `folder` what its work began with; ValueError when that was something else."""
-    path, settings = folder / "settings.json", json.loads(json.dumps(settings))
+def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
+    """Keep in `folder` what its work began with; ValueError when that was something else.
+
+    A setting that did not exist when the work began had its default.
+    """
+    path, (settings, defaults) = folder / "settings.json", json.loads(json.dumps([settings, defaults]))
     if not path.is_file():
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(settings, indent=2))
         return
-    began = json.loads(path.read_text())
+    began = {k: v for k, v in defaults.items() if k in settings} | json.loads(path.read_text())
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]
     if changed:
         was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)
@@ -51,17 +53,23 @@ def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) 
 
 def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], moments: dict) -> None:
     for name, moment in moments.items():
-        optimizer.state[names[name]] = {key: value.clone() for key, value in moment.items()}
+        device = names[name].device  # but for single numbers, the count of steps, which stay where torch wants them
+        optimizer.state[names[name]] = {k: v.to(device) if v.ndim else v.clone() for k, v in moment.items()}
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
-    """Write `state-STEP.safetensors` atomically and drop all but the newest two."""
+    """Write `state-STEP.safetensors` atomically and drop all but the newest two, and what a killed process left."""
     tensors = {f"weights.{k}": v for k, v in state.weights.items()}
     tensors |= {f"average.{k}": v for k, v in state.average.items()}
-    tensors |= {f"{m}.{k}": v[m] for k, v in state.moments.items() for m in _MOMENTS}
-    with atomic(folder / f"state-{state.step:07d}.safetensors") as path:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path, {"step": json.dumps(state.step)})
-    for old in sorted(folder.glob("state-*.safetensors"))[:-_KEPT]:
+    tensors |= {f"{moment}.{k}": v for k, moments in state.moments.items() for moment, v in moments.items()}
+    try:
+        write_tensors(folder / f"state-{state.step:07d}.safetensors", tensors, {"step": json.dumps(state.step)})
+    except OSError as error:
+        raise OSError(
+            f"the state of step {state.step} could not be written to {folder} ({error.strerror or error}); the states there "
+            "are whole: make room, and the same command with --resume goes on from the newest"
+        ) from error
+    for old in (*sorted(folder.glob("state-*.safetensors"))[:-_KEPT], *folder.glob(".state-*.safetensors")):
         old.unlink()
 
 
@@ -75,8 +83,8 @@ def load_newest_state(folder: Path) -> TrainingState | None:
         state.step = json.loads(file.metadata()["step"])
         for key in file.keys():
             kind, name = key.split(".", 1)
-            if kind in _MOMENTS:
-                state.moments.setdefault(name, {})[kind] = file.get_tensor(key)
-            else:
+            if kind in ("weights", "average"):
                 getattr(state, kind)[name] = file.get_tensor(key)
+            else:
+                state.moments.setdefault(name, {})[kind] = file.get_tensor(key)
     return state

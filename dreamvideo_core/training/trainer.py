@@ -5,23 +5,24 @@ Every random draw is a function of (seed, step, process), so a resumed run repea
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast, send_to_device
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .objectives import Objective
+from .optimizers import make_optimizer
 from .recipe import Phase
+from .runlog import RunLog
 from .state import TrainingState, collect_moments, load_newest_state, restore_moments, save_state
-
-BETAS = (0.9, 0.99)
 
 
 def cosine_rate(step: int, phase: Phase) -> float:
@@ -51,11 +52,8 @@ class Trainer:
             objective, phase, folder, accelerator, seed,
         )  # fmt: skip
         self.parameters = {n: p for n, p in objective.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), phase.learning_rate, betas=BETAS, weight_decay=phase.weight_decay
-        )
-        self.model, self.optimizer = accelerator.prepare(objective, self.optimizer)
-        self.average = {n: p.detach().clone() for n, p in self.parameters.items()}
+        self.model, self.optimizer = accelerator.prepare(objective, make_optimizer(self.parameters.values(), phase))
+        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if phase.ema_decay else {}
         self.step = 0
 
     def resume(self) -> bool:
@@ -67,25 +65,34 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state.weights[name])
-                self.average[name].copy_(state.average[name])
+            for name, average in self.average.items():
+                average.copy_(state.average[name])
         restore_moments(self._inner_optimizer, self.parameters, state.moments)
         return True
 
     def fit(self, minutes: float | None = None) -> bool:
         """Train to the phase's last step, or for `minutes`; True when the phase is finished."""
         started = checkpointed = time.monotonic()
-        with self._progress() as bar:
+        main = self.accelerator.is_main_process
+        with self._progress() as bar, closing(RunLog(self.folder, self.step)) if main else nullcontext() as log:
             task = bar.add_task(self.phase.name, total=self.phase.steps, completed=self.step, note="")
             while self.step < self.phase.steps:
-                losses = self._train_step()
+                figures = self._train_step()
                 self.step += 1
-                self._report(losses, bar, task, started)
-                if self.step % self.phase.sample_every == 0 and self.accelerator.is_main_process:
-                    self._sample()
-                if time.monotonic() - checkpointed > 60 * self.phase.checkpoint_minutes:
+                bar.update(task, completed=self.step, note=_note(figures))
+                if log is not None and self.step % self.phase.log_every == 0:
+                    log.figures(self.step, {"seconds": round(time.monotonic() - started, 1), **figures})
+                if log is not None and self.step % self.phase.sample_every == 0:
+                    log.sheet(self.step, self._sample_sheet())
+                now = time.monotonic()
+                save, stop = self._main_says(
+                    now - checkpointed > 60 * self.phase.checkpoint_minutes,
+                    minutes is not None and now - started > 60 * minutes,
+                )
+                if save:
                     self._checkpoint()
                     checkpointed = time.monotonic()
-                if minutes is not None and time.monotonic() - started > 60 * minutes:
+                if stop:
                     break
         self._checkpoint()
         return self.step >= self.phase.steps
@@ -93,31 +100,57 @@ class Trainer:
     @torch.no_grad()
     def use_average(self) -> None:
         """Put the averaged weights into the objective, to be written or sampled from."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(self.average[name])
+        for name, average in self.average.items():
+            self.parameters[name].copy_(average)
 
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         return self.optimizer.optimizer
 
+    def _main_says(self, *answers: bool) -> list[bool]:
+        """The main process's answers, in every process: clocks differ, but all must save and stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return list(answers)
+        return broadcast(torch.tensor(answers, dtype=torch.int32, device=self.accelerator.device)).bool().tolist()
+
     def _train_step(self) -> dict[str, float]:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        """Take one step; its losses and norm, the rate, clips a second, and the share of the time that went into data."""
+        started = time.monotonic()
+        rank, world, count = (
+            self.accelerator.process_index, self.accelerator.num_processes, self.phase.gradient_accumulation,
+        )  # fmt: skip
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.step, rank]).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(self.step, self.phase)
-        batch = self.objective.batch(self.step * world + rank)
-        with fastest_attention(self.accelerator.device):
-            losses = self.model(batch)
-            self.accelerator.backward(losses["loss"])
-        losses["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters.values(), self.phase.max_grad_norm)
-        self._check_finite(losses)
+        first, reading, clips = (self.step * world + rank) * count, 0.0, 0
+        totals: dict[str, torch.Tensor] = {}
+        for number in range(first, first + count):
+            asked = time.monotonic()
+            batch = send_to_device(self.objective.batch(number), self.accelerator.device)
+            reading += time.monotonic() - asked
+            clips += self.phase.batch_size_of(number)
+            losses = self._backward(batch, last=number == first + count - 1)
+            totals = {name: totals.get(name, 0) + value.detach() / count for name, value in losses.items()}
+        totals["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters.values(), self.phase.max_grad_norm)
+        self._check_finite(totals)
         self.optimizer.step()
         self.optimizer.zero_grad()
         decay = average_decay(self.step, self.phase)
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                self.average[name].lerp_(parameter, 1 - decay)
-        return {name: float(value.detach()) for name, value in losses.items()}
+            for name, average in self.average.items():
+                average.lerp_(self.parameters[name], 1 - decay)
+        figures = {name: float(value) for name, value in totals.items()}
+        seconds = time.monotonic() - started
+        speed = {"clips_per_second": world * clips / seconds, "data_share": reading / seconds}
+        return {"learning_rate": cosine_rate(self.step, self.phase), **figures, **speed}
+
+    def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> dict[str, torch.Tensor]:
+        """Add a batch's gradients to those of its step; processes join theirs at the `last` one."""
+        alone = nullcontext() if last else self.accelerator.no_sync(self.model)
+        with alone, fastest_attention(self.accelerator.device):
+            losses = self.model(batch)
+            self.accelerator.backward(losses["loss"] / self.phase.gradient_accumulation)
+        return losses
 
     def _check_finite(self, losses: dict[str, torch.Tensor]) -> None:
         """Stop before the weights take a step that would spoil them."""
@@ -130,26 +163,17 @@ class Trainer:
                     "it. Lower learning_rate or use mixed_precision = 'no', then resume."
                 )
 
-    def _report(self, losses: dict[str, float], bar: Progress, task, started: float) -> None:
-        bar.update(task, completed=self.step, note=f"loss {losses['loss']:.4f}")
-        if self.step % self.phase.log_every == 0 and self.accelerator.is_main_process:
-            rate = cosine_rate(self.step, self.phase)
-            line = {"step": self.step, "seconds": round(time.monotonic() - started, 1), "learning_rate": rate, **losses}
-            with (self.folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-
-    def _sample(self) -> None:
-        trained = {n: p.detach().clone() for n, p in self.parameters.items()}
+    def _sample_sheet(self) -> Image.Image:
+        trained = {n: self.parameters[n].detach().clone() for n in self.average}
         self.use_average()
         self.objective.eval()
         with self.accelerator.autocast():
             sheet = self.objective.sample_sheet()
-        (self.folder / "samples").mkdir(exist_ok=True)
-        sheet.save(self.folder / "samples" / f"step-{self.step:07d}.png")
         self.objective.train()
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(trained[name])
+            for name, parameter in trained.items():
+                self.parameters[name].copy_(parameter)
+        return sheet
 
     def _checkpoint(self) -> None:
         if self.accelerator.is_main_process:
@@ -160,3 +184,7 @@ class Trainer:
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         return Progress(*columns, TextColumn("{task.fields[note]}"), disable=not self.accelerator.is_main_process)
+
+
+def _note(figures: dict[str, float]) -> str:
+    return f"loss {figures['loss']:.4f}  rate {figures['learning_rate']:.1e}  {figures['clips_per_second']:.1f} clips/s"

@@ -54,6 +54,12 @@ def test_crop_cuts_the_sides_and_keeps_the_scale():
     torch.testing.assert_close(fit_image(noise, 32, 32, "crop"), noise[..., 32:64])
 
 
+@pytest.mark.parametrize(("share", "left"), [(0.0, 0), (0.25, 16), (0.99, 63)])
+def test_crop_keeps_another_place_too(share, left):
+    noise = torch.rand(1, 3, 32, 96)
+    torch.testing.assert_close(fit_image(noise, 32, 32, "crop", (0.5, share)), noise[..., left : left + 32])
+
+
 def test_pad_keeps_the_whole_and_repeats_the_border():
     image = torch.zeros(1, 3, 32, 96)
     image[..., 0:8, :], image[..., 24:, :] = 1.0, -1.0

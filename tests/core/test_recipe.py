@@ -39,6 +39,19 @@ def test_the_shipped_recipe_drops_as_the_paper_does():
     assert all((phase.drop_text, phase.drop_image) == (0.1, 0.1) for phase in with_image)
 
 
+@pytest.mark.parametrize("name", ["paper", "single_gpu_24gb"])
+def test_the_papers_phase_is_the_papers(name):
+    (phase,) = load_recipe(name).phases
+    assert (phase.sizes, phase.num_frames, phase.stride, phase.epochs) == (((256, 256),), 8, 4, 5)
+    assert (set(phase.trainable), phase.drop_text, phase.drop_image) == ({"temporal", "retention"}, 0.1, 0.1)
+
+
+def test_settings_of_the_command_line(write):
+    recipe = load_recipe(write(), ["seed=4", "one.epochs=2", "one.sizes=[[32, 40]]"], data="clips")
+    (phase,) = recipe.phases
+    assert (recipe.seed, phase.epochs, phase.steps, phase.sizes, phase.data) == (4, 2, 0, ((32, 40),), "clips")
+
+
 def test_a_recipe_by_its_path(write):
     recipe = load_recipe(write())
     assert recipe.phases == (Phase("one", "diffusion", 2, 2, 1e-3, trainable=("unet",)),)

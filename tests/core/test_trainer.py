@@ -15,12 +15,13 @@ from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.images import to_uint8
 from dreamvideo_core.model import is_untrained
 from dreamvideo_core.sprites import Clip, Sprite, render_batch, sample_clip, sample_scene
-from dreamvideo_core.sprites.scene import MARGIN, seeded
+from dreamvideo_core.sprites.scene import seeded
 from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
+from dreamvideo_core.training.data.sprites import SpriteSource, sprite_weights
 from dreamvideo_core.training.degradation import degraded
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
-from dreamvideo_core.training.objectives import DiffusionObjective, Objective, sprite_weights
+from dreamvideo_core.training.objectives import DiffusionObjective, Objective
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import run_recipe
 from dreamvideo_core.training.trainer import Trainer, cosine_rate
@@ -35,7 +36,7 @@ def clips(count: int = 8, frames: int = 2, size: int = 2) -> LatentClips:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(count, frames, 4, size, size, generator=generator).half()
     images = torch.randint(0, 200, (count, 3, 8 * size, 8 * size), generator=generator).byte()
-    return LatentClips(latents, images, seed=0, margin=MARGIN)
+    return LatentClips(latents, images, SpriteSource(replace(RETENTION, num_frames=frames), (8 * size,) * 2, 0), range(count))
 
 
 def trainer(folder, phase: Phase = RETENTION) -> Trainer:
@@ -167,7 +168,7 @@ def test_the_text_of_a_batch_belongs_to_its_clip():
     for latents, image, tokens in zip(batch["latents"], batch["images"], batch["tokens"], strict=True):
         index = next(i for i in range(8) if torch.equal(cache.latents[i].float(), latents))
         assert torch.equal(from_bytes(cache.images[index]), image)
-        clip = cache.clip(index)
+        clip = cache.source.clip(index)
         colour = tokenize([clip.scene.sprites[clip.actor].colour])[0, 1]
         assert colour in tokens
 
@@ -226,17 +227,19 @@ def test_the_cache_is_made_once_and_completed(tmp_path):
         calls.append(len(frames))
         return frames[:, :, :1, ::8, ::8].repeat(1, 1, 4, 1, 1)
 
-    first = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
-    assert first.latents.shape == (8, 2, 4, 2, 2) and first.images.shape == (8, 3, 16, 16)
+    def cached(phase: Phase = RETENTION):
+        clips = cached_clips(tmp_path, SpriteSource(phase, (16, 16), 0), "autoencoder", encode)
+        return clips, clips.latents[range(len(clips))], clips.images[range(len(clips))]
+
+    _, latents, images = cached()
+    assert latents.shape == (8, 2, 4, 2, 2) and images.shape == (8, 3, 16, 16)
     calls.clear()
-    again = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
-    assert not calls and torch.equal(again.latents, first.latents)
+    assert torch.equal(cached()[1], latents) and not calls
     next(tmp_path.rglob("*.safetensors")).unlink()
-    again = cached_clips(tmp_path, RETENTION, (16, 16), 0, "autoencoder", encode)
-    assert calls and torch.equal(again.latents, first.latents)
-    cut = cached_clips(tmp_path, replace(RETENTION, margin=0.05), (16, 16), 0, "autoencoder", encode)
-    assert not torch.equal(cut.images, first.images)
-    assert cut.clip(0) == sample_clip(seeded("train", 0, 0), 0.05)
+    assert torch.equal(cached()[1], latents) and calls
+    cut, _, cut_images = cached(replace(RETENTION, margin=0.05))
+    assert not torch.equal(cut_images, images)
+    assert cut.source.clip(0) == sample_clip(seeded("train", 0, 0), 0.05)
 
 
 def test_images_as_bytes():

@@ -1,0 +1,157 @@
+"""The clips of a user's data set by name, file and caption; no video is opened here.
+
+Three kinds: a folder of videos with captions beside them (clip.mp4 and clip.txt), a table (.csv or .jsonl) with the columns
+`path` and `caption`, and WebDataset's shards (.tar files with the members KEY.mp4 and KEY.txt or KEY.json).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from ...checks import InputError
+
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
+_CAPTION_KEYS = ("caption", "text")  # of a shard's .json
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """One video and its caption ("" where there is none); in a shard it lies at `offset`."""
+
+    name: str
+    path: Path
+    caption: str
+    size: int
+    offset: int | None = None
+
+    def open(self) -> BinaryIO:
+        """The video's bytes; OSError when the file is gone."""
+        if self.offset is None:
+            return self.path.open("rb")
+        with self.path.open("rb") as shard:
+            shard.seek(self.offset)
+            return io.BytesIO(shard.read(self.size))
+
+
+def list_clips(path: str | Path) -> list[ClipFile]:
+    """All clips of a data set, always in the same order; InputError for what is no data set, or has no video."""
+    path = Path(path)
+    if path.is_dir():
+        clips = [clip for shard in sorted(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
+    elif path.suffix in _READERS and path.is_file():
+        clips = _READERS[path.suffix](path)
+    else:
+        what = "which is neither a folder nor a table or shard" if path.exists() else "and there is no such file or folder"
+        raise InputError(
+            f"data is {str(path)!r}, {what}; give a folder of videos with captions beside them (clip.mp4, clip.txt), a .csv "
+            "or .jsonl of paths and captions, a .tar shard or a folder of shards"
+        )
+    if not clips:
+        raise InputError(f"data is {str(path)!r}, in which there is no video; allowed: {', '.join(VIDEOS)}")
+    return clips
+
+
+def fingerprint(clips: Iterable[ClipFile]) -> str:
+    """A short name for a list of clips: other names, sizes of files or captions give another one."""
+    digest = hashlib.blake2b(digest_size=6)
+    for clip in clips:
+        digest.update(json.dumps([clip.name, clip.size, clip.caption]).encode())
+    return digest.hexdigest()
+
+
+def _is_video(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in VIDEOS and not PurePosixPath(name).name.startswith(".")
+
+
+def _in_folder(folder: Path) -> list[ClipFile]:
+    paths = sorted(p for p in folder.rglob("*") if _is_video(p.name) and p.is_file())
+    return [_file(str(p.relative_to(folder)), p, _caption_beside(p)) for p in paths]
+
+
+def _caption_beside(video: Path) -> str:
+    path = video.with_suffix(".txt")
+    return _one_line(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+
+
+def _file(name: str, path: Path, caption: str) -> ClipFile:
+    return ClipFile(name, path, caption, path.stat().st_size)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _in_csv(path: Path) -> list[ClipFile]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return _in_table(path, list(csv.DictReader(file)))
+
+
+def _in_jsonl(path: Path) -> list[ClipFile]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            rows.append(_parsed(line, f"{path.name}, line {number}"))
+    return _in_table(path, rows)
+
+
+def _in_table(table: Path, rows: Sequence[dict]) -> list[ClipFile]:
+    """Relative paths start at the table's own folder."""
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("path"), str) or not row["path"]:
+            raise InputError(f"{table.name}, row {number} has {sorted(map(str, row))}; it needs `path`, and `caption`")
+    missing = [row["path"] for row in rows if not (table.parent / row["path"]).is_file()]
+    if missing:
+        raise InputError(
+            f"{table.name} names {len(missing)} files that are not there, {missing[0]!r} for one; paths are relative to the "
+            "table's folder"
+        )
+    return [_file(row["path"], table.parent / row["path"], _one_line(str(row.get("caption") or ""))) for row in rows]
+
+
+def _in_shard(shard: Path) -> list[ClipFile]:
+    try:
+        with tarfile.open(shard, "r:") as tar:  # without compression, so that a video can be read in its place
+            members = [m for m in tar if m.isfile()]
+            captions = {_key(m.name): _caption(tar, m, shard) for m in members if m.name.endswith((".txt", ".json"))}
+    except (tarfile.TarError, EOFError) as error:
+        raise InputError(f"{shard} is no readable .tar file without compression ({error}); get or make it again") from error
+    return [
+        ClipFile(f"{shard.name}/{m.name}", shard, captions.get(_key(m.name), ""), m.size, m.offset_data)
+        for m in members
+        if _is_video(m.name)
+    ]
+
+
+def _key(member: str) -> str:
+    """WebDataset's key of a sample: the path up to the first dot of the file's name."""
+    path = PurePosixPath(member)
+    return str(path.with_name(path.name.partition(".")[0]))
+
+
+def _caption(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
+    text = tar.extractfile(member).read().decode(errors="replace")
+    if member.name.endswith(".txt"):
+        return _one_line(text)
+    table = _parsed(text, f"{shard.name}/{member.name}")
+    return _one_line(str(next((table[key] for key in _CAPTION_KEYS if table.get(key)), "")))
+
+
+def _parsed(text: str, where: str) -> dict:
+    try:
+        table = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where} is no JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is {text[:40]!r}; it must be a JSON object")
+    return table
+
+
+_READERS = {".csv": _in_csv, ".jsonl": _in_jsonl, ".tar": _in_shard}

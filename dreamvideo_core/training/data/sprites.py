@@ -1,0 +1,54 @@
+"""The small world as a source: scenes without end, drawn when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from einops import rearrange
+from torch import Tensor
+
+from ...sprites import Clip, cover_batch, render_batch, sample_clip, sentence
+from ...sprites.scene import seeded
+from ..recipe import Phase
+from .source import Clips, Source
+
+
+class SpriteSource(Source):
+    """Clip `i` is `sample_clip(seeded("train", seed, i), margin)`; samples are of the validation split."""
+
+    def __init__(self, phase: Phase, size: tuple[int, int], seed: int):
+        self.phase, self.seed = phase, seed
+        self.shape = {"num_frames": phase.num_frames, "height": size[0], "width": size[1]}
+        self.count = phase.clips_at(size)
+        self.cache_name = f"latents-{size[1]}x{size[0]}x{phase.num_frames}-margin{phase.margin:g}-seed{seed}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def clip(self, number: int) -> Clip:
+        return sample_clip(seeded("train", self.seed, number), self.phase.margin)
+
+    def read(self, numbers: Sequence[int]) -> Clips:
+        return Clips(render_batch([self.clip(i) for i in numbers], **self.shape), numbers)
+
+    def text(self, number: int, rng: np.random.Generator) -> str:
+        return sentence(self.clip(number), rng)
+
+    def title(self, number: int) -> str:
+        return f"scene {number}"
+
+    def weights(self, numbers: Sequence[int], latents: Tensor) -> Tensor:
+        return sprite_weights([self.clip(i) for i in numbers], latents, self.phase.sprite_weight)
+
+    def samples(self, numbers: Sequence[int]) -> tuple[Tensor, list[str]]:
+        clips = [sample_clip(seeded("validation", self.seed, i)) for i in range(len(numbers))]
+        return render_batch(clips, **self.shape), [sentence(clip) for clip in clips]
+
+
+def sprite_weights(clips: Sequence[Clip], latents: Tensor, weight: float) -> Tensor:
+    """`weight` in the latents' cells (B, T, 4, h, w) that a clip's acting sprite ever covers, 1 elsewhere: (B, 1, 1, h, w)."""
+    actors = [clip.scene.sprites[clip.actor] for clip in clips]
+    height, width = latents.shape[-2:]
+    cover = cover_batch(actors, [c.action for c in clips], num_frames=latents.shape[1], height=height, width=width)
+    return 1 + (weight - 1) * rearrange(cover.amax(1), "b h w -> b 1 1 h w")

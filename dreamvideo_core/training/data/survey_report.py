@@ -1,0 +1,106 @@
+"""What a survey found: a table, a line a clip, and a sheet to look at."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from ...files import atomic
+from ...grid import clip_grid, film_strip
+from ...images import to_uint8
+from .survey import Finding
+from .videos import VideoSource
+
+ON_SHEET = 24
+_NAMED = 3  # clips that the table names of each kind
+_SHEET_COLUMNS = 3
+
+
+def on_sheet(source: VideoSource) -> set[int]:
+    """The clips that the sheet shows, evenly spread over the data set."""
+    count = min(ON_SHEET, len(source))
+    return {round(number) for number in np.linspace(0, len(source) - 1, count)}
+
+
+def as_table(findings: Sequence[Finding], source: VideoSource) -> Table:
+    """What is there, and what to look after, with the names of some clips of each kind."""
+    phase, (height, width) = source.phase, source.size
+    usable = [f for f in findings if not f.unusable]
+    facts = [f.facts for f in findings if f.facts]
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{phase.data}: windows of {phase.num_frames} frames, stride {phase.stride}, at {width} x {height}",
+    )
+    table.add_column("what", no_wrap=True)
+    table.add_column("found", justify="right")
+    table.add_column("")
+    table.add_row("clips", str(len(findings)))
+    table.add_row("can be used", str(len(usable)))
+    for what, chosen in _kinds(findings).items():
+        named = ", ".join(f.name for f in chosen[:_NAMED]) + (", ..." if len(chosen) > _NAMED else "")
+        table.add_row(what, str(len(chosen)), named)
+    if facts:
+        table.add_row("frames", "", _spread([f.frames for f in facts]))
+        table.add_row("seconds", "", _spread([f.frames / f.fps for f in facts if f.fps]))
+        table.add_row("sizes", "", _commonest(f"{f.width} x {f.height}" for f in facts))
+        table.add_row("frames a second", "", _commonest(f"{f.fps:.3g}" for f in facts))
+        smaller = sum(f.height < height or f.width < width for f in facts)
+        table.add_row("smaller than the clips", str(smaller), "they are enlarged" if smaller else "")
+    table.caption = "Watermarks, borders and subtitles are learned too: look for them on the sheet."
+    return table
+
+
+def _kinds(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    return {
+        "too short": [f for f in findings if f.unusable and f.facts],
+        "broken": [f for f in findings if f.unusable and not f.facts],
+        "nothing moves": [f for f in findings if f.is_static],
+        "with a scene cut": [f for f in findings if f.has_cut],
+        "without a caption": [f for f in findings if not f.caption],
+    }
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "unknown"
+    return f"{min(values):.4g} to {max(values):.4g}, median {statistics.median(values):.4g}"
+
+
+def _commonest(values: Iterable[str]) -> str:
+    counts = Counter(values)
+    return ", ".join(f"{value} ({count})" for value, count in counts.most_common(_NAMED)) + (
+        ", ..." if len(counts) > _NAMED else ""
+    )
+
+
+def write_findings(findings: Sequence[Finding], folder: Path) -> list[Path]:
+    """check.jsonl, a line a clip, and check.png, the first, middle and last frame of some windows; their paths."""
+    lines, sheet = folder / "check.jsonl", folder / "check.png"
+    with atomic(lines) as temporary:
+        temporary.write_text("".join(f"{json.dumps(_line(f))}\n" for f in findings), encoding="utf-8")
+    shown = [f for f in findings if f.window is not None]
+    if not shown:
+        return [lines]
+    strips = [film_strip(f.window, (0, len(f.window) // 2, -1)) for f in shown]
+    grid = clip_grid(strips, [f"{f.name}: {f.caption}" for f in shown], _SHEET_COLUMNS)
+    with atomic(sheet) as temporary:
+        Image.fromarray(to_uint8(grid[0]).permute(1, 2, 0).numpy()).save(temporary)
+    return [lines, sheet]
+
+
+def _line(finding: Finding) -> dict:
+    facts = asdict(finding.facts) if finding.facts else {}
+    if finding.unusable:
+        return {"clip": finding.name, "caption": finding.caption, **facts, "unusable": finding.unusable}
+    marks = {"static": finding.is_static, "cut": finding.has_cut}
+    moves = {"motion": round(finding.motion, 2), "jump": round(finding.jump, 3)}
+    return {"clip": finding.name, "caption": finding.caption, **facts, **moves, **marks}
