@@ -10,9 +10,11 @@ except ModuleNotFoundError as missing:
     raise SystemExit(f"error: {missing.name} is not installed; run: pip install 'comfyui-dreamvideo[cli]'") from None
 
 from .chain import chain
+from .classifier import train_classifier
 from .convert import convert, init_retention
 from .evaluate import evaluate
 from .generate import generate
+from .rate import rate
 from .train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -23,7 +25,7 @@ def _root() -> None:
     """Bring a picture to life with a sentence."""
 
 
-for command in (generate, chain, train, convert, init_retention, evaluate):
+for command in (generate, chain, train, convert, init_retention, evaluate, rate, train_classifier):
     app.command()(command)
 
 

@@ -1,81 +1,95 @@
-"""`dreamvideo evaluate`."""
+"""`dreamvideo evaluate`: its options, and which of three jobs they ask for."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from . import options
-from .reporting import progress_bar, reported
+from .evaluate_folders import compare_folders
+from .evaluate_made import compare_modes
+from .evaluate_world import measure_world
+from .reporting import reported
+
+_JOBS = {
+    measure_world: "without --generated, --dataset and --metrics",
+    compare_folders: "with --generated",
+    compare_modes: "with --dataset, or with --metrics and no --generated",
+}
 
 
 def evaluate(
-    clips: Annotated[int, typer.Option(help="How many scenes that nobody trained on, or chains.")] = 100,
-    world: Annotated[str, typer.Option(help="What is measured on: sprites.")] = "sprites",
-    seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
-    checkpoint: options.Checkpoint = None,
+    clips: Annotated[int | None, typer.Option(help="How many clips or chains are made.", show_default="100")] = None,
+    world: Annotated[str | None, typer.Option(help="What is measured on: sprites.", show_default="sprites")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the scenes and of the noise.", show_default="0")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint", "--model", help="A DreamVideo file, or a diffusers folder.", show_default="the shipped model"
+        ),
+    ] = None,
     width: options.Width = None,
     height: options.Height = None,
-    frames: options.Frames = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="Length of the clip; with --generated the first so many of each.", show_default=options.OWN),
+    ] = None,
     steps: options.Steps = None,
     text_scale: options.TextScale = None,
     image_scale: options.ImageScale = None,
-    order: options.Order = "text_first",
+    order: Annotated[
+        str | None, typer.Option(help="Order of guidance: text_first (the paper's) or image_first.", show_default="text_first")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
     sheets: Annotated[Path | None, typer.Option(help="Folder for pictures of the best, median and worst clips.")] = None,
     chain: Annotated[int | None, typer.Option(help="Measure chains of so many stages.", show_default="single clips")] = None,
     anchor: options.Anchor = False,
+    generated: Annotated[
+        list[Path] | None, typer.Option(help="Folder of clips that a model made; give it again for each further model.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Folder of the true clips, by the same names.")] = None,
+    captions: Annotated[Path | None, typer.Option(help=".csv or .jsonl with the columns path and caption.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Of fvd, is, clipsim, fff_clip, fff_ssim.", show_default="all")] = None,
+    dataset: Annotated[
+        tuple[str, Path] | None, typer.Option(help="ucf101 or msrvtt and its folder: clips are made of it first.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the clips that are made; the same one goes on.")] = None,
+    modes: Annotated[str | None, typer.Option(help="Of t2v, i2v, ti2v.", show_default="all the model can")] = None,
+    stride: Annotated[int | None, typer.Option(help="Of the frames taken of a data set's videos.", show_default="4")] = None,
+    fvd_network: Annotated[Path | None, typer.Option(help="TorchScript file: clips to features.")] = None,
+    is_network: Annotated[Path | None, typer.Option(help="TorchScript file: clips to logits.")] = None,
+    clip_folder: Annotated[Path | None, typer.Option(help="Folder of CLIP ViT-B/32, as transformers keeps it.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Bring every clip's middle square to so many pixels.", show_default="as they are")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder for a page and a table in the paper's layout.")] = None,
     device: options.Device = None,
 ) -> None:
-    """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
+    """Count how good clips are: those of a model on the small world or on a data set, or any clips by the paper's metrics."""
+    given = {name: value for name, value in locals().items() if value is not None and value is not False}
     with reported():
-        from ..checks import InputError, check_choice, check_number
-        from ..evaluation.chain import ChainProtocol, measure_chains
-        from ..evaluation.protocol import MODES, Protocol, measure
-        from ..evaluation.report import as_chain_table, as_table, chain_summary, summary, write_json, write_sheets
-        from ..pipeline import SHIPPED, Pipeline
+        job = _job(given)
+        _check_belongs(job, given)
+        job(**given)
 
-        check_choice("--world", world, ("sprites",))
-        check_number("--clips", clips, 1, float("inf"))
-        check_number("--seed", seed, 0, options.MAX_SEED - clips)  # the noise of every batch has a seed of its own
-        options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
-        if frames is not None:
-            check_number("--frames", frames, 2, float("inf"))
-        if json is not None and json.is_dir():
-            raise InputError(f"--json is {str(json)!r}, which is a folder; name a file")
-        if sheets is not None and sheets.exists() and not sheets.is_dir():
-            raise InputError(f"--sheets is {str(sheets)!r}, which is a file; name a folder")
-        if chain is not None and sheets is not None:
-            raise InputError("--sheets shows single clips; leave it or --chain out")
-        if anchor and chain is None:
-            raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
-        path = checkpoint or SHIPPED
-        pipeline = Pipeline.load(path, options.choose_device(device))
-        has_branch = pipeline.model.retention is not None
-        if not has_branch and (sheets is not None or chain is not None):
-            option = "--sheets" if sheets is not None else "--chain"
-            raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-        sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
-        shared = {"seed": seed, "order": order, **sampling}
-        with progress_bar() as bar:
-            task = bar.add_task("measuring", total=clips)
 
-            def advance(done: int) -> None:
-                bar.update(task, completed=done)
+def _job(given: dict) -> Callable[..., None]:
+    if "generated" in given:
+        return compare_folders
+    return compare_modes if "dataset" in given or "metrics" in given else measure_world
 
-            if chain is not None:
-                chains = ChainProtocol(chains=clips, stages=chain, anchor=anchor, **shared)
-                report = chain_summary(measure_chains(pipeline, chains, advance), chains, path.name)
-            else:
-                protocol = Protocol(clips=clips, modes=MODES if has_branch else ("t2v",), **shared)
-                measured = measure(pipeline, protocol, advance)
-                report = summary(measured, protocol, path.name)
-        Console().print(as_table(report) if chain is None else as_chain_table(report))
-        if json is not None:
-            write_json(report, json)
-        if sheets is not None:
-            for sheet in write_sheets(measured, sheets):
-                typer.echo(sheet)
+
+def _check_belongs(job: Callable[..., None], given: dict) -> None:
+    from ..checks import InputError
+
+    for name in given:
+        if name not in inspect.signature(job).parameters:
+            option = "--" + name.replace("_", "-")
+            where = "; ".join(said for other, said in _JOBS.items() if name in inspect.signature(other).parameters)
+            raise InputError(
+                f"{option} is given {_JOBS[job]}; allowed: {where}. Leave {option} out, or give what it belongs to"
+            )

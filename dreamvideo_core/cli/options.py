@@ -117,3 +117,19 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
     return device
+
+
+def check_file(name: str, path: Path | None) -> None:
+    """A file could be written there; None is no file."""
+    from ..checks import InputError
+
+    if path is not None and path.is_dir():
+        raise InputError(f"{name} is {str(path)!r}, which is a folder; name a file")
+
+
+def check_folder(name: str, path: Path | None) -> None:
+    """A folder is or could be made there; None is no folder."""
+    from ..checks import InputError
+
+    if path is not None and path.exists() and not path.is_dir():
+        raise InputError(f"{name} is {str(path)!r}, which is a file; name a folder")

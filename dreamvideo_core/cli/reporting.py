@@ -41,6 +41,6 @@ def say_what_is_cut(text: str, name: str) -> None:
         ERRORS.print(f"{name} has {tokens} tokens; the encoder reads the first {TEXT_TOKENS}, the rest is left out")
 
 
-def progress_bar() -> Progress:
+def progress_bar(shown: bool = True) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=ERRORS)
+    return Progress(*columns, console=ERRORS, disable=not shown)

@@ -33,10 +33,15 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     if set(values) <= {0.0, 1.0}:
         # A bootstrap of values that are all right would say that nothing can ever go wrong.
         low, high = binomtest(int(sum(values)), len(values)).proportion_ci(method="wilson")
-    elif len(values) < 2:
-        low, high = values[0], values[0]
-    else:
-        low, high = bootstrap(
-            (np.asarray(values),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-        ).confidence_interval
+        return float(low), float(high)
+    return measure_interval(values)
+
+
+def measure_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of a measure, by bootstrap; of measures that happen to be all 0 or 1 too."""
+    if min(values) == max(values):
+        return float(values[0]), float(values[0])
+    low, high = bootstrap(
+        (np.asarray(values),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
     return float(low), float(high)

@@ -1,0 +1,78 @@
+"""The part of `dreamvideo evaluate` that measures a model on the small world, by its own protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from . import options
+from .reporting import progress_bar
+
+
+def measure_world(
+    *,
+    clips: int = 100,
+    world: str = "sprites",
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    frames: int | None = None,
+    steps: int | None = None,
+    text_scale: float | None = None,
+    image_scale: float | None = None,
+    order: str = "text_first",
+    json: Path | None = None,
+    sheets: Path | None = None,
+    chain: int | None = None,
+    anchor: bool = False,
+    device: str | None = None,
+) -> None:
+    """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
+    from ..checks import InputError, check_choice, check_number
+    from ..evaluation.chain import ChainProtocol, measure_chains
+    from ..evaluation.protocol import MODES, Protocol, measure
+    from ..evaluation.report import as_chain_table, as_table, chain_summary, summary, write_json, write_sheets
+    from ..pipeline import SHIPPED, Pipeline
+
+    check_choice("--world", world, ("sprites",))
+    check_number("--clips", clips, 1, float("inf"))
+    check_number("--seed", seed, 0, options.MAX_SEED - clips)  # the noise of every batch has a seed of its own
+    options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+    if frames is not None:
+        check_number("--frames", frames, 2, float("inf"))
+    options.check_file("--json", json)
+    options.check_folder("--sheets", sheets)
+    if chain is not None and sheets is not None:
+        raise InputError("--sheets shows single clips; leave it or --chain out")
+    if anchor and chain is None:
+        raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
+    path = checkpoint or SHIPPED
+    pipeline = Pipeline.load(path, options.choose_device(device))
+    has_branch = pipeline.model.retention is not None
+    if not has_branch and (sheets is not None or chain is not None):
+        option = "--sheets" if sheets is not None else "--chain"
+        raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
+    sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
+    shared = {"seed": seed, "order": order, **sampling}
+    with progress_bar() as bar:
+        task = bar.add_task("measuring", total=clips)
+
+        def advance(done: int) -> None:
+            bar.update(task, completed=done)
+
+        if chain is not None:
+            chains = ChainProtocol(chains=clips, stages=chain, anchor=anchor, **shared)
+            report = chain_summary(measure_chains(pipeline, chains, advance), chains, path.name)
+        else:
+            protocol = Protocol(clips=clips, modes=MODES if has_branch else ("t2v",), **shared)
+            measured = measure(pipeline, protocol, advance)
+            report = summary(measured, protocol, path.name)
+    Console().print(as_table(report) if chain is None else as_chain_table(report))
+    if json is not None:
+        write_json(report, json)
+    if sheets is not None:
+        for sheet in write_sheets(measured, sheets):
+            typer.echo(sheet)

@@ -1,0 +1,89 @@
+"""A small classifier of the small world's clips, which stands where I3D and C3D stand for real videos.
+
+Its labels are what moves and how: the acting sprite's action and shape, and "still" once, for nobody can see which sprite
+does nothing. So the inception score is high where clips show clear shapes that do clear things, all of them alike often.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..checks import InputError
+from ..files import atomic
+from ..sprites import ACTIONS, SHAPES, Clip
+
+SHIPPED_CLASSIFIER = Path(__file__).parents[1] / "assets" / "sprites_classifier.safetensors"
+LABELS = ("still", *(f"{action} {shape}" for action, shape in product((a for a in ACTIONS if a != "still"), SHAPES)))
+SIDE = 64  # pixels that it looks at
+_CHANNELS = (24, 40, 64, 80, 96)
+_KERNELS = ((1, 5, 5), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+_STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 1, 1))
+
+
+def label(clip: Clip) -> int:
+    """The place of a clip's label in `LABELS`."""
+    return LABELS.index("still" if clip.action == "still" else f"{clip.action} {clip.scene.sprites[clip.actor].shape}")
+
+
+class SpriteClassifier(nn.Module):
+    """Clips (B, 3, T, H, W) in [-1, 1], of any length and size, to logits (B, 37) over `LABELS`."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = zip((3, *_CHANNELS), _CHANNELS, _KERNELS, _STRIDES, strict=False)
+        self.blocks = nn.Sequential(*(_block(*size) for size in sizes))
+        self.head = nn.Linear(_CHANNELS[-1], len(LABELS))
+
+    def features(self, clips: Tensor) -> Tensor:
+        """What the labels are read from: (B, 96)."""
+        if clips.shape[-2:] != (SIDE, SIDE):
+            clips = F.interpolate(clips, (clips.shape[2], SIDE, SIDE), mode="area")
+        return self.blocks(clips).mean((2, 3, 4))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return self.head(self.features(clips))
+
+
+def _block(inside: int, outside: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
+    convolution = nn.Conv3d(inside, outside, kernel, stride, tuple(k // 2 for k in kernel), bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm3d(outside), nn.SiLU())
+
+
+def save_classifier(model: SpriteClassifier, path: Path) -> None:
+    """Weights in half precision, under 1 MB."""
+    state = {k: v.half().contiguous() for k, v in model.state_dict().items() if v.is_floating_point()}
+    with atomic(path) as temporary:
+        save_file(state, temporary, {"format": "pt", "labels": ", ".join(LABELS)})
+
+
+def load_classifier(path: Path, name: str = "classifier") -> SpriteClassifier:
+    """What `save_classifier` wrote, float32; `name` is what the person calls the file. Raises `InputError` for another one."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{name} is {str(path)!r}, which cannot be read ({error}); make it with `dreamvideo train-classifier`"
+        ) from error
+    model = SpriteClassifier()
+    counters = {k: v for k, v in model.state_dict().items() if not v.is_floating_point()}  # how often BatchNorm was trained
+    wanted = model.state_dict()
+    if set(state) | set(counters) != set(wanted) or any(state[k].shape != wanted[k].shape for k in state):
+        raise InputError(
+            f"{name} is {str(path)!r}, which is no classifier of sprites; make one with `dreamvideo train-classifier`"
+        )
+    model.load_state_dict({k: v.float() for k, v in state.items()} | counters)
+    return model.eval()
+
+
+@torch.no_grad()
+def accuracy(model: SpriteClassifier, frames: Tensor, labels: Tensor) -> float:
+    """The share of clips (N, T, 3, H, W) whose label (N,) has the largest logit."""
+    found = torch.cat([model(part.transpose(1, 2)).argmax(1) for part in frames.split(32)])
+    return float((found == labels).float().mean())

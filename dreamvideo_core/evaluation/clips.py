@@ -1,0 +1,126 @@
+"""Folders of clips to compare: paired by name, checked before anything is measured, read at one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from ..checks import InputError
+from ..clip_files import VIDEOS, find_clips, read_clip
+from ..images import fit_image
+from ..training.data.decoding import UnusableClip, read_facts
+from .similarity import LEAST_SIDE
+
+REFERENCE = "reference"  # what the true clips are called
+_NAMED = 3  # clips that a message names
+_ANY_FPS = 8.0  # how fast a clip is shown is not measured
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Frames and pixels of every clip that is measured."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.frames, self.height, self.width
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames of {self.width} x {self.height}"
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """The clips of one model, or the true ones: files by the clip's name."""
+
+    label: str
+    paths: Mapping[str, Path]
+
+
+def open_sets(folders: Sequence[Path], option: str) -> list[ClipSet]:
+    """A set for each folder, called by the folder's name, or by its whole path where names are equal or that of the true clips.
+
+    Raises `InputError` for a folder without clips, and for one that is given twice.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(f"{option} names one folder twice; give each once")
+    names = [folder.resolve().name for folder in folders]
+    are_clear = len({*names, REFERENCE}) > len(names)
+    labels = names if are_clear else [str(folder) for folder in folders]
+    return [ClipSet(label, find_clips(folder, option)) for label, folder in zip(labels, folders, strict=True)]
+
+
+def check_pairs(named: Mapping[str, Iterable[str]]) -> list[str]:
+    """The clips' names, in order, where every one of the `named` collections has the same; else `InputError`."""
+    everywhere = sorted(set().union(*named.values()))
+    for what, names in named.items():
+        missing = sorted(set(everywhere) - set(names))
+        if missing:
+            listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+            others = " and ".join(other for other in named if other != what)
+            raise InputError(
+                f"{what} lacks {len(missing)} of the {len(everywhere)} clips of {others}: {listed}. Every clip needs one entry "
+                "of its name in each; add what is missing, or take the rest out"
+            )
+    return everywhere
+
+
+def common_shape(sets: Sequence[ClipSet], frames: int | None, size: int | None) -> Shape:
+    """What all clips have in common, from what their files say of themselves; nothing is decoded but broken files are found.
+
+    `frames` takes the first so many of every clip, `size` its middle square at so many pixels. Without them all clips
+    must be equal; raises `InputError` where they are not, where a clip is too short, and where it is too small for SSIM.
+    """
+    shapes = {path: _shape(path) for clips in sets for path in clips.paths.values()}
+    first, least = next(iter(shapes)), min(shapes, key=lambda path: shapes[path].frames)
+    if frames is not None and shapes[least].frames < frames:
+        raise InputError(
+            f"--frames is {frames}, but {str(least)!r} has {shapes[least].frames}; allowed: up to the shortest clip's, or take "
+            "the short clips out"
+        )
+    for path, shape in shapes.items():
+        if frames is None and shape.frames != shapes[first].frames:
+            raise InputError(
+                f"{str(first)!r} has {shapes[first].frames} frames, {str(path)!r} has {shape.frames}; give --frames "
+                f"{shapes[least].frames} to take the first ones of each, or clips of one length"
+            )
+        if size is None and (shape.height, shape.width) != (shapes[first].height, shapes[first].width):
+            raise InputError(
+                f"{str(first)!r} is {shapes[first].width} x {shapes[first].height} pixels, {str(path)!r} is {shape.width} x "
+                f"{shape.height}; give --size to bring every clip's middle square to one size, or clips of one size"
+            )
+    found = Shape(frames or shapes[first].frames, size or shapes[first].height, size or shapes[first].width)
+    if min(found.height, found.width) < LEAST_SIDE:
+        raise InputError(f"the clips are {found.width} x {found.height} pixels; allowed: {LEAST_SIDE} x {LEAST_SIDE} or more")
+    return found
+
+
+def read_shaped(path: Path, shape: Shape) -> Tensor:
+    """The first frames of a clip, its middle at the size of `shape`: (T, 3, H, W) in [-1, 1]; raises `InputError`."""
+    frames = read_clip(path, _ANY_FPS).frames[: shape.frames]
+    if len(frames) < shape.frames:  # the file's header promised more
+        raise InputError(f"{str(path)!r} ends after {len(frames)} of {shape.frames} frames; make it again, or take it out")
+    return fit_image(frames, shape.height, shape.width, "crop")
+
+
+def _shape(path: Path) -> Shape:
+    try:
+        if path.is_dir():
+            pictures = sorted(path.glob("*.png"))
+            with Image.open(pictures[0]) as picture:
+                return Shape(len(pictures), picture.height, picture.width)
+        if path.suffix.lower() not in VIDEOS:
+            with Image.open(path) as picture:
+                return Shape(picture.n_frames, picture.height, picture.width)
+        with path.open("rb") as file:
+            facts = read_facts(file)
+            return Shape(facts.frames, facts.height, facts.width)
+    except (OSError, ValueError, SyntaxError, UnusableClip, Image.DecompressionBombError) as error:
+        raise InputError(f"{str(path)!r} is no readable clip ({error}); make it again, or take it out of the folder") from error

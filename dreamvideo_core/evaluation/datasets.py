@@ -1,0 +1,143 @@
+"""True clips to start from and to compare with: UCF101 and MSR-VTT as they are published, and the small world."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from torch import Tensor
+
+from ..checks import InputError
+from ..images import fit_image
+from ..sprites import render, sample_clip, sentence
+from ..sprites.scene import seeded
+from ..training.data.decoding import read_window
+
+DATASETS = ("ucf101", "msrvtt")
+SPRITES = "sprites"
+_VIDEOS = (".mp4", ".avi", ".webm", ".mkv")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is taken of a video: `frames` from its first one on, every `stride`-th, their middle at `height` x `width`."""
+
+    frames: int
+    height: int
+    width: int
+    stride: int
+
+    def of(self, path: Path) -> Tensor:
+        """(T, 3, H, W) in [-1, 1]; UnusableClip for a video that is broken or too short, OSError for one that is gone."""
+        with path.open("rb") as file:
+            return fit_image(read_window(file, 0, self.frames, self.stride), self.height, self.width, "crop")
+
+
+@dataclass(frozen=True)
+class TrueClip:
+    """One clip that is there: `read` gives (T, 3, H, W) in [-1, 1], or raises UnusableClip."""
+
+    name: str
+    caption: str
+    read: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips in the order in which they are taken; what is said of the choice of prompts and of frames."""
+
+    clips: Iterator[TrueClip]
+    prompts: str
+    frames: str
+
+
+def open_dataset(name: str, root: Path | None, window: Window, seed: int) -> Dataset:
+    """The data set of that name; the seed decides its order. Raises `InputError` for a folder of another layout."""
+    if name == SPRITES:
+        return _sprites(window, seed)
+    if not root.is_dir():
+        raise InputError(f"--dataset {name} is in {str(root)!r}, which is no folder; give the folder of the data set")
+    return {"ucf101": _ucf101, "msrvtt": _msrvtt}[name](root, window, seed)
+
+
+def _frames(window: Window) -> str:
+    return f"every frame of number 0, {window.stride}, {2 * window.stride}, ... of each video; its first is the picture"
+
+
+def _sprites(window: Window, seed: int) -> Dataset:
+    def clip(index: int) -> TrueClip:
+        scene = sample_clip(seeded("test", seed, index))
+        return TrueClip(
+            f"scene{index:05d}",
+            sentence(scene),
+            lambda: render(scene, num_frames=window.frames, height=window.height, width=window.width),
+        )
+
+    return Dataset(map(clip, count()), "the small world's own sentences, test split", "rendered; the first is the picture")
+
+
+def _ucf101(root: Path, window: Window, seed: int) -> Dataset:
+    """ROOT/CLASS/v_CLASS_g01_c01.avi; also with the archive's own folder UCF-101 between."""
+    paths = sorted(root.glob("*/*.avi")) or sorted(root.glob("*/*/*.avi"))
+    if not paths:
+        raise InputError(
+            f"--dataset ucf101 is in {str(root)!r}, which has no class folders of .avi files; give the folder UCF-101 as it is "
+            "published (ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi)"
+        )
+    random.Random(seed).shuffle(paths)
+    clips = (TrueClip(path.stem, _in_words(path.parent.name), lambda path=path: window.of(path)) for path in paths)
+    prompts = (
+        "the class's name in words, such as 'apply eye makeup'; the paper takes the prompts of VidRD (arXiv 2309.03549), which "
+        "are not published with it"
+    )
+    return Dataset(clips, prompts, _frames(window))
+
+
+def _in_words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
+
+
+def _msrvtt(root: Path, window: Window, seed: int) -> Dataset:
+    """A .json with "videos" and "sentences" anywhere in ROOT, and its test split's video7010.mp4 and so on."""
+    path, table = _annotation(root)
+    captions: dict[str, list[str]] = {}
+    try:
+        test = sorted(video["video_id"] for video in table["videos"] if video["split"] == "test")
+        for row in table["sentences"]:
+            if row["caption"].strip():
+                captions.setdefault(row["video_id"], []).append(row["caption"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{str(path)!r} is no annotation of MSR-VTT (it lacks {error}); get it again") from error
+    files = {file.stem: file for file in sorted(root.rglob("video*")) if file.suffix.lower() in _VIDEOS}
+    missing = [name for name in test if name not in files or name not in captions]
+    if not test or missing:
+        lacking = f"lacks the files or captions of {len(missing)} of them, {missing[0]} for one" if missing else "has none"
+        raise InputError(
+            f"--dataset msrvtt is in {str(root)!r}: {path.name} names {len(test)} test videos and the folder {lacking}; give a "
+            "folder with the test videos (video7010.mp4) and their annotation"
+        )
+    random.Random(seed).shuffle(test)
+    # Each video has 20 captions; the draw depends on the video alone, so more clips leave it as it is.
+    chosen = {name: random.Random(f"{seed} {name}").choice(captions[name]) for name in test}
+    clips = (TrueClip(name, chosen[name], lambda path=files[name]: window.of(path)) for name in test)
+    return Dataset(clips, f"one of each video's captions in {path.name}, test split, drawn by the seed", _frames(window))
+
+
+def _annotation(root: Path) -> tuple[Path, dict]:
+    for path in sorted(root.rglob("*.json")):
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{str(path)!r} is no JSON ({error}); get it again") from error
+        has_both = isinstance(table, dict) and {"videos", "sentences"} <= set(table)
+        if has_both and any(isinstance(v, dict) and v.get("split") == "test" for v in table["videos"]):
+            return path, table
+    raise InputError(
+        f'--dataset msrvtt is in {str(root)!r}, in which no .json has "videos" of the split test and "sentences"; give a '
+        "folder with the published test_videodatainfo.json, or MSRVTT_data.json"
+    )

@@ -1,0 +1,166 @@
+"""Clips of a model from a data set's pictures and captions, into a folder that can be gone on with.
+
+    FOLDER/manifest.json     how they are made; a folder with another one is left alone
+    FOLDER/captions.jsonl    which clips, in order; there once all true clips are
+    FOLDER/skipped.jsonl     true clips that cannot be used, and why
+    FOLDER/reference/NAME/   a true clip, as PNGs
+    FOLDER/ti2v/NAME/        a clip from picture and caption; t2v and i2v beside it
+Every clip appears whole or not at all, depends on its own place and seed alone, and is made once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ..checks import InputError
+from ..clip_files import read_clip
+from ..files import atomic
+from ..pipeline import Pipeline
+from ..training.data.decoding import UnusableClip
+from ..video import save_clip
+from .captions import read_captions
+from .clips import REFERENCE
+from .datasets import Dataset
+
+CAPTIONS = "captions.jsonl"
+_MANIFEST = "manifest.json"
+_SKIPPED = "skipped.jsonl"
+_CHUNK = 1 << 20
+_ANY_FPS = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What decides every pixel of a folder; clip number i has the noise of `seed` + i."""
+
+    dataset: str
+    root: str
+    checkpoint: str
+    weights: str
+    clips: int
+    seed: int
+    modes: tuple[str, ...]
+    stride: int
+    num_frames: int
+    height: int
+    width: int
+    steps: int
+    text_scale: float
+    image_scale: float
+    order: str
+
+    @property
+    def sampling(self) -> dict[str, float | str]:
+        """What a pipeline is called with besides prompt, image and seed."""
+        names = ("num_frames", "height", "width", "steps", "text_scale", "image_scale", "order")
+        return {name: getattr(self, name) for name in names}
+
+
+def fingerprint(path: Path) -> str:
+    """A short name for what is in a model's file or folder."""
+    digest = hashlib.blake2b(digest_size=8)
+    files = sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".json")) if path.is_dir() else [path]
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def claim(folder: Path, plan: Plan) -> None:
+    """Make `folder` this plan's own, or find that it is already; else `InputError`."""
+    path = folder / _MANIFEST
+    wanted = json.loads(json.dumps(asdict(plan)))
+    if path.is_file():
+        found = _read_manifest(path)
+        changed = [name for name in wanted if found.get(name) != wanted[name]]
+        if changed:
+            was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)
+            raise InputError(f"--output {str(folder)!r} holds clips that were made otherwise: {was}; name another folder")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--output is {str(folder)!r}, which exists and was not made by `evaluate`; name another folder")
+    else:
+        _write(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _read_manifest(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{str(path)!r} is no manifest; name another --output")
+    return found
+
+
+def prepare(folder: Path, plan: Plan, dataset: Dataset, on_clip: Callable[[int], None] = lambda done: None) -> None:
+    """Put the true clips into the folder, unless they all are; `on_clip` hears how many are there.
+
+    Clips that cannot be used are left out for the next ones, and listed. Raises `InputError` where too few are left.
+    """
+    if (folder / CAPTIONS).is_file():
+        return
+    chosen, skipped = [], []
+    for clip in dataset.clips:
+        target = folder / REFERENCE / clip.name
+        try:
+            if not target.is_dir():
+                save_clip(target, clip.read())
+        except UnusableClip as why:
+            skipped.append({"path": clip.name, "why": str(why)})
+            continue
+        chosen.append({"path": clip.name, "caption": clip.caption})
+        on_clip(len(chosen))
+        if len(chosen) == plan.clips:
+            break
+    if len(chosen) < plan.clips:
+        first = f" ({skipped[0]['path']}: {skipped[0]['why']})" if skipped else ""
+        raise InputError(
+            f"--clips is {plan.clips}, but {plan.dataset} has {len(chosen)} clips that can be used and {len(skipped)} that "
+            f"cannot{first}; give fewer --clips and a new --output"
+        )
+    _write(folder / _SKIPPED, _lines(skipped))
+    _write(folder / CAPTIONS, _lines(chosen))
+
+
+def generate(
+    folder: Path,
+    plan: Plan,
+    pipeline: Pipeline,
+    share: tuple[int, int] = (0, 1),
+    on_clip: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Make this process's share, (its number, how many there are), of a prepared folder's clips; those that are there stay."""
+    captions = read_captions(folder / CAPTIONS)
+    jobs = [(index, name, mode) for index, name in enumerate(captions) for mode in plan.modes][share[0] :: share[1]]
+    for done, (index, name, mode) in enumerate(jobs, 1):
+        target = folder / mode / name
+        if not target.is_dir():
+            image = None if mode == "t2v" else _picture(folder, name).to(pipeline.device)
+            prompt = "" if mode == "i2v" else captions[name]
+            save_clip(target, pipeline(prompt, image, seed=plan.seed + index, **plan.sampling)[0])
+        on_clip(done)
+
+
+def skipped(folder: Path) -> int:
+    """How many true clips of a prepared folder's data set could not be used."""
+    return len((folder / _SKIPPED).read_text(encoding="utf-8").splitlines())
+
+
+def _picture(folder: Path, name: str) -> torch.Tensor:
+    return read_clip(folder / REFERENCE / name, _ANY_FPS).frames[:1]
+
+
+def _lines(rows: Iterable[dict]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

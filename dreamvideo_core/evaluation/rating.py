@@ -1,0 +1,160 @@
+"""What raters saved, as the paper's Table 3: mean ratings of each model."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from ..checks import InputError
+from .metrics import measure_interval
+
+CRITERIA = ("fidelity", "alignment", "quality")
+LOWEST, HIGHEST = 1, 5
+# Table 3 of arXiv 2312.03018, in the order of CRITERIA.
+PAPER = {"I2VGen-XL": (3.64, 4.04, 3.80), "VideoCrafter1": (3.95, 4.23, 3.92), "DreamVideo": (4.17, 4.28, 3.88)}
+_PAPER_CLIPS, _PAPER_RATERS = 30, 10
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a sheet hides: (model, clip) by the clip's number on it."""
+
+    sheet: str
+    clips: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """What one rater saved: a value for each of `CRITERIA` by the clip's number; clips not yet rated are left out."""
+
+    rater: str
+    values: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Scores by criterion, from how many clips and raters."""
+
+    scores: Mapping[str, Score]
+    clips: int
+    raters: int
+
+
+def read_key(path: Path) -> Key:
+    """The key that was written with a sheet; raises `InputError` for another file."""
+    table = _read_json(path, "key")
+    try:
+        return Key(table["sheet"], {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()})
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet") from None
+
+
+def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
+    """The files that raters saved; raises `InputError` for one of another sheet, a second one of a rater, and bad values."""
+    found: dict[str, Ratings] = {}
+    for path in paths:
+        ratings = _read_ratings(path, key)
+        if ratings.rater in found:
+            raise InputError(
+                f"{str(path)!r} is a second file of the rater {ratings.rater!r}; give only the last that was saved"
+            )
+        found[ratings.rater] = ratings
+    if not any(ratings.values for ratings in found.values()):
+        raise InputError("the results hold no rated clip; give files in which at least one is rated")
+    return list(found.values())
+
+
+def _read_ratings(path: Path, key: Key) -> Ratings:
+    table = _read_json(path, "results")
+    if not isinstance(table, dict) or not isinstance(table.get("ratings"), dict) or not isinstance(table.get("rater"), str):
+        raise InputError(f"{str(path)!r} holds no ratings; give the files that the sheet's page saved")
+    if table.get("sheet") != key.sheet:
+        raise InputError(
+            f"{str(path)!r} is of sheet {table.get('sheet')!r}, but the key is of {key.sheet!r}; give the key that was written "
+            "with that sheet"
+        )
+    for number, values in table["ratings"].items():
+        if number not in key.clips:
+            raise InputError(
+                f"{str(path)!r} rates clip {number} of a sheet of {len(key.clips)}; the file was changed: leave it out"
+            )
+        _check_values(path, number, values)
+    return Ratings(table["rater"], table["ratings"])
+
+
+def _check_values(path: Path, number: str, values: object) -> None:
+    right = isinstance(values, dict) and set(values) == set(CRITERIA)
+    # JSON's true is an int too.
+    if not right or any(type(value) is not int or not LOWEST <= value <= HIGHEST for value in values.values()):
+        raise InputError(
+            f"{str(path)!r} rates clip {number} with {values}; allowed: {', '.join(CRITERIA)}, each a whole number from "
+            f"{LOWEST} to {HIGHEST}. The file was changed: leave it out"
+        )
+
+
+def _read_json(path: Path, name: str) -> object:
+    if not path.is_file():
+        raise InputError(f"{name} is {str(path)!r}, and there is no such file; give a file that is there")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{name} is {str(path)!r}, which is no JSON ({error}); give the file as it was saved") from error
+
+
+def model_scores(ratings: Sequence[Ratings], key: Key) -> dict[str, ModelScores]:
+    """Of every model with a rated clip. A clip's value is the mean of its raters, a model's that of its clips.
+
+    The intervals are over clips, for ratings of the same clip are not independent.
+    """
+    by_clip: dict[str, dict[str, list[Mapping[str, int]]]] = defaultdict(lambda: defaultdict(list))
+    raters: dict[str, set[str]] = defaultdict(set)
+    for one in ratings:
+        for number, values in one.values.items():
+            model, clip = key.clips[number]
+            by_clip[model][clip].append(values)
+            raters[model].add(one.rater)
+    return {model: _scores(clips, len(raters[model])) for model, clips in sorted(by_clip.items())}
+
+
+def _scores(clips: Mapping[str, Sequence[Mapping[str, int]]], raters: int) -> ModelScores:
+    means = {name: [fmean(values[name] for values in given) for given in clips.values()] for name in CRITERIA}
+    return ModelScores({name: _score(values) for name, values in means.items()}, len(clips), raters)
+
+
+def _score(values: Sequence[float]) -> Score:
+    return Score(fmean(values), *measure_interval(values))
+
+
+def as_table(models: Mapping[str, ModelScores]) -> Table:
+    """The paper's Table 3: a row a model, then the paper's own rows."""
+    table = Table(box=SIMPLE_HEAD, title=f"mean ratings, {LOWEST} to {HIGHEST}")
+    table.add_column("method", overflow="fold")
+    for name in (*CRITERIA, "clips", "raters"):
+        table.add_column(name, justify="right")
+    for model, found in models.items():
+        cells = (f"{s.mean:.2f} ±{(s.high - s.low) / 2:.2f}" for s in (found.scores[name] for name in CRITERIA))
+        table.add_row(model, *cells, str(found.clips), str(found.raters))
+    table.add_section()
+    for method, values in PAPER.items():
+        table.add_row(f"paper: {method}", *(f"{value:.2f}" for value in values), str(_PAPER_CLIPS), str(_PAPER_RATERS))
+    table.caption = (
+        "After ±: half of the 95 % interval over clips, each clip being the mean of its raters. paper: as printed in its "
+        "Table 3 (VideoCrafter1 at 320 x 512, DreamVideo at 256 x 256), of other clips and other raters."
+    )
+    return table
