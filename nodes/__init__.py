@@ -9,7 +9,7 @@ from .grid import ClipGrid
 from .host import lora_names
 from .host.files import offer_pictures, register_model_folder
 from .loading import LoadDreamVideo
-from .measure import FirstFrameFidelity
+from .measure import FirstFrameFidelity, VideoMetrics
 from .retention import RetentionEncode
 from .sampling import DreamVideoGuider, DualCFGSampler
 from .stage import VideoChainJoin, VideoChainStage
@@ -31,6 +31,7 @@ class DreamVideoExtension(ComfyExtension):
             VideoChainJoin,
             ClipGrid,
             FirstFrameFidelity,
+            VideoMetrics,
         ]
 
 

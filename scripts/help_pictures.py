@@ -25,7 +25,10 @@ PICTURES = {
         "DualCFGSampler": ("Retention", "Sampler"),
         "FirstFrameFidelity": ("First frame fidelity", "FFF_SSIM"),
     },
-    "stock_samplers": {"DreamVideoGuider": ("Guider", "Noise", "Sampler choice", "Scheduler", "Sampler Custom Advanced")},
+    "stock_samplers": {
+        "DreamVideoGuider": ("Guider", "Noise", "Sampler choice", "Scheduler", "Sampler Custom Advanced"),
+        "VideoMetrics": ("Frame by frame",),
+    },
     "two_stage_chain": {"VideoChain": ("Two sentences", "Hand-over frames of two sentences")},
     "varied_text": {"ClipGrid": ("The picture and frames", "Save the frames")},
 }

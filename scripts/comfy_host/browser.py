@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, sync_playwright
 
 from .errors import SetupFailed
 from .paths import PACK_NAME
@@ -100,7 +100,7 @@ class Canvas:
     def __enter__(self) -> Canvas:
         self._playwright = sync_playwright().start()
         try:
-            self._browser = self._playwright.chromium.launch(executable_path=_chromium(), args=_ARGUMENTS)
+            self._browser = launch(self._playwright)
             self.page = self._browser.new_page(viewport=_SIZE)
             self.page.on("console", self._hear)
             self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -221,6 +221,11 @@ class Canvas:
         about = f"{message.text} {message.location['url']}"
         if message.type == "error" and "dreamvideo" in about.lower() and "api.comfy.org" not in about:
             self.complaints.append(about)
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Chromium without a window; raises `SetupFailed` where there is none."""
+    return playwright.chromium.launch(executable_path=_chromium(), args=_ARGUMENTS)
 
 
 def _chromium() -> str:

@@ -28,6 +28,7 @@ ALIASES = {
     "VideoChain": "long video",
     "ClipGrid": "film strip",
     "FirstFrameFidelity": "measure image retention",
+    "VideoMetrics": "ssim per frame",
 }
 
 
