@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..checks import InputError
 from ..clip_files import VIDEOS, find_clips, read_clip
+from ..decoding import UnusableClip, read_facts
 from ..images import fit_image
-from ..training.data.decoding import UnusableClip, read_facts
 from .similarity import LEAST_SIDE
 
 REFERENCE = "reference"  # what the true clips are called

@@ -13,10 +13,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ..checks import InputError
+from ..decoding import read_window
 from ..images import fit_image
 from ..sprites import render, sample_clip, sentence
 from ..sprites.scene import seeded
-from ..training.data.decoding import read_window
 
 DATASETS = ("ucf101", "msrvtt")
 SPRITES = "sprites"

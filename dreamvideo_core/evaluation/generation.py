@@ -20,9 +20,9 @@ import torch
 
 from ..checks import InputError
 from ..clip_files import read_clip
+from ..decoding import UnusableClip
 from ..files import atomic
 from ..pipeline import Pipeline
-from ..training.data.decoding import UnusableClip
 from ..video import save_clip
 from .captions import read_captions
 from .clips import REFERENCE

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.cli import app
+from dreamvideo_core.decoding import UnusableClip, read_facts, read_window
 from dreamvideo_core.training import recipe as recipes
-from dreamvideo_core.training.data.decoding import UnusableClip, read_facts, read_window
 from dreamvideo_core.training.data.listing import fingerprint, list_clips
 from dreamvideo_core.training.data.survey import survey
 from dreamvideo_core.training.data.videos import VideoSource

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...decoding import Facts, UnusableClip, read_facts, read_window
 from ...images import fit_image
 from ..recipe import Phase
-from .decoding import Facts, UnusableClip, read_facts, read_window
 from .listing import ClipFile, fingerprint
 from .source import Clips, Source
 
