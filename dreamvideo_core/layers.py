@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +22,20 @@ def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Multi-head attention of (B, N, heads x D) over (B, M, heads x D)."""
     query, key, value = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (query, key, value))
     return rearrange(F.scaled_dot_product_attention(query, key, value), "b h n d -> b n (h d)")
+
+
+@cache
+def _in_two_dimensions(conv3d: type[nn.Module]) -> type[nn.Module]:
+    """`conv3d` for (3, 1, 1) kernels, computed over (time, height x width): the same numbers in half to all of the time.
+
+    Its weights, and what a host does to them, stay those of a Conv3d.
+    """
+
+    class TemporalConv(conv3d):
+        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
+            return F.conv2d(x.flatten(3), weight[..., 0], bias, padding=(1, 0)).unflatten(3, x.shape[3:])
+
+    return TemporalConv
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class LayerFactory:
         )
 
     def temporal_conv(self, in_channels: int, out_channels: int) -> nn.Module:
-        return self.operations.Conv3d(
+        return _in_two_dimensions(self.operations.Conv3d)(
             in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), dtype=self.dtype, device=self.device
         )
 

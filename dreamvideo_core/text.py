@@ -1,16 +1,22 @@
-"""The text side: a CLIP text encoder through transformers, and CLIP's own vocabulary."""
+"""The text side: a CLIP text encoder through transformers, and CLIP's own vocabulary.
+
+transformers is imported where it is needed: it takes a second, which ComfyUI's start, with its own encoders, need not wait for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .config import TextConfig
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 TOKENIZER = Path(__file__).parent / "assets" / "tokenizer"
 START_TOKEN, END_TOKEN = 49406, 49407
@@ -22,6 +28,8 @@ _PREFIX = "text_model."  # in files, as in diffusers and ComfyUI; newer transfor
 
 @cache
 def tokenizer() -> CLIPTokenizer:
+    from transformers import CLIPTokenizer
+
     return CLIPTokenizer(str(TOKENIZER / "vocab.json"), str(TOKENIZER / "merges.txt"), pad_token=_END)
 
 
@@ -40,6 +48,8 @@ class TextEncoder(nn.Module):
     """Texts to (B, 77, D): CLIP's last hidden states after the final layer norm, as Stable Diffusion 1 uses them."""
 
     def __init__(self, config: TextConfig):
+        from transformers import CLIPTextConfig, CLIPTextModel
+
         super().__init__()
         self.pad_token_id = config.pad_token_id
         self.model = CLIPTextModel(CLIPTextConfig(**vars(config), bos_token_id=START_TOKEN, eos_token_id=END_TOKEN))
