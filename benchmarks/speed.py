@@ -2,8 +2,9 @@
 
     python3 scripts/comfyui.py exec python benchmarks/speed.py --json speed.json
 
-prints a table, a figure a line, each beside its bar. Compared calls take turns in one run and give the same result, which
-is checked before they are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32.
+prints a table for each row when it is measured, every figure beside its bar. Compared calls take turns in one run and give
+the same result, which is checked before they are timed. On a CUDA device the full-size rows run in bfloat16 and float16,
+else in float32.
 """
 
 from __future__ import annotations
@@ -53,8 +54,10 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
     shape = size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)
-    figures = {name: list(job()) for name, job in _jobs(asked, preset, shape, repeats, device)}
-    Console(width=140).print(_table(figures))
+    console, figures = Console(width=140), {}
+    for name, job in _jobs(asked, preset, shape, repeats, device):
+        figures[name] = list(job())
+        console.print(_table(name, figures[name]))
     if output:
         with atomic(output) as temporary:
             temporary.write_text(json.dumps(_document(figures, device, preset, shape), indent=2))
@@ -81,12 +84,10 @@ def _jobs(
     yield from ((name, job) for name, job in others.items() if name in rows)
 
 
-def _table(figures: dict[str, list[Measure]]) -> Table:
-    table = Table("row", "figure", "measured", "bar", "held")
-    for name, measures in figures.items():
-        for number, measure in enumerate(measures):
-            table.add_row(name if number == 0 else "", measure.what, *_cells(measure))
-        table.add_section()
+def _table(name: str, measures: list[Measure]) -> Table:
+    table = Table("figure", "measured", "bar", "held", title=name, title_justify="left", min_width=100)
+    for measure in measures:
+        table.add_row(measure.what, *_cells(measure))
     return table
 
 
