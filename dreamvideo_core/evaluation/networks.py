@@ -73,7 +73,7 @@ def _tried(run: Callable[[Tensor], Tensor], path: Path, option: str, shape: tupl
     wanted = f"(1, 3, {', '.join(map(str, shape))})"
     try:
         found = run(torch.zeros(1, 3, *shape, device=device))
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         cause = " ".join(str(error).strip().splitlines()[-_BOTTOM:])
         raise InputError(f"{option} is {str(path)!r}, which does not take a clip of shape {wanted}: {cause}") from error
     if (
