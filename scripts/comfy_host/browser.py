@@ -135,7 +135,8 @@ class Canvas:
         self.fit()
 
     def open_templates(self) -> None:
-        """Show the pack's page of the template browser."""
+        """Show the pack's page of the template browser, in a fresh page: a dialog still closing would take it along."""
+        self.reload()
         self.command("Comfy.BrowseTemplates")
         self.page.get_by_role("dialog").get_by_text(PACK_NAME, exact=True).click()
 
