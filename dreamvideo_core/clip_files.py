@@ -13,6 +13,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from .checks import InputError
+from .decoding import UnusableClip, upright, video_stream
 
 ANIMATIONS = (".webp", ".gif")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -61,7 +62,7 @@ def read_clip(path: Path, fps: float) -> ClipFrames:
     """
     try:
         pictures, milliseconds = _reader(path)(path)
-    except (av.FFmpegError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnusableClip, av.FFmpegError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{str(path)!r} is no readable clip ({error}); make it again, or take it out of the folder") from error
     if len({picture.shape for picture in pictures}) != 1:
         raise InputError(
@@ -95,9 +96,7 @@ def _read_animation(path: Path) -> tuple[list[np.ndarray], list[float]]:
 
 def _read_video(path: Path) -> tuple[list[np.ndarray], list[float]]:
     with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise ValueError("there is no video in it")
-        stream = container.streams.video[0]
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        stream = video_stream(container)
+        pictures = [upright(frame) for frame in container.decode(stream)]
         shown = 1000 / float(stream.average_rate) if stream.average_rate else 0.0
         return pictures, [shown] * len(pictures)

@@ -34,7 +34,7 @@ def read_facts(file: BinaryIO) -> Facts:
     file.seek(0)
     try:
         with av.open(file) as container:
-            stream = _stream(container)
+            stream = video_stream(container)
             # The container's own count is missing in some formats and wrong in some files.
             frames = sum(bool(packet.size) and not packet.is_discard for packet in container.demux(stream))
             size = stream.codec_context
@@ -50,10 +50,9 @@ def read_window(file: BinaryIO, start: int, count: int, stride: int) -> Tensor:
     pictures = []
     try:
         with av.open(file) as container:
-            stream = _stream(container)
-            for number, frame in enumerate(container.decode(stream)):
+            for number, frame in enumerate(container.decode(video_stream(container))):
                 if number in wanted:
-                    pictures.append(_upright(frame))
+                    pictures.append(upright(frame))
                 if len(pictures) == count:
                     break
     except av.FFmpegError as error:
@@ -63,12 +62,13 @@ def read_window(file: BinaryIO, start: int, count: int, stride: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _stream(container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first video stream; UnusableClip where there is none."""
     if not container.streams.video:
         raise UnusableClip("broken: there is no video in it")
     return container.streams.video[0]
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
+def upright(frame: av.VideoFrame) -> np.ndarray:
     """The frame as (H, W, 3) bytes, turned as its file asks for: telephones film lying."""
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))

@@ -9,7 +9,7 @@ Inside, latents are (B T) C H W; `DreamVideo.forward` takes and gives B T C H W.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,10 +50,19 @@ class Condition:
     def select(self, rows: Tensor) -> Condition:
         return Condition(self.temb[rows], self.text[rows], self.num_frames)
 
+    @staticmethod
+    def join(parts: Sequence[Condition]) -> Condition:
+        return Condition(torch.cat([p.temb for p in parts]), torch.cat([p.text for p in parts]), parts[0].num_frames)
+
 
 def _clips(x: Tensor, rows: Tensor, num_frames: int) -> Tensor:
     """The clips of `rows` out of (B T) C H W."""
     return x.unflatten(0, (-1, num_frames))[rows].flatten(0, 1)
+
+
+def _joined(skips: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The skip tensors of several batches as those of one."""
+    return tuple(torch.cat(tensors) for tensors in zip(*skips, strict=True))
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,12 @@ class Encoding:
         skips = tuple(_clips(x, rows, frames) for x in self.skips)
         return Encoding(skips, _clips(self.mid, rows, frames), self.condition.select(rows))
 
+    @staticmethod
+    def join(parts: Sequence[Encoding]) -> Encoding:
+        """The clips of every part, one after the other."""
+        mid, condition = torch.cat([p.mid for p in parts]), Condition.join([p.condition for p in parts])
+        return Encoding(_joined(p.skips for p in parts), mid, condition)
+
 
 @dataclass(frozen=True)
 class Residuals:
@@ -81,6 +96,11 @@ class Residuals:
     def select(self, rows: Tensor, num_frames: int) -> Residuals:
         """The clips of `rows` (K,), in that order, as often as they are named."""
         return Residuals(tuple(_clips(x, rows, num_frames) for x in self.skips), _clips(self.mid, rows, num_frames))
+
+    @staticmethod
+    def join(parts: Sequence[Residuals]) -> Residuals:
+        """The clips of every part, one after the other."""
+        return Residuals(_joined(p.skips for p in parts), torch.cat([p.mid for p in parts]))
 
 
 class _Stage(nn.Module):

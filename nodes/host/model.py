@@ -96,7 +96,7 @@ class HostUNet(UNet):
 
         # Texts are repeated to a common length within a call, so the length belongs to the tag.
         text_tags = [(row.text, context.shape[1], x.device) for row in dreamvideo_rows]
-        encoding = shared_encoding(text_tags, transformer_options, encode, num_video_frames)
+        encoding = shared_encoding(text_tags, transformer_options, encode)
         residuals = None
         if self.retention is not None:
             now = float(row_timesteps[0])

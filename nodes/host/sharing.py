@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...dreamvideo_core.model import Condition, Encoding, Residuals
+from ...dreamvideo_core.model import Encoding, Residuals
 
 STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
@@ -47,9 +47,7 @@ def _fresh_step(executor, model, conds, x_in, timestep, model_options):
     return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": transformer_options})
 
 
-def shared_encoding(
-    tags: Sequence[Hashable], options: dict, encode: Callable[[list[int]], Encoding], num_frames: int
-) -> Encoding:
+def shared_encoding(tags: Sequence[Hashable], options: dict, encode: Callable[[list[int]], Encoding]) -> Encoding:
     """The encoding of every row, running `encode` only for the first row of each tag that was not seen this step."""
     cache = options.get(STEP_KEY) or Cache()
     fresh = {tag: row for row, tag in reversed(list(enumerate(tags))) if tag not in cache.entries}
@@ -57,13 +55,7 @@ def shared_encoding(
         encoding = encode(list(fresh.values()))
         for place, tag in enumerate(fresh):
             cache.entries[tag] = encoding.select(torch.tensor([place], device=encoding.mid.device))
-    return _join([cache.entries[tag] for tag in tags], num_frames)
-
-
-def _join(rows: Sequence[Encoding], num_frames: int) -> Encoding:
-    skips = tuple(torch.cat(tensors) for tensors in zip(*(r.skips for r in rows), strict=True))
-    condition = Condition(torch.cat([r.condition.temb for r in rows]), torch.cat([r.condition.text for r in rows]), num_frames)
-    return Encoding(skips, torch.cat([r.mid for r in rows]), condition)
+    return Encoding.join([cache.entries[tag] for tag in tags])
 
 
 def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, conv_s: Callable[[Tensor], Tensor]) -> Tensor:
@@ -101,6 +93,4 @@ def shared_residuals(
         one = torch.arange(len(rows), device=residuals.mid.device)
         made = {row: residuals.select(one[place : place + 1], num_frames) for place, row in enumerate(rows)}
         kept.update({tags[row]: made[row] for row in rows if tags[row] is not None})
-    parts = [made[row] if row in made else kept[tag] for row, tag in enumerate(tags)]
-    skips = tuple(torch.cat(tensors) for tensors in zip(*(p.skips for p in parts), strict=True))
-    return Residuals(skips, torch.cat([p.mid for p in parts]))
+    return Residuals.join([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])

@@ -1,5 +1,8 @@
 """Clips that other programs wrote, read back."""
 
+import io
+import struct
+
 import av
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from PIL import Image
 
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.clip_files import clip_name, find_clips, read_clip
+from dreamvideo_core.decoding import read_window
 from dreamvideo_core.video import save_clip
 
 
@@ -25,6 +29,18 @@ def test_what_was_written_is_read(tmp_path, name, tolerance):
     found = read_clip(tmp_path / name, fps=10)
     assert (found.frames - clip()).abs().mean() <= tolerance
     assert found.milliseconds == [200 if "." in name else 100] * 4
+
+
+def test_videos_filmed_lying_are_turned_upright(tmp_path):
+    save_clip(tmp_path / "c.mp4", clip(), fps=5)
+    written = (tmp_path / "c.mp4").read_bytes()
+    matrix = written.index(b"tkhd") + 44  # of the track header: how a player has to turn the picture
+    quarter = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "c.mp4").write_bytes(written[:matrix] + quarter + written[matrix + len(quarter) :])
+    true = torch.rot90(clip(), -1, (2, 3))
+    for read in (read_clip(tmp_path / "c.mp4", 5).frames, read_window(io.BytesIO((tmp_path / "c.mp4").read_bytes()), 0, 4, 1)):
+        assert read.shape == true.shape
+        assert (read - true).abs().mean() < 0.02
 
 
 def test_each_frame_is_shown_as_long_as_before(tmp_path):
