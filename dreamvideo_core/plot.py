@@ -1,4 +1,4 @@
-"""Curves over frames as a picture, drawn with Pillow alone."""
+"""Curves over frames or steps as a picture, drawn with Pillow alone."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ _NARROWEST = 0.01  # so that rounding errors do not fill the height
 
 @dataclass(frozen=True)
 class Curve:
-    """A value for each frame, and what it is called in the legend."""
+    """A value for each frame or step, and what it is called in the legend."""
 
     label: str
     values: Sequence[float]
 
 
-def frame_plot(curves: Sequence[Curve], width: int = 640, height: int = 400) -> Tensor:
+def frame_plot(curves: Sequence[Curve], width: int = 640, height: int = 400, across: str = "frame", every: int = 1) -> Tensor:
     """One to four curves over the frame's number, counted from 0, as a picture (1, 3, height, width) in [-1, 1].
 
-    The vertical axis spans the values. All curves have as many values, at least one; another number of curves, other
-    lengths and values that are no numbers raise `InputError`.
+    `across` names what is counted in place of frames, and `every` is how many lie between two values. The vertical axis spans
+    the values. All curves have as many values, at least one; another number of curves, other lengths and values that are no
+    numbers raise `InputError`.
     """
     _check(curves)
     picture = Image.new("RGB", (width * _FINE, height * _FINE), "white")
-    axes = _Axes(picture, curves)
+    axes = _Axes(picture, curves, across, every)
     axes.draw_grid()
     for curve, colour in zip(curves, COLOURS, strict=False):
         axes.draw_curve(curve, colour)
@@ -66,7 +67,8 @@ def nice_step(span: float, most: int = _TICKS) -> float:
 class _Axes:
     """Where values lie in the picture. Lengths are in pixels of the large drawing."""
 
-    def __init__(self, picture: Image.Image, curves: Sequence[Curve]):
+    def __init__(self, picture: Image.Image, curves: Sequence[Curve], across: str, every: int):
+        self.across, self.every = across, every
         self.draw = ImageDraw.Draw(picture)
         self.font = ImageFont.load_default(_TEXT * _FINE)
         self.left, self.top = _LEFT * _FINE, _TOP * _FINE
@@ -93,9 +95,9 @@ class _Axes:
         for frame in range(0, self.frames, max(1, round(nice_step(self.frames)))):
             x, _ = self.place(frame, self.low)
             self.draw.line((x, self.bottom, x, self.bottom + 5 * _FINE), "black", _FINE)
-            self.draw.text((x, self.bottom + 8 * _FINE), str(frame), "black", self.font, "mt")
+            self.draw.text((x, self.bottom + 8 * _FINE), str(frame * self.every), "black", self.font, "mt")
         self.draw.line((self.left, self.top, self.left, self.bottom, self.right, self.bottom), "black", _FINE)
-        self.draw.text(((self.left + self.right) / 2, self.bottom + 28 * _FINE), "frame", "black", self.font, "mt")
+        self.draw.text(((self.left + self.right) / 2, self.bottom + 28 * _FINE), self.across, "black", self.font, "mt")
 
     def draw_curve(self, curve: Curve, colour: str) -> None:
         points = [self.place(frame, value) for frame, value in enumerate(curve.values)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +24,7 @@ START_TOKEN, END_TOKEN = 49406, 49407
 TEXT_TOKENS = 75  # that a text may have, between start and end
 _END = "<|endoftext|>"
 _WORD_SCALE = 0.05  # about where training leaves the words of the small world
+_ONE_AT_A_TIME = Lock()  # the tokenizer fails where threads use it at once
 _PREFIX = "text_model."  # in files, as in diffusers and ComfyUI; newer transformers have dropped it
 
 
@@ -35,13 +37,16 @@ def tokenizer() -> CLIPTokenizer:
 
 def tokenize(texts: Sequence[str], pad_token_id: int = END_TOKEN) -> Tensor:
     """Token ids (B, 77), cut or filled up with `pad_token_id`."""
-    batch = tokenizer()(list(texts), padding="max_length", max_length=TEXT_TOKENS + 2, truncation=True, return_tensors="pt")
+    settings = {"padding": "max_length", "max_length": TEXT_TOKENS + 2, "truncation": True, "return_tensors": "pt"}
+    with _ONE_AT_A_TIME:
+        batch = tokenizer()(list(texts), **settings)
     return batch["input_ids"].masked_fill(batch["attention_mask"] == 0, pad_token_id)
 
 
 def count_tokens(text: str) -> int:
     """How many tokens a text has; what goes beyond `TEXT_TOKENS` is cut by `tokenize`."""
-    return len(tokenizer()(text)["input_ids"]) - 2
+    with _ONE_AT_A_TIME:
+        return len(tokenizer()(text)["input_ids"]) - 2
 
 
 class TextEncoder(nn.Module):

@@ -86,7 +86,7 @@ def _check_data(recipe: Recipe, folder: Path) -> None:
         raise InputError(f"--check-data looks at videos, and recipe {recipe.name} has sprites alone; give --data")
     source = VideoSource(list_clips(phases[0].data), phases[0], phases[0].sizes[0], recipe.seed)
     with progress_bar() as bar:
-        task = bar.add_task("looking at clips", total=len(source))
+        task = bar.add_task("looking at windows of clips", total=len(source))
         findings = survey(source, on_sheet(source), lambda: bar.update(task, advance=1))
     Console().print(as_table(findings, source))
     for path in write_findings(findings, folder):

@@ -1,9 +1,10 @@
-"""What is learned: a loss over seeded batches, a picture to look at, and the parts that go into the file."""
+"""What is learned: a loss over seeded batches, and samples to look at and to measure."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ..autoencoder import Autoencoder
 from ..diffusion import TIMESTEPS
+from ..evaluation.metrics import first_frame_ssim
 from ..images import contact_sheet
 from ..pipeline import Pipeline
 from ..sprites import render_batch, sample_clip
@@ -24,6 +26,15 @@ from .checkpointing import checkpoint_gradients
 from .degradation import degraded
 from .latents import LatentClips, from_bytes
 from .recipe import Phase
+from .texts import ENCODINGS, TOKENS, CachedTexts
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Fixed clips as the model renders them now: a sheet of them, and what was measured on them, by name."""
+
+    sheet: Image.Image
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
@@ -31,11 +42,11 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def batch(self, number: int) -> dict[str, Tensor]:
-        """Batch `number`, the same whenever it is asked for."""
+        """Batch `number`, the same whenever it is asked for; several threads ask at once, while the model is trained."""
 
     @abstractmethod
-    def sample_sheet(self) -> Image.Image:
-        """Fixed clips, as the model renders them now."""
+    def samples(self) -> Samples:
+        """Made anew at every call."""
 
 
 def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +87,10 @@ class AutoencoderObjective(Objective):
         return {"loss": loss, "moments": moments, "psnr": psnr(restored, frames, 2.0)}
 
     @torch.no_grad()
-    def sample_sheet(self) -> Image.Image:
+    def samples(self) -> Samples:
         frames = self._frames("validation", 0)[:16].to(self.autoencoder.vae_scale.device)
         restored = self.autoencoder.decode(self.autoencoder.encode(frames)).float()
-        return contact_sheet(rearrange([frames, restored], "k n c h w -> (n k) c h w"), columns=8)
+        return Samples(contact_sheet(rearrange([frames, restored], "k n c h w -> (n k) c h w"), columns=8))
 
     def _frames(self, split: str, number: int) -> Tensor:
         size = self.phase.batch_size  # whatever the frames' size: crops of all sizes cost the same
@@ -101,19 +112,27 @@ class DiffusionObjective(Objective):
 
     `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
     U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
-    `clips` holds a cache for each of the phase's sizes (height, width).
+    `clips` holds a cache for each of the phase's sizes (height, width), `texts` one of all their texts where there is one.
+    Samples are of the clips that the first size holds out, else of `SAMPLES` that its source chooses.
     """
 
-    SAMPLES = 4
+    SAMPLES = 4  # clips on a sheet, and made at a time
 
-    def __init__(self, pipeline: Pipeline, phase: Phase, clips: Mapping[tuple[int, int], LatentClips], seed: int):
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        phase: Phase,
+        clips: Mapping[tuple[int, int], LatentClips],
+        seed: int,
+        texts: CachedTexts | None = None,
+    ):
         super().__init__()
         self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
-        self.phase, self.clips, self.seed = phase, clips, seed
+        self.phase, self.clips, self.seed, self.texts = phase, clips, seed, texts
         self.with_image = "retention" in phase.trainable
         self._pipeline = [pipeline]  # in a list, so that its frozen autoencoder is no submodule of ours
         first = clips[phase.sizes[0]]
-        self._samples = first.source.samples(first.numbers[: self.SAMPLES])
+        self._samples = first.source.samples(first.held_out or first.numbers[: self.SAMPLES])
         if phase.gradient_checkpointing:
             checkpoint_gradients(self.model)
         self.requires_grad_(False)
@@ -132,8 +151,10 @@ class DiffusionObjective(Objective):
         images[spoilt] = degraded(images[spoilt], rng)
         images[dropped] = 1.0
         latents = clips.latents[rows].float()
-        tokens = tokenize(texts, self.text_encoder.pad_token_id)
-        return {"latents": latents, "images": images, "tokens": tokens, "weights": source.weights(numbers, latents)}
+        return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._told(texts)}
+
+    def _told(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        return self.texts.batch(texts) if self.texts else {TOKENS: tokenize(texts, self.text_encoder.pad_token_id)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
@@ -142,26 +163,48 @@ class DiffusionObjective(Objective):
         timesteps = (TIMESTEPS * uniform ** (1 / self.phase.timestep_power)).long().clamp(max=TIMESTEPS - 1)
         noise = torch.randn_like(latents)
         noisy = diffusion.add_noise(latents, noise, timesteps)
-        text = self.text_encoder(batch["tokens"])
+        text = batch[ENCODINGS].float() if ENCODINGS in batch else self.text_encoder(batch[TOKENS])
         prediction = self.model(noisy, timesteps, text, batch["images"] if self.with_image else None)
         errors = (prediction.float() - diffusion.target(latents, noise, timesteps)).square()
         weights = batch["weights"].expand_as(errors)
         return {"loss": (weights * errors).sum() / weights.sum()}
 
-    def sample_sheet(self) -> Image.Image:
-        """Of every sample the true clip, and made ones below it: from the text, and with a branch from the image and both."""
+    @torch.no_grad()
+    def samples(self) -> Samples:
+        """Of some clips the true one, and made ones below it: from the text, and with a branch from the image and both.
+
+        With a branch the first frames of all clips made from both are measured too: FFF_SSIM, and that of the images
+        through the autoencoder alone, which no model can exceed by much.
+        """
         true, texts = self._samples
-        nothing = [""] * len(texts)
-        modes = [(texts, None), (nothing, true[:, 0]), (texts, true[:, 0])] if self.with_image else [(texts, None)]
-        rows = [true, *(self._made(prompts, images) for prompts, images in modes)]
-        return contact_sheet(rearrange(rows, "k n t c h w -> (n k t) c h w"), self.phase.num_frames)
+        shown, prompts = true[: self.SAMPLES], texts[: self.SAMPLES]
+        rows, figures = [shown, self._made(prompts, None)], {}
+        if self.with_image:
+            images = true[:, 0]
+            both = self._made(texts, images)
+            rows += [self._made([""] * len(prompts), shown[:, 0]), both[: self.SAMPLES]]
+            figures = {
+                "fff_ssim": float(first_frame_ssim(both[:, 0], images).mean()),
+                "fff_ssim_ceiling": float(first_frame_ssim(self._restored(images), images).mean()),
+            }
+        return Samples(contact_sheet(rearrange(rows, "k n t c h w -> (n k t) c h w"), self.phase.num_frames), figures)
 
     def _made(self, texts: list[str], images: Tensor | None) -> Tensor:
-        height, width = self.phase.sizes[0]
-        made = self._pipeline[0](
-            texts, images, num_frames=self.phase.num_frames, height=height, width=width, steps=self.phase.sample_steps
-        )
-        return made.float().cpu()
+        """Clips (B, T, 3, H, W), few at a time: memory is for training."""
+        (height, width), made = self.phase.sizes[0], []
+        for first in range(0, len(texts), self.SAMPLES):
+            some = slice(first, first + self.SAMPLES)
+            clips = self._pipeline[0](
+                texts[some], None if images is None else images[some],
+                num_frames=self.phase.num_frames, height=height, width=width, steps=self.phase.sample_steps,
+            )  # fmt: skip
+            made.append(clips.float().cpu())
+        return torch.cat(made)
+
+    def _restored(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) through the autoencoder."""
+        pipeline = self._pipeline[0]
+        return pipeline.decode(pipeline.encode(images[:, None].to(pipeline.device)))[:, 0].float().cpu()
 
     def _trainable(self) -> Iterator[nn.Parameter]:
         modules = {"unet": self.model.unet, "retention": self.model.retention, "text_encoder": self.text_encoder}

@@ -27,9 +27,11 @@ OPTIMIZERS = ("adamw", "adafactor")
 CROPS = ("centre", "random")
 SPRITES = "sprites"  # the name of the procedural world as a phase's data; any other name is a path
 # Settings that one kind of data has and the other lacks.
-_SPRITES_ONLY, _VIDEOS_ONLY = ("clips", "margin", "sprite_weight"), ("stride", "crop", "epochs")
-# Settings of a phase that show or save what happens and change none of it.
-ONLY_SEEN = ("sample_steps", "sample_every", "log_every", "checkpoint_minutes")
+_SPRITES_ONLY = ("clips", "margin", "sprite_weight")
+_VIDEOS_ONLY = ("stride", "crop", "windows", "held_out", "epochs")
+HELD_OUT = 4  # of videos, where a recipe does not say it
+# Settings of a phase that hurry, show or save what happens and change none of it.
+ONLY_SEEN = ("readers", "sample_steps", "sample_every", "log_every", "checkpoint_minutes")
 # What a setting may be, and how that is called, by its annotation.
 _TYPES = {
     "str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
@@ -51,6 +53,9 @@ class Phase:
     data: str = SPRITES  # or a folder of videos, a table (.csv, .jsonl), a shard (.tar), or a folder of shards
     stride: int = 1  # of the videos' frames every so many-th
     crop: str = "centre"  # what of a video with another aspect ratio is kept
+    windows: int = 1  # of every video, spread over it
+    held_out: int = 0  # videos that are shown in samples and never trained on, at most a tenth of all
+    readers: int = 2  # threads that read batches ahead; 0: each is read when its turn has come
     optimizer: str = "adamw"
     gradient_accumulation: int = 1  # batches in one step
     gradient_checkpointing: bool = False  # less memory, about a third more time
@@ -107,10 +112,14 @@ class Phase:
             raise ValueError(f"phase {self.name}: ema_decay is {self.ema_decay}; allowed: from 0 to below 1")
         if self.epochs:
             self._check_epochs()
-        counts = ("batch_size", "num_frames", "clips", "stride", "gradient_accumulation", *ONLY_SEEN[:-1])
-        for name in counts if self.epochs else ("steps", *counts):
-            if getattr(self, name) < 1:
-                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least 1")
+        counts = (
+            "batch_size", "num_frames", "clips", "stride", "windows", "gradient_accumulation", "sample_steps",
+            "sample_every", "log_every",
+        )  # fmt: skip
+        least = dict.fromkeys(counts if self.epochs else ("steps", *counts), 1) | {"held_out": 0, "readers": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least {value}")
 
     def _check_epochs(self) -> None:
         if not 0 < self.epochs < math.inf:
@@ -232,8 +241,10 @@ def _phase(table: dict, where: str) -> Phase:
     sizes = table.get("sizes", [list(size) for size in Phase.sizes])
     if not isinstance(sizes, list) or not all(_is_size(size) for size in sizes):
         raise ValueError(f"{where}: sizes is {sizes!r}; allowed: a list of [height, width] pairs, such as [[64, 64]]")
-    steps = {"steps": 0} if "epochs" in table and "steps" not in table else {}
-    return _checked(Phase, {**table, **steps, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
+    given = {"steps": 0} if "epochs" in table and "steps" not in table else {}
+    if table.get("data", SPRITES) != SPRITES:
+        given["held_out"] = table.get("held_out", HELD_OUT)
+    return _checked(Phase, {**table, **given, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
 
 
 def _is_size(size: object) -> bool:

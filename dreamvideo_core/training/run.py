@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,28 +13,23 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from rich.console import Console
-from rich.progress import Progress
 
 from ..checkpoint import PARTS
 from ..checks import InputError
 from ..config import PRESETS, ModelConfig
-from ..files import atomic
 from ..model import is_temporal, is_untrained
 from ..pipeline import Pipeline
 from ..sources import open_model
 from ..sprites import phrases
 from .data.listing import ClipFile, fingerprint, list_clips
-from .data.source import Source
-from .data.sprites import SpriteSource
-from .data.videos import VideoSource
-from .latents import LatentClips, cached_clips
+from .latents import LatentClips
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
+from .prepare import console, prepared_clips, prepared_texts
 from .recipe import ONLY_SEEN, SPRITES, Phase, Recipe
 from .state import check_settings
+from .texts import CachedTexts
 from .trainer import Trainer
 
-console = Console()
 # How long processes wait for each other: the first one draws samples and writes checkpoints alone.
 _PATIENCE = timedelta(hours=6)
 
@@ -139,14 +133,17 @@ def _run_phase(
     if phase.objective == "autoencoder":
         objective: Objective = AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
     else:
-        clips = _all_clips(recipe, phase, files, folder, pipeline, accelerator)
+        clips = prepared_clips(recipe, phase, files, folder, pipeline, accelerator)
+        texts = prepared_texts(phase, clips[phase.sizes[0]].source, folder, pipeline, accelerator)
         phase = phase.with_steps(len(clips[phase.sizes[0]]), accelerator.num_processes)
-        objective = _diffusion(recipe, phase, clips, pipeline)
+        objective = _diffusion(recipe, phase, clips, texts, pipeline)
     trainer = Trainer(objective.train(), phase, work, accelerator, recipe.seed)
     resumed = trainer.resume()
     if accelerator.is_main_process:
         console.print(_announcement(phase, objective, trainer.step if resumed else None))
     finished = trainer.fit(minutes)
+    if accelerator.is_main_process:
+        console.print(f"phase {phase.name}: step {trainer.step} of {phase.steps}, {trainer.pace}")
     if finished and accelerator.is_main_process:
         trainer.use_average()
         parts = ("vae",) if phase.objective == "autoencoder" else ("vae", "text_encoder", "unet")
@@ -156,63 +153,15 @@ def _run_phase(
 
 
 def _diffusion(
-    recipe: Recipe, phase: Phase, clips: Mapping[tuple[int, int], LatentClips], pipeline: Pipeline
+    recipe: Recipe,
+    phase: Phase,
+    clips: Mapping[tuple[int, int], LatentClips],
+    texts: CachedTexts | None,
+    pipeline: Pipeline,
 ) -> DiffusionObjective:
     if "retention" in phase.trainable and is_untrained(pipeline.model.retention.state_dict()):
         pipeline.model.retention.start_from(pipeline.model.unet)
-    return DiffusionObjective(pipeline, phase, clips, recipe.seed)
-
-
-def source_of(phase: Phase, size: tuple[int, int], seed: int, files: Sequence[ClipFile]) -> Source:
-    """The phase's clips at one size (height, width); `files` are those of its data, none for sprites."""
-    return VideoSource(files, phase, size, seed) if files else SpriteSource(phase, size, seed)
-
-
-def _all_clips(
-    recipe: Recipe,
-    phase: Phase,
-    files: Sequence[ClipFile],
-    folder: Path,
-    pipeline: Pipeline,
-    accelerator: Accelerator,
-) -> dict[tuple[int, int], LatentClips]:
-    """The cache of every size, made where it is not whole; what cannot be used is said and listed."""
-    clips = {}
-    for size in dict.fromkeys(phase.sizes):
-        source = source_of(phase, size, recipe.seed, files)
-        clips[size] = _cached(source, f"clips of {size[1]} x {size[0]} to latents", folder, pipeline, accelerator)
-    first = clips[phase.sizes[0]]
-    if first.skipped and accelerator.is_main_process:
-        path = folder / phase.name / "skipped.jsonl"
-        with atomic(path) as temporary:
-            lines = (json.dumps({"clip": first.source.title(n), "why": why}) for n, why in sorted(first.skipped.items()))
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        console.print(f"phase {phase.name}: {len(first)} clips, {len(first.skipped)} cannot be used: {path}")
-    return clips
-
-
-def _cached(source: Source, what: str, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> LatentClips:
-    with Progress(disable=not accelerator.is_main_process) as bar:
-        task = bar.add_task(f"{len(source)} {what}")
-
-        def encode(frames: torch.Tensor) -> torch.Tensor:
-            with accelerator.autocast():
-                return pipeline.encode(frames.to(accelerator.device)).float().cpu()
-
-        return cached_clips(
-            folder, source, _fingerprint(pipeline.autoencoder), encode,
-            on_block=lambda done, total: bar.update(task, completed=done, total=total),
-            share=slice(accelerator.process_index, None, accelerator.num_processes),
-            wait=accelerator.wait_for_everyone,
-        )  # fmt: skip
-
-
-def _fingerprint(module: torch.nn.Module) -> str:
-    """A short name for a module's weights."""
-    digest = hashlib.blake2b(digest_size=6)
-    for tensor in module.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts)
 
 
 def _announcement(phase: Phase, objective: Objective, step: int | None) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: a line a step in log.jsonl, the same curves for TensorBoard, and sample sheets."""
+"""What a run leaves to look at: lines of figures in log.jsonl, the same as curves for TensorBoard, and sample sheets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+
+from .objectives import Samples
 
 
 class RunLog:
@@ -24,10 +25,13 @@ class RunLog:
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)
 
-    def sheet(self, step: int, sheet: Image.Image) -> None:
+    def samples(self, step: int, samples: Samples) -> None:
+        """The sheet as a picture; what was measured is a line of its own."""
         (self.folder / "samples").mkdir(exist_ok=True)
-        sheet.save(self.folder / "samples" / f"step-{step:07d}.png")
-        self.board.add_image("samples", np.array(sheet), step, dataformats="HWC")
+        samples.sheet.save(self.folder / "samples" / f"step-{step:07d}.png")
+        self.board.add_image("samples", np.array(samples.sheet), step, dataformats="HWC")
+        if samples.figures:
+            self.figures(step, samples.figures)
 
     def close(self) -> None:
         self.board.close()

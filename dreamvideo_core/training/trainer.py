@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
-from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .objectives import Objective
+from .objectives import Objective, Samples
 from .optimizers import make_optimizer
+from .pace import Pace
+from .reading import read_ahead
 from .recipe import Phase
 from .runlog import RunLog
 from .state import TrainingState, collect_moments, load_newest_state, restore_moments, save_state
@@ -54,7 +56,7 @@ class Trainer:
         self.parameters = {n: p for n, p in objective.named_parameters() if p.requires_grad}
         self.model, self.optimizer = accelerator.prepare(objective, make_optimizer(self.parameters.values(), phase))
         self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if phase.ema_decay else {}
-        self.step = 0
+        self.step, self.pace = 0, Pace()
 
     def resume(self) -> bool:
         """Go on from the newest state in the folder; False when there is none."""
@@ -73,17 +75,25 @@ class Trainer:
     def fit(self, minutes: float | None = None) -> bool:
         """Train to the phase's last step, or for `minutes`; True when the phase is finished."""
         started = checkpointed = time.monotonic()
-        main = self.accelerator.is_main_process
-        with self._progress() as bar, closing(RunLog(self.folder, self.step)) if main else nullcontext() as log:
+        main, recent = self.accelerator.is_main_process, Pace()
+        batches = read_ahead(self.objective.batch, self._batch_numbers(), self.phase.readers)
+        log_file = closing(RunLog(self.folder, self.step)) if main else nullcontext()
+        with self._progress() as bar, closing(batches), log_file as log:
             task = bar.add_task(self.phase.name, total=self.phase.steps, completed=self.step, note="")
+            if log is not None and self.step == 0:
+                log.samples(0, self._samples())
             while self.step < self.phase.steps:
-                figures = self._train_step()
+                figures, pace = self._train_step(batches)
                 self.step += 1
-                bar.update(task, completed=self.step, note=_note(figures))
-                if log is not None and self.step % self.phase.log_every == 0:
-                    log.figures(self.step, {"seconds": round(time.monotonic() - started, 1), **figures})
+                self.pace, recent = self.pace + pace, recent + pace
+                bar.update(task, completed=self.step, note=_note(figures, recent))
+                if self.step % self.phase.log_every == 0:
+                    if log is not None:
+                        seconds = round(time.monotonic() - started, 1)
+                        log.figures(self.step, {"seconds": seconds, **figures, **recent.figures()})
+                    recent = Pace()
                 if log is not None and self.step % self.phase.sample_every == 0:
-                    log.sheet(self.step, self._sample_sheet())
+                    log.samples(self.step, self._samples())
                 now = time.monotonic()
                 save, stop = self._main_says(
                     now - checkpointed > 60 * self.phase.checkpoint_minutes,
@@ -113,8 +123,15 @@ class Trainer:
             return list(answers)
         return broadcast(torch.tensor(answers, dtype=torch.int32, device=self.accelerator.device)).bool().tolist()
 
-    def _train_step(self) -> dict[str, float]:
-        """Take one step; its losses and norm, the rate, clips a second, and the share of the time that went into data."""
+    def _batch_numbers(self) -> Iterator[int]:
+        """This process's own, from the next step on; those of a step are neighbours."""
+        count = self.phase.gradient_accumulation
+        for step in range(self.step, self.phase.steps):
+            first = (step * self.accelerator.num_processes + self.accelerator.process_index) * count
+            yield from range(first, first + count)
+
+    def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> tuple[dict[str, float], Pace]:
+        """Take one step; its losses, norm and rate, and how long it took."""
         started = time.monotonic()
         rank, world, count = (
             self.accelerator.process_index, self.accelerator.num_processes, self.phase.gradient_accumulation,
@@ -122,13 +139,13 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.step, rank]).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_rate(self.step, self.phase)
-        first, reading, clips = (self.step * world + rank) * count, 0.0, 0
+        first, waited, clips = (self.step * world + rank) * count, 0.0, 0
         totals: dict[str, torch.Tensor] = {}
         for number in range(first, first + count):
             asked = time.monotonic()
-            batch = send_to_device(self.objective.batch(number), self.accelerator.device)
-            reading += time.monotonic() - asked
-            clips += self.phase.batch_size_of(number)
+            batch = send_to_device(next(batches), self.accelerator.device)
+            waited += time.monotonic() - asked
+            clips += world * self.phase.batch_size_of(number)
             losses = self._backward(batch, last=number == first + count - 1)
             totals = {name: totals.get(name, 0) + value.detach() / count for name, value in losses.items()}
         totals["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters.values(), self.phase.max_grad_norm)
@@ -140,9 +157,8 @@ class Trainer:
             for name, average in self.average.items():
                 average.lerp_(self.parameters[name], 1 - decay)
         figures = {name: float(value) for name, value in totals.items()}
-        seconds = time.monotonic() - started
-        speed = {"clips_per_second": world * clips / seconds, "data_share": reading / seconds}
-        return {"learning_rate": cosine_rate(self.step, self.phase), **figures, **speed}
+        pace = Pace(1, clips, time.monotonic() - started, waited)
+        return {"learning_rate": cosine_rate(self.step, self.phase), **figures}, pace
 
     def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> dict[str, torch.Tensor]:
         """Add a batch's gradients to those of its step; processes join theirs at the `last` one."""
@@ -163,17 +179,18 @@ class Trainer:
                     "it. Lower learning_rate or use mixed_precision = 'no', then resume."
                 )
 
-    def _sample_sheet(self) -> Image.Image:
+    def _samples(self) -> Samples:
+        """Of the averaged weights."""
         trained = {n: self.parameters[n].detach().clone() for n in self.average}
         self.use_average()
         self.objective.eval()
         with self.accelerator.autocast():
-            sheet = self.objective.sample_sheet()
+            samples = self.objective.samples()
         self.objective.train()
         with torch.no_grad():
             for name, parameter in trained.items():
                 self.parameters[name].copy_(parameter)
-        return sheet
+        return samples
 
     def _checkpoint(self) -> None:
         if self.accelerator.is_main_process:
@@ -186,5 +203,5 @@ class Trainer:
         return Progress(*columns, TextColumn("{task.fields[note]}"), disable=not self.accelerator.is_main_process)
 
 
-def _note(figures: dict[str, float]) -> str:
-    return f"loss {figures['loss']:.4f}  rate {figures['learning_rate']:.1e}  {figures['clips_per_second']:.1f} clips/s"
+def _note(figures: dict[str, float], pace: Pace) -> str:
+    return f"loss {figures['loss']:.4f}  rate {figures['learning_rate']:.1e}  {pace}"

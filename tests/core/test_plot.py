@@ -46,6 +46,13 @@ def test_another_label_is_another_legend():
     assert not torch.equal(frame_plot([Curve("one", [0.5])]), frame_plot([Curve("two", [0.5])]))
 
 
+def test_the_axis_says_what_is_counted_and_by_how_much():
+    curves = [Curve("c", [0.0, 0.5, 1.0])]
+    plain, counted, named = (frame_plot(curves, **said)[0] for said in ({}, {"every": 50}, {"across": "step"}))
+    assert not torch.equal(plain[:, 350:370], counted[:, 350:370]) and torch.equal(plain[:, :348], counted[:, :348])
+    assert not torch.equal(plain[:, 370:], named[:, 370:]) and torch.equal(plain[:, :370], named[:, :370])
+
+
 @pytest.mark.parametrize(("span", "step"), [(1, 0.2), (0.8, 0.1), (0.01, 0.002), (8, 1), (100, 20), (2000, 500), (3, 0.5)])
 def test_steps_between_ticks(span, step):
     assert nice_step(span) == pytest.approx(step)

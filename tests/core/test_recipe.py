@@ -52,6 +52,13 @@ def test_settings_of_the_command_line(write):
     assert (recipe.seed, phase.epochs, phase.steps, phase.sizes, phase.data) == (4, 2, 0, ((32, 40),), "clips")
 
 
+def test_videos_are_held_out_unless_the_recipe_says_otherwise(write):
+    held_out = [load_recipe(write(), changes, data).phases[0].held_out for changes, data in (
+        ((), None), ((), "clips"), (["one.held_out=0"], "clips"), (["one.held_out=9"], "clips"), (['one.data="clips"'], None),
+    )]  # fmt: skip
+    assert held_out == [0, 4, 0, 9, 4]
+
+
 def test_a_recipe_by_its_path(write):
     recipe = load_recipe(write())
     assert recipe.phases == (Phase("one", "diffusion", 2, 2, 1e-3, trainable=("unet",)),)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY, random_pipeline
 
 from dreamvideo_core.checkpoint import load_checkpoint
@@ -21,7 +22,7 @@ from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.training.data.sprites import SpriteSource, sprite_weights
 from dreamvideo_core.training.degradation import degraded
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
-from dreamvideo_core.training.objectives import DiffusionObjective, Objective
+from dreamvideo_core.training.objectives import DiffusionObjective, Objective, Samples
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import run_recipe
 from dreamvideo_core.training.trainer import Trainer, cosine_rate
@@ -66,6 +67,14 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, phase):
     part.use_average()
     assert all(torch.equal(p, part.average[name]) for name, p in part.parameters.items())
     assert len(list((tmp_path / "parts").glob("state-*"))) == 2
+
+
+@pytest.mark.parametrize("phase", [TEXT, replace(RETENTION, degrade_image=0.5, sprite_weight=4.0)], ids=lambda p: p.name)
+def test_readers_change_no_bit(tmp_path, phase):
+    alone, helped = (trainer(tmp_path / str(n), replace(phase, readers=n, gradient_accumulation=2)) for n in (0, 3))
+    assert alone.fit() and helped.fit()
+    assert all(torch.equal(w, weights(helped)[name]) for name, w in weights(alone).items())
+    assert alone.pace.steps == helped.pace.steps == phase.steps and helped.pace.clips == 4 * phase.steps
 
 
 def test_the_papers_phase_leaves_every_spatial_weight_of_the_unet(tmp_path):
@@ -176,9 +185,9 @@ def test_the_text_of_a_batch_belongs_to_its_clip():
 class Falling(Objective):
     """A parameter that falls to zero, until its loss is no number."""
 
-    def __init__(self, breaks_at: int):
+    def __init__(self, breaks_at: int = -1, measures: bool = False):
         super().__init__()
-        self.value, self.breaks_at = torch.nn.Parameter(torch.ones(3)), breaks_at
+        self.value, self.breaks_at, self.measures = torch.nn.Parameter(torch.ones(3)), breaks_at, measures
 
     def batch(self, number):
         return {"scale": torch.tensor(float("nan") if number == self.breaks_at else 1.0)}
@@ -186,14 +195,14 @@ class Falling(Objective):
     def forward(self, batch):
         return {"loss": (self.value * batch["scale"]).square().sum()}
 
-    def sample_sheet(self):
-        return Image.new("RGB", (4, 4))
+    def samples(self):
+        return Samples(Image.new("RGB", (4, 4)), {"fidelity": 0.5} if self.measures else {})
 
 
-def falling(folder, breaks_at: int = -1, **settings) -> Trainer:
+def falling(folder, objective: Objective | None = None, **settings) -> Trainer:
     settings = {**SMALL, "steps": 40, "learning_rate": 0.1, **settings}
     phase = Phase("falling", "autoencoder", **settings)
-    return Trainer(Falling(breaks_at), phase, folder, Accelerator(cpu=True), seed=0)
+    return Trainer(objective or Falling(), phase, folder, Accelerator(cpu=True), seed=0)
 
 
 def test_the_loss_falls_and_is_logged_and_looked_at(tmp_path):
@@ -202,11 +211,26 @@ def test_the_loss_falls_and_is_logged_and_looked_at(tmp_path):
     assert [line["step"] for line in lines] == list(range(1, 41))
     assert lines[-1]["loss"] < 0.1 * lines[0]["loss"]
     assert {"seconds", "learning_rate", "grad_norm"} <= set(lines[0])
-    assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step-0000020.png", "step-0000040.png"]
+    sheets = [p.name for p in sorted((tmp_path / "samples").iterdir())]
+    assert sheets == ["step-0000000.png", "step-0000020.png", "step-0000040.png"]
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars("loss")] == list(range(1, 41))
+
+
+def test_what_samples_measure_is_logged_from_before_the_first_step_on(tmp_path):
+    for minutes in (0, None):  # stopped after a step, then gone on with
+        run = falling(tmp_path, Falling(measures=True), sample_every=20)
+        run.resume()
+        run.fit(minutes)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if "fidelity" in line]
+    assert measured == [{"step": step, "fidelity": 0.5} for step in (0, 20, 40)] and len(lines) == 43
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars("fidelity")] == [0, 20, 40]
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    run = falling(tmp_path, breaks_at=3)
+    run = falling(tmp_path, Falling(breaks_at=3))
     with pytest.raises(FloatingPointError, match=r"loss is nan at step 4; .* Lower learning_rate"):
         run.fit()
     assert not list(tmp_path.glob("state-*"))

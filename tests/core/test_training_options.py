@@ -2,16 +2,18 @@
 
 import json
 import resource
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from tiny import TINY, inputs, random_model
 from torch import nn
 
 from dreamvideo_core.training.checkpointing import checkpoint_gradients
-from dreamvideo_core.training.objectives import Objective
+from dreamvideo_core.training.objectives import Objective, Samples
 from dreamvideo_core.training.optimizers import make_optimizer
 from dreamvideo_core.training.recipe import Phase
 from dreamvideo_core.training.state import TrainingState, check_settings, load_newest_state, save_state
@@ -55,8 +57,8 @@ class Line(Objective):
     def forward(self, batch):
         return {"loss": ((self.kernel.mean((1, 2, 3, 4)) + self.bias - batch["x"]) ** 2).mean()}
 
-    def sample_sheet(self):
-        raise AssertionError("no step asks for one")
+    def samples(self):
+        return Samples(Image.new("RGB", (4, 4)))
 
 
 def trainer(folder, **settings) -> Trainer:
@@ -73,6 +75,23 @@ def test_gradients_of_several_batches_are_their_mean(tmp_path):
     torch.testing.assert_close(seen[0], expected)
     line = json.loads((tmp_path / "log.jsonl").read_text())
     assert line["loss"] == pytest.approx((4 + 1 + 0) / 3)
+
+
+class Slow(Line):
+    """Every other batch takes a while to read."""
+
+    def batch(self, number):
+        time.sleep(0.0 if number % 2 else 0.1)
+        return super().batch(number)
+
+
+def test_the_log_says_how_long_all_steps_since_its_last_line_waited_for_data(tmp_path):
+    run = Trainer(Slow(), replace(PHASE, readers=0, log_every=2), tmp_path, Accelerator(cpu=True), seed=0)
+    assert run.fit()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert all(0.3 < line["data_share"] <= 1 and 0 < line["clips_per_second"] < 40 for line in lines)
+    assert (run.pace.steps, run.pace.clips) == (4, 8) and run.pace.waited >= 0.2
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])

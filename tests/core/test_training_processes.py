@@ -18,7 +18,8 @@ preset = "sprites"
 name = "image"
 objective = "diffusion"
 trainable = ["temporal", "retention"]
-epochs = 4
+epochs = 2
+windows = 2
 batch_size = 1
 learning_rate = 1e-2
 warmup_steps = 1
@@ -32,7 +33,7 @@ sample_every = 1000
 log_every = 1
 checkpoint_minutes = 1e-9
 """
-STEPS = 6  # 4 epochs of 6 clips, 2 processes with 2 batches of 1 each
+STEPS = 6  # 2 epochs of 2 windows of 6 clips, 2 processes with 2 batches of 1 each
 
 
 def start_pair(folder: Path, output: str, *options: str) -> list[subprocess.Popen]:

@@ -19,14 +19,20 @@ from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.cli import app
 from dreamvideo_core.decoding import UnusableClip, read_facts, read_window
+from dreamvideo_core.pipeline import Pipeline
+from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
+from dreamvideo_core.training.cache import Makers
+from dreamvideo_core.training.data.held_out import choose_held_out
 from dreamvideo_core.training.data.listing import fingerprint, list_clips
 from dreamvideo_core.training.data.survey import survey
+from dreamvideo_core.training.data.survey_report import _counts
 from dreamvideo_core.training.data.videos import VideoSource
 from dreamvideo_core.training.latents import cached_clips
 from dreamvideo_core.training.objectives import DiffusionObjective
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import run_recipe
+from dreamvideo_core.training.texts import cached_texts
 from dreamvideo_core.training.trainer import Trainer
 from dreamvideo_core.video import save_clip
 
@@ -175,7 +181,134 @@ def test_an_epoch_has_every_clip_once_whatever_the_ranks(clips, tmp_path):
     seen = Counter(tuple(row.flatten().tolist()) for share in shares for batch in share for row in batch["images"])
     assert len(seen) == 8 or sum(seen.values()) == 8
     assert (objective.batch(0)["weights"] == 1).all()
-    assert objective.sample_sheet().size == (3 * (SIZE // 2 + 2), 4 * 4 * (SIZE // 2 + 2))
+    assert objective.samples().sheet.size == (3 * (SIZE // 2 + 2), 4 * 4 * (SIZE // 2 + 2))
+
+
+def test_windows_are_spread_over_their_clip_and_the_first_is_the_same_alone(tmp_path):
+    folder = write_clips(tmp_path / "clips", count=3, frames=21)
+    three, one = (source(folder, replace(PHASE, windows=n, stride=1)) for n in (3, 1))  # 19 starts
+    assert (len(three), len(one)) == (9, 3)
+    starts = [[three.window(3 * file + k).start for k in range(3)] for file in range(3)]
+    assert all(a in range(0, 6) and b in range(6, 12) and c in range(12, 19) for a, b, c in starts)
+    assert len({tuple(clip) for clip in starts}) > 1
+    assert starts == [[three.window(3 * file + k).start for k in range(3)] for file in range(3)]
+    assert starts != [[source(folder, three.phase, seed=1).window(3 * file + k).start for k in range(3)] for file in range(3)]
+    assert [one.window(file).start for file in range(3)] == [
+        int(np.random.default_rng([0, file]).integers(19)) for file in range(3)
+    ]
+    assert len(three.read(range(20)).numbers) == 9 and three.title(4) == one.title(1)
+    assert three.cache_name != one.cache_name
+
+
+def test_a_clip_with_fewer_starts_than_windows_repeats_some(tmp_path):
+    folder = write_clips(tmp_path / "clips", count=1, frames=6)
+    wide = source(folder, replace(PHASE, windows=5))  # a window spans 5 frames
+    assert [wide.window(k).start for k in range(5)] == [0, 0, 0, 1, 1]
+
+
+def test_an_epoch_has_every_window_once(clips, tmp_path):
+    phase = replace(PHASE, windows=2, batch_size=4, crop="random")
+    cache = cached_clips(tmp_path, source(clips, phase), "autoencoder", blocks_of)
+    assert len(cache) == 16 and len(cache.skipped) == 4
+    objective = DiffusionObjective(random_pipeline(), replace(phase, drop_image=0.0), {(16, 16): cache}, seed=0)
+    seen = Counter(tuple(row.flatten().tolist()) for number in range(4) for row in objective.batch(number)["images"].clone())
+    assert sum(seen.values()) == 16
+    assert [cache.source.file_of(n) for n in cache.numbers] == sorted(2 * [n for n in range(10) if 2 * n not in cache.skipped])
+
+
+def test_clips_are_held_out_by_the_seed_and_never_more_than_a_tenth():
+    files = list(range(3, 60))
+    chosen = choose_held_out(files, 4, seed=0)
+    assert len(set(chosen)) == 4 and set(chosen) <= set(files) and chosen == choose_held_out(files, 4, seed=0)
+    assert chosen != choose_held_out(files, 4, seed=1)
+    assert len(choose_held_out(files, 50, 0)) == 5 and len(choose_held_out(files[:10], 4, 0)) == 1
+    assert choose_held_out(files[:9], 4, 0) == choose_held_out(files, 0, 0) == []
+
+
+def test_what_is_held_out_is_sampled_and_never_trained_on(clips, tmp_path):
+    phase = replace(PHASE, windows=2, drop_image=0.0, crop="random")
+    whole = cached_clips(tmp_path, source(clips, phase), "autoencoder", blocks_of)
+    kept = whole.without([1, 4])
+    assert len(kept) == 12 and kept.held_out == [2, 8]
+    assert not {whole.source.file_of(n) for n in kept.numbers} & {1, 4}
+    assert torch.equal(kept.latents[range(12)], whole.latents[[r for r, n in enumerate(whole.numbers) if n in kept.numbers]])
+    objective = DiffusionObjective(random_pipeline(), phase, {(16, 16): kept}, seed=0)
+    trained = torch.cat([objective.batch(number)["images"] for number in range(6)])
+    held_out = whole.source.read([2, 3, 8, 9]).frames[:, 0]
+    assert torch.cdist(held_out.flatten(1), trained.flatten(1)).min() > 1
+    samples = objective.samples()
+    assert samples.sheet.size == (3 * (SIZE // 2 + 2), 2 * 4 * (SIZE // 2 + 2))
+    assert samples.figures.keys() == {"fff_ssim", "fff_ssim_ceiling"}
+
+
+class GivesBack(Pipeline):
+    """A pipeline whose clips are their picture, as the autoencoder restores it, over and over."""
+
+    made: tuple[int, ...] = ()
+
+    def __call__(self, texts, images, *, num_frames, height, width, steps):
+        self.made += (len(texts),)
+        pictures = torch.zeros(len(texts), 3, height, width) if images is None else images
+        return self.decode(self.encode(pictures[:, None])).expand(-1, num_frames, -1, -1, -1)
+
+
+def test_first_frame_fidelity_is_that_of_all_held_out_clips(clips, tmp_path):
+    """Six clips are held out and four on the sheet; a model that gives its pictures back has the ceiling's fidelity."""
+    whole = cached_clips(tmp_path, source(clips), "autoencoder", blocks_of)
+    random = random_pipeline()
+    pipeline = GivesBack(random.model, random.text_encoder, random.autoencoder)
+    objective = DiffusionObjective(pipeline, PHASE, {(16, 16): whole.without(whole.numbers[:6])}, seed=0)
+    figures = objective.samples().figures
+    assert pipeline.made == (4, 4, 2, 4)  # from the texts, from both, from the images
+    assert figures["fff_ssim"] == pytest.approx(figures["fff_ssim_ceiling"], abs=1e-5)
+    assert figures["fff_ssim"] < 0.99
+
+
+def test_captions_are_encoded_once_and_as_they_would_be(clips, tmp_path, monkeypatch):
+    pipeline, phase = random_pipeline(), replace(PHASE, drop_text=0.5)
+    captions = source(clips).captions()
+    texts = cached_texts(tmp_path, captions, pipeline.text_encoder, "encoder")
+    cache = {(16, 16): cached_clips(tmp_path, source(clips), "autoencoder", blocks_of)}
+    cached, plain = (DiffusionObjective(pipeline, phase, cache, 0, t) for t in (texts, None))
+    batch, expected = cached.batch(1), plain.batch(1)
+    assert batch.keys() == {"latents", "images", "weights", "encodings"} and batch["encodings"].dtype == torch.float16
+    torch.testing.assert_close(batch["encodings"].float(), pipeline.text_encoder(expected["tokens"]), atol=2e-3, rtol=2e-3)
+    torch.manual_seed(0)
+    loss = cached(batch)["loss"]
+    torch.manual_seed(0)
+    torch.testing.assert_close(loss, plain(expected)["loss"], atol=1e-4, rtol=1e-3)
+    monkeypatch.setattr(pipeline.text_encoder, "encode", None)
+    again = cached_texts(tmp_path, captions, pipeline.text_encoder, "encoder")
+    assert torch.equal(again.batch(captions)["encodings"], texts.batch(captions)["encodings"])
+
+
+def test_of_a_text_encoder_that_is_trained_tokens_are_kept(clips, tmp_path, monkeypatch):
+    encoder, captions = random_pipeline().text_encoder, source(clips).captions()
+    made = cached_texts(tmp_path, captions, encoder, None).batch(["", captions[0], captions[0]])
+    assert made.keys() == {"tokens"} and torch.equal(made["tokens"], tokenize(["", captions[0], captions[0]]))
+    monkeypatch.setattr("dreamvideo_core.training.texts.tokenize", None)
+    assert torch.equal(cached_texts(tmp_path, captions, encoder, None).batch(captions)["tokens"], tokenize(captions))
+
+
+def test_other_captions_or_another_encoder_have_a_cache_of_their_own(tmp_path):
+    encoder = random_pipeline().text_encoder
+    for captions, name in ((["a"], None), (["a", "b"], None), (["a"], "one"), (["a"], "other"), (["a"], "one")):
+        assert "a" in cached_texts(tmp_path, captions, encoder, name).rows
+    assert len(list(tmp_path.glob("texts-*/*.safetensors"))) == 4 and not list(tmp_path.glob("texts-*/.*"))
+
+
+def test_a_cache_of_texts_that_was_stopped_is_completed_by_several(tmp_path):
+    encoder, captions = random_pipeline().text_encoder, [f"clip {n}" for n in range(200)]
+    whole = cached_texts(tmp_path / "whole", captions, encoder, "encoder")
+    with pytest.raises(KeyboardInterrupt):
+        cached_texts(tmp_path / "parts", captions, encoder, "encoder", Makers(1, 2, wait=interrupted))
+    assert len(list((tmp_path / "parts").glob("*/*.safetensors"))) == 2
+    parts = cached_texts(tmp_path / "parts", captions, encoder, "encoder", Makers(0, 2))
+    assert torch.equal(parts.batch(captions)["encodings"], whole.batch(captions)["encodings"])
+
+
+def interrupted():
+    raise KeyboardInterrupt
 
 
 def test_epochs_become_steps():
@@ -192,6 +325,17 @@ def test_the_look_before_finds_what_is_odd(clips):
     assert found["short.mp4"].facts.frames == 2 and found["broken.mp4"].facts is None
     spread = survey(source(clips, replace(PHASE, num_frames=9, stride=1)))
     assert [f.name for f in spread if f.has_cut] == ["cut.mp4"]
+
+
+def test_the_look_before_counts_clips_windows_and_what_is_held_out(clips):
+    looked_at = source(clips, replace(PHASE, windows=3, held_out=4))
+    findings = survey(looked_at)
+    cells = {cells[0]: cells[1:] for cells in _counts(findings, looked_at)}
+    assert len(findings) == 30
+    assert (cells["clips"][0], cells["can be used"][0], cells["windows of these"][0]) == ("10", "8", "24")
+    assert cells["broken"] == ("1", "broken.mp4") and cells["nothing moves"] == ("2", "cut.mp4, still.mp4")
+    assert cells["held out for samples"] == ("0", "")
+    assert all(f.start == looked_at.window(n).start for n, f in enumerate(findings) if not f.unusable)
 
 
 @pytest.fixture
@@ -223,7 +367,10 @@ def test_from_videos_to_a_model_stopped_and_gone_on_with(tmp_path, recipe, start
     listed = [json.loads(line) for line in (tmp_path / "whole" / "image" / "skipped.jsonl").read_text().splitlines()]
     assert [line["clip"] for line in listed] == ["broken.mp4", "short.mp4"]
     log = [json.loads(line) for line in (tmp_path / "whole" / "image" / "log.jsonl").read_text().splitlines()]
-    assert len(log) == 3 and all(line["clips_per_second"] > 0 and 0 <= line["data_share"] < 1 for line in log)
+    steps, measured = ([line for line in log if ("loss" in line) == is_step] for is_step in (True, False))
+    assert len(steps) == 3 and all(line["clips_per_second"] > 0 and 0 <= line["data_share"] < 1 for line in steps)
+    assert [line["step"] for line in measured] == [0, 2]
+    assert all(line.keys() == {"step", "fff_ssim", "fff_ssim_ceiling"} for line in measured)
     assert list((tmp_path / "whole" / "image" / "tensorboard").iterdir())
     assert np.array(Image.open(tmp_path / "whole" / "image" / "samples" / "step-0000002.png")).std() > 0
 
@@ -237,7 +384,8 @@ def test_a_run_goes_on_with_the_same_videos_only(tmp_path, recipe, start, clips,
     (tmp_path / "moved").symlink_to(clips)
     moved = replace(recipe, phases=(replace(recipe.phases[0], data=str(tmp_path / "moved")),))
     run_recipe(moved, tmp_path / "run", start=start, resume=True)
-    assert len((tmp_path / "run" / "image" / "log.jsonl").read_text().splitlines()) == 2
+    log = [json.loads(line) for line in (tmp_path / "run" / "image" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log if "loss" in line] == [1, 2]
 
 
 def test_the_papers_phase_needs_a_model_to_begin_with(tmp_path, recipe):
@@ -255,6 +403,18 @@ def written(tmp_path, monkeypatch, clips):
         "steps = 9\nbatch_size = 2\nlearning_rate = 1e-3\nnum_frames = 3\nsizes = [[16, 16]]\nwarmup_steps = 1\n"
     )
     return path
+
+
+def test_a_run_holds_clips_out_and_says_so(tmp_path, monkeypatch, start, capsys):
+    monkeypatch.setitem(recipes.PRESETS, "tiny", TINY)
+    write_odd_ones(write_clips(tmp_path / "clips", count=10))
+    phase = replace(PHASE, data=str(tmp_path / "clips"), steps=0, epochs=1.0, held_out=4, windows=2)
+    run_recipe(Recipe("tiny", "tiny", (phase,)), tmp_path / "run", start=start)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "24 windows of 12 clips, 2 cannot be used" in said and "1 held out for samples" in said
+    assert "step 11 of 11" in said and "of the time waiting for data" in said  # 11 clips, 2 windows, 2 a step
+    assert len(list((tmp_path / "run").glob("texts-*/*.safetensors"))) == 1
+    assert len((tmp_path / "run" / "image" / "skipped.jsonl").read_text().splitlines()) == 2
 
 
 def run(*arguments):
@@ -288,6 +448,7 @@ def test_the_command_trains_with_changed_settings(written, clips, tmp_path):
     ("image.steps=3", "there is no such phase; allowed: text"),
     ("text.speed=3", "unknown: speed"),
     ("text.gradient_checkpointing=1", "gradient_checkpointing is 1; it must be true or false"),
+    ("text.windows=2", "windows belongs to videos, and data is 'sprites'"),
     ("text.stride=4", "stride belongs to videos, and data is 'sprites'"),
     ('text.data="clips"', "no such file or folder"),
     ('text.optimizer="sgd"', "optimizer is 'sgd'; allowed: adamw, adafactor"),
@@ -299,6 +460,9 @@ def test_changes_that_cannot_be(written, change, words):
 
 
 @pytest.mark.parametrize(("settings", "words"), [
+    ({"windows": 0}, "windows is 0; it must be at least 1"),
+    ({"readers": -1}, "readers is -1; it must be at least 0"),
+    ({"held_out": -1}, "held_out is -1; it must be at least 0"),
     ({"sprite_weight": 4.0}, "sprite_weight belongs to sprites, and data is 'clips'"),
     ({"epochs": 2.0}, "steps is 3 and epochs 2.0; give one of them"),
     ({"epochs": 2.0, "steps": 0, "sizes": ((16, 16), (32, 32))}, "epochs with 2 sizes cannot be counted"),

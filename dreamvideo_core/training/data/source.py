@@ -41,8 +41,16 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def file_of(self, number: int) -> int:
+        """What clip `number` is taken from: clips of one file show the same things."""
+
+    @abstractmethod
     def text(self, number: int, rng: np.random.Generator) -> str:
         """A sentence that says what happens in clip `number`."""
+
+    @abstractmethod
+    def captions(self) -> list[str] | None:
+        """Every sentence that `text` can give; None where there are too many to be kept."""
 
     @abstractmethod
     def title(self, number: int) -> str:

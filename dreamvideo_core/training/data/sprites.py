@@ -32,8 +32,15 @@ class SpriteSource(Source):
     def read(self, numbers: Sequence[int]) -> Clips:
         return Clips(render_batch([self.clip(i) for i in numbers], **self.shape), numbers)
 
+    def file_of(self, number: int) -> int:
+        return number
+
     def text(self, number: int, rng: np.random.Generator) -> str:
         return sentence(self.clip(number), rng)
+
+    def captions(self) -> None:
+        """A clip has many wordings."""
+        return None
 
     def title(self, number: int) -> str:
         return f"scene {number}"

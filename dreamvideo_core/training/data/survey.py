@@ -20,12 +20,13 @@ _SHADES = 16
 
 @dataclass(frozen=True)
 class Finding:
-    """One clip: what its container says, where it could be read, and why it cannot be used, or how its window moves."""
+    """One window of a clip: what the container says, where it could be read, why it cannot be used, or how it moves."""
 
-    name: str
+    name: str  # of the clip
     caption: str
     facts: Facts | None
     unusable: str = ""
+    start: int = 0  # the frame that the window begins with
     motion: float = 0.0
     jump: float = 0.0
     window: Tensor | None = None  # (T, 3, H, W), kept where it was asked for
@@ -39,22 +40,24 @@ class Finding:
         return self.jump > CUT_ABOVE
 
 
-def survey(source: VideoSource, keep: Collection[int] = (), on_clip: Callable[[], None] = lambda: None) -> list[Finding]:
-    """Look at every clip; the windows of those in `keep` are kept. OSError when a file is gone."""
+def survey(source: VideoSource, keep: Collection[int] = (), on_window: Callable[[], None] = lambda: None) -> list[Finding]:
+    """Look at every window; the frames of those in `keep` are kept. OSError when a file is gone."""
     findings = []
     for number in range(len(source)):
         findings.append(_look(source, number, number in keep))
-        on_clip()
+        on_window()
     return findings
 
 
 def _look(source: VideoSource, number: int, keep: bool) -> Finding:
-    file = source.files[number]
+    file = source.files[source.file_of(number)]
     try:
-        facts, window = source.window(number)
+        window = source.window(number)
     except UnusableClip as why:
         return Finding(file.name, file.caption, why.facts, str(why))
-    return Finding(file.name, file.caption, facts, "", motion(window), jump(window), window if keep else None)
+    frames = window.frames
+    moves = {"motion": motion(frames), "jump": jump(frames)}
+    return Finding(file.name, file.caption, window.facts, "", window.start, **moves, window=frames if keep else None)
 
 
 def motion(window: Tensor) -> float:

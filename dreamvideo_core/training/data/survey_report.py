@@ -1,11 +1,11 @@
-"""What a survey found: a table, a line a clip, and a sheet to look at."""
+"""What a survey found: a table, a line a window, and a sheet to look at."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from ...files import atomic
 from ...grid import clip_grid, film_strip
 from ...images import to_uint8
+from .held_out import choose_held_out
 from .survey import Finding
 from .videos import VideoSource
 
@@ -26,7 +27,7 @@ _SHEET_COLUMNS = 3
 
 
 def on_sheet(source: VideoSource) -> set[int]:
-    """The clips that the sheet shows, evenly spread over the data set."""
+    """The windows that the sheet shows, evenly spread over the data set."""
     count = min(ON_SHEET, len(source))
     return {round(number) for number in np.linspace(0, len(source) - 1, count)}
 
@@ -34,8 +35,6 @@ def on_sheet(source: VideoSource) -> set[int]:
 def as_table(findings: Sequence[Finding], source: VideoSource) -> Table:
     """What is there, and what to look after, with the names of some clips of each kind."""
     phase, (height, width) = source.phase, source.size
-    usable = [f for f in findings if not f.unusable]
-    facts = [f.facts for f in findings if f.facts]
     table = Table(
         box=SIMPLE_HEAD,
         title=f"{phase.data}: windows of {phase.num_frames} frames, stride {phase.stride}, at {width} x {height}",
@@ -43,20 +42,40 @@ def as_table(findings: Sequence[Finding], source: VideoSource) -> Table:
     table.add_column("what", no_wrap=True)
     table.add_column("found", justify="right")
     table.add_column("")
-    table.add_row("clips", str(len(findings)))
-    table.add_row("can be used", str(len(usable)))
-    for what, chosen in _kinds(findings).items():
-        named = ", ".join(f.name for f in chosen[:_NAMED]) + (", ..." if len(chosen) > _NAMED else "")
-        table.add_row(what, str(len(chosen)), named)
-    if facts:
-        table.add_row("frames", "", _spread([f.frames for f in facts]))
-        table.add_row("seconds", "", _spread([f.frames / f.fps for f in facts if f.fps]))
-        table.add_row("sizes", "", _commonest(f"{f.width} x {f.height}" for f in facts))
-        table.add_row("frames a second", "", _commonest(f"{f.fps:.3g}" for f in facts))
-        smaller = sum(f.height < height or f.width < width for f in facts)
-        table.add_row("smaller than the clips", str(smaller), "they are enlarged" if smaller else "")
+    for cells in (*_counts(findings, source), *_facts(findings, height, width)):
+        table.add_row(*cells)
     table.caption = "Watermarks, borders and subtitles are learned too: look for them on the sheet."
     return table
+
+
+def _counts(findings: Sequence[Finding], source: VideoSource) -> Iterator[tuple[str, str, str]]:
+    """Of clips: one counts where any of its windows does."""
+    phase = source.phase
+    usable = [number for number, finding in enumerate(findings) if not finding.unusable]
+    files = list(dict.fromkeys(map(source.file_of, usable)))
+    yield "clips", str(len(source.files)), ""
+    yield "can be used", str(len(files)), ""
+    if phase.windows > 1:
+        alike = len(usable) - len({(findings[n].name, findings[n].start) for n in usable})
+        yield "windows of these", str(len(usable)), f"{alike} begin where another does" if alike else ""
+    held_out = [source.files[file].name for file in choose_held_out(files, phase.held_out, source.seed)]
+    yield "held out for samples", str(len(held_out)), _some(held_out)
+    for what, chosen in _kinds(findings).items():
+        names = list(dict.fromkeys(finding.name for finding in chosen))
+        yield what, str(len(names)), _some(names)
+
+
+def _facts(findings: Sequence[Finding], height: int, width: int) -> Iterator[tuple[str, str, str]]:
+    """Of all containers that could be read."""
+    facts = list({f.name: f.facts for f in findings if f.facts}.values())
+    if not facts:
+        return
+    yield "frames", "", _spread([f.frames for f in facts])
+    yield "seconds", "", _spread([f.frames / f.fps for f in facts if f.fps])
+    yield "sizes", "", _commonest(f"{f.width} x {f.height}" for f in facts)
+    yield "frames a second", "", _commonest(f"{f.fps:.3g}" for f in facts)
+    smaller = sum(f.height < height or f.width < width for f in facts)
+    yield "smaller than the clips", str(smaller), "they are enlarged" if smaller else ""
 
 
 def _kinds(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
@@ -67,6 +86,10 @@ def _kinds(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
         "with a scene cut": [f for f in findings if f.has_cut],
         "without a caption": [f for f in findings if not f.caption],
     }
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -83,7 +106,7 @@ def _commonest(values: Iterable[str]) -> str:
 
 
 def write_findings(findings: Sequence[Finding], folder: Path) -> list[Path]:
-    """check.jsonl, a line a clip, and check.png, the first, middle and last frame of some windows; their paths."""
+    """check.jsonl, a line a window, and check.png, the first, middle and last frame of some windows; their paths."""
     lines, sheet = folder / "check.jsonl", folder / "check.png"
     with atomic(lines) as temporary:
         temporary.write_text("".join(f"{json.dumps(_line(f))}\n" for f in findings), encoding="utf-8")
@@ -102,5 +125,5 @@ def _line(finding: Finding) -> dict:
     if finding.unusable:
         return {"clip": finding.name, "caption": finding.caption, **facts, "unusable": finding.unusable}
     marks = {"static": finding.is_static, "cut": finding.has_cut}
-    moves = {"motion": round(finding.motion, 2), "jump": round(finding.jump, 3)}
+    moves = {"start": finding.start, "motion": round(finding.motion, 2), "jump": round(finding.jump, 3)}
     return {"clip": finding.name, "caption": finding.caption, **facts, **moves, **marks}
