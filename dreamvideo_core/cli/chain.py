@@ -35,7 +35,7 @@ def chain(
     """Make one long clip from many sentences: each stage goes on from the last frame of the one before."""
     with reported():
         from ..chain import SEAMS, plan, run_chain
-        from ..checks import InputError, check_choice, check_number
+        from ..checks import InputError, check_choice
         from ..images import fit_image, read_image
         from ..pipeline import SHIPPED, Pipeline
         from ..video import save_clip
@@ -44,9 +44,8 @@ def chain(
             raise InputError(f"--prompts is {str(prompts)!r}, which is no file; give a text file with one sentence a line")
         options.check_clip(output, fit, seed, fps)
         check_choice("--seam", seam, SEAMS)
-        options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
-        if frames is not None:
-            check_number("--frames", frames, 2, float("inf"))  # a stage of one frame goes nowhere
+        wanted = options.Sampling(width, height, frames, steps, text_scale, image_scale, order)
+        wanted.check(least_frames=2)  # a stage of one frame goes nowhere
         stages = plan(prompts.read_text(encoding="utf-8"), seed, seeds)
         for stage in stages:
             say_what_is_cut(stage.sentence, f"sentence {stage.number}")
@@ -54,7 +53,7 @@ def chain(
         picture = None if image is None else read_image(image, "--image")
 
         pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device)
-        sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
+        sampling = wanted.of(pipeline.config.sampling)
         if picture is not None:
             picture = fit_image(picture, sampling["height"], sampling["width"], fit)
         with progress_bar() as bar:
@@ -66,7 +65,6 @@ def chain(
                 seam=seam,
                 anchor=anchor,
                 negative=negative,
-                order=order,
                 on_stage=lambda s: ERRORS.print(f"stage {s.number} of {len(stages)}, seed {s.seed}: {s.sentence}"),
                 on_step=lambda done, total: bar.update(task, advance=1),
                 **sampling,

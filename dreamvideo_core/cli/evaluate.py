@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from . import options
 from .evaluate_folders import compare_folders
 from .evaluate_made import compare_modes
 from .evaluate_world import measure_world
+from .judging import Judging
 from .reporting import reported
 
 _JOBS = {
@@ -20,6 +22,8 @@ _JOBS = {
     compare_folders: "with --generated",
     compare_modes: "with --dataset, or with --metrics and no --generated",
 }
+# What a job takes as one thing, by its parameter's name; each field is an option.
+_GROUPS = {"sampling": options.Sampling, "judging": Judging}
 
 
 def evaluate(
@@ -74,7 +78,7 @@ def evaluate(
     with reported():
         job = _job(given)
         _check_belongs(job, given)
-        job(**given)
+        job(**_arguments(job, given))
 
 
 def _job(given: dict) -> Callable[..., None]:
@@ -87,9 +91,23 @@ def _check_belongs(job: Callable[..., None], given: dict) -> None:
     from ..checks import InputError
 
     for name in given:
-        if name not in inspect.signature(job).parameters:
+        if name not in _taken(job):
             option = "--" + name.replace("_", "-")
-            where = "; ".join(said for other, said in _JOBS.items() if name in inspect.signature(other).parameters)
+            where = "; ".join(said for other, said in _JOBS.items() if name in _taken(other))
             raise InputError(
                 f"{option} is given {_JOBS[job]}; allowed: {where}. Leave {option} out, or give what it belongs to"
             )
+
+
+def _taken(job: Callable[..., None]) -> set[str]:
+    """The names of all options that a job takes."""
+    names = set(inspect.signature(job).parameters)
+    return names | {field.name for group in names & set(_GROUPS) for field in fields(_GROUPS[group])}
+
+
+def _arguments(job: Callable[..., None], given: dict) -> dict:
+    """The options by the job's parameters."""
+    names = set(inspect.signature(job).parameters)
+    groups = {group: _GROUPS[group] for group in names & set(_GROUPS)}
+    made = {group: kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given}) for group, kind in groups.items()}
+    return {name: value for name, value in given.items() if name in names} | made

@@ -10,17 +10,12 @@ from .judging import Judging
 
 def compare_folders(
     *,
+    judging: Judging,
     generated: list[Path],
     reference: Path | None = None,
     captions: Path | None = None,
-    metrics: str | None = None,
-    fvd_network: Path | None = None,
-    is_network: Path | None = None,
-    clip_folder: Path | None = None,
     frames: int | None = None,
     size: int | None = None,
-    json: Path | None = None,
-    report: Path | None = None,
     device: str | None = None,
 ) -> None:
     """Measure the clips in folders, each a model's."""
@@ -29,9 +24,6 @@ def compare_folders(
     from ..evaluation.clips import check_pairs, common_shape, open_sets
     from ..evaluation.comparison import NEED_CAPTIONS, NEED_REFERENCE, Comparison, check_count
 
-    judging = Judging.of(
-        metrics, fvd_network=fvd_network, is_network=is_network, clip_folder=clip_folder, json=json, report=report
-    )
     for name, value in (("--frames", frames), ("--size", size)):
         if value is not None:
             check_number(name, value, 1, float("inf"))
@@ -45,7 +37,7 @@ def compare_folders(
     named |= {"--reference": true.paths} if true else {}
     named |= {"--captions": said} if captions else {}
     names = check_pairs(named)
-    check_count(judging.metrics, len(names))
+    check_count(judging.chosen, len(names))
     shape = common_shape([*sets, true] if true else sets, frames, size)
     judges = judging.open(shape, options.choose_device(device))
     protocol = {
@@ -54,4 +46,4 @@ def compare_folders(
         "first frame": f"frame 0 of the clips in {reference} is taken as the picture" if reference else "not known here",
         "seeds": "not known here",
     }
-    judging.measure(Comparison(sets, names, shape, judging.metrics, true, said), judges, protocol)
+    judging.measure(Comparison(sets, names, shape, judging.chosen, true, said), judges, protocol)

@@ -25,6 +25,8 @@ _PATIENCE = timedelta(days=7)  # of processes that wait for each other: one of t
 
 def compare_modes(
     *,
+    sampling: options.Sampling,
+    judging: Judging,
     dataset: tuple[str, Path] | None = None,
     world: str = "sprites",
     checkpoint: Path | None = None,
@@ -33,19 +35,6 @@ def compare_modes(
     seed: int = 0,
     modes: str | None = None,
     stride: int = 4,
-    width: int | None = None,
-    height: int | None = None,
-    frames: int | None = None,
-    steps: int | None = None,
-    text_scale: float | None = None,
-    image_scale: float | None = None,
-    order: str = "text_first",
-    metrics: str | None = None,
-    fvd_network: Path | None = None,
-    is_network: Path | None = None,
-    clip_folder: Path | None = None,
-    json: Path | None = None,
-    report: Path | None = None,
     device: str | None = None,
 ) -> None:
     """Make clips of a data set's pictures and captions in each mode, and measure them."""
@@ -59,28 +48,24 @@ def compare_modes(
 
     name, root = _named(dataset, world)
     if dataset is None:
-        fvd_network, is_network = fvd_network or SHIPPED_CLASSIFIER, is_network or SHIPPED_CLASSIFIER
-    judging = Judging.of(
-        metrics, fvd_network=fvd_network, is_network=is_network, clip_folder=clip_folder, json=json, report=report
-    )
+        judging = judging.with_networks(SHIPPED_CLASSIFIER)
     _check_making(output, clips, seed, stride)
-    check_count(judging.metrics, clips)
+    check_count(judging.chosen, clips)
     wanted = _modes(modes)
-    options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+    sampling.check()
     judging.check()
     state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
     place = state.device if device is None and state.num_processes > 1 else options.choose_device(device)
     path = checkpoint or SHIPPED
     pipeline = Pipeline.load(path, place)
-    sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
-    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride, "order": order}
-    plan = _plan(pipeline, path, wanted, **data, **sampling)
+    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride}
+    plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config.sampling))
     shape = Shape(plan.num_frames, plan.height, plan.width)
     source = open_dataset(name, root, Window(*shape.sizes, stride), seed)
     judges = judging.open(shape, place) if state.is_main_process else None
     _make(state, output, plan, source, pipeline)
     if state.is_main_process:
-        judging.measure(_comparison(output, plan, shape, judging.metrics), judges, _protocol(output, plan, source))
+        judging.measure(_comparison(output, plan, shape, judging.chosen), judges, _protocol(output, plan, source))
     state.destroy_process_group()
 
 

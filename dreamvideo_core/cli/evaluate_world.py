@@ -13,17 +13,11 @@ from .reporting import progress_bar
 
 def measure_world(
     *,
+    sampling: options.Sampling,
     clips: int = 100,
     world: str = "sprites",
     seed: int = 0,
     checkpoint: Path | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    frames: int | None = None,
-    steps: int | None = None,
-    text_scale: float | None = None,
-    image_scale: float | None = None,
-    order: str = "text_first",
     json: Path | None = None,
     sheets: Path | None = None,
     chain: int | None = None,
@@ -40,9 +34,7 @@ def measure_world(
     check_choice("--world", world, ("sprites",))
     check_number("--clips", clips, 1, float("inf"))
     check_number("--seed", seed, 0, options.MAX_SEED - clips)  # the noise of every batch has a seed of its own
-    options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
-    if frames is not None:
-        check_number("--frames", frames, 2, float("inf"))
+    sampling.check(least_frames=2)
     options.check_file("--json", json)
     options.check_folder("--sheets", sheets)
     if chain is not None and sheets is not None:
@@ -55,8 +47,7 @@ def measure_world(
     if not has_branch and (sheets is not None or chain is not None):
         option = "--sheets" if sheets is not None else "--chain"
         raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-    sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
-    shared = {"seed": seed, "order": order, **sampling}
+    shared = {"seed": seed, **sampling.of(pipeline.config.sampling)}
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=clips)
 

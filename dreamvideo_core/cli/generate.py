@@ -38,7 +38,8 @@ def generate(
         if image is None and prompt is None:
             raise InputError("neither --image nor --prompt is given; give one of them or both")
         options.check_clip(output, fit, seed, fps)
-        options.check_sampling(width, height, frames, steps, text_scale, image_scale, order)
+        wanted = options.Sampling(width, height, frames, steps, text_scale, image_scale, order)
+        wanted.check()
         say_what_is_cut(prompt or "", "--prompt")
         chosen_device = options.choose_device(device)
         picture = None if image is None else read_image(image, "--image")
@@ -50,7 +51,7 @@ def generate(
                 f"--image is given, but {path.name} has no retention branch and makes video from text only; "
                 "leave --image out, or give another --checkpoint"
             )
-        sampling = options.with_defaults(pipeline.config.sampling, width, height, frames, steps, text_scale, image_scale)
+        sampling = wanted.of(pipeline.config.sampling)
         if picture is not None:
             picture = fit_image(picture, sampling["height"], sampling["width"], fit)
         with progress_bar() as bar:
@@ -59,7 +60,6 @@ def generate(
                 prompt or "",
                 picture,
                 negative=negative,
-                order=order,
                 seed=seed,
                 on_step=lambda done, total: bar.update(task, completed=done),
                 **sampling,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,25 +32,29 @@ def words(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Judging:
-    """The options by their names; `check` first, then `open`, and `measure` in the end."""
+    """The options by their names, as they are typed; `check` first, then `open`, and `measure` in the end."""
 
-    metrics: tuple[str, ...]
-    fvd_network: Path | None
-    is_network: Path | None
-    clip_folder: Path | None
-    json: Path | None
-    report: Path | None
+    metrics: str | None = None
+    fvd_network: Path | None = None
+    is_network: Path | None = None
+    clip_folder: Path | None = None
+    json: Path | None = None
+    report: Path | None = None
 
-    @classmethod
-    def of(cls, metrics: str | None, **files: Path | None) -> Judging:
-        """`metrics` as it is typed; None is all."""
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The metrics; all of them where none is named."""
         from ..evaluation.comparison import METRICS
 
-        return cls(METRICS if metrics is None else words("--metrics", metrics, METRICS), **files)
+        return METRICS if self.metrics is None else words("--metrics", self.metrics, METRICS)
+
+    def with_networks(self, path: Path) -> Judging:
+        """The same with `path` for the networks that are not named."""
+        return replace(self, fvd_network=self.fvd_network or path, is_network=self.is_network or path)
 
     def needs(self, names: tuple[str, ...]) -> bool:
         """Whether one of the metrics `names` is asked for."""
-        return bool(set(names) & set(self.metrics))
+        return bool(set(names) & set(self.chosen))
 
     def check(self) -> None:
         """The figures can be written, and every metric's network is named."""
@@ -66,7 +70,7 @@ class Judging:
         """`path` is there where one of the metrics `needing` it is asked for."""
         from ..checks import InputError
 
-        for metric in self.metrics:
+        for metric in self.chosen:
             if metric in needing and path is None:
                 raise InputError(f"--metrics has {metric}, which needs {option}; give {option}, or leave {metric} out")
 

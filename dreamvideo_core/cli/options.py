@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,33 +42,43 @@ Anchor = Annotated[bool, typer.Option("--anchor", help="Hold a chain's colours t
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
 
 
-def check_sampling(
-    width: int | None,
-    height: int | None,
-    frames: int | None,
-    steps: int | None,
-    text_scale: float | None,
-    image_scale: float | None,
-    order: str,
-) -> None:
-    """What every command that samples takes; None stands for the model's own."""
-    from ..checks import check_choice, check_number, check_size
-    from ..diffusion import TIMESTEPS
-    from ..guidance import ORDERS
+@dataclass(frozen=True)
+class Sampling:
+    """What every command that samples takes, by its options' names; None stands for the model's own."""
 
-    check_choice("--order", order, ORDERS)
-    for name, value in (("--width", width), ("--height", height)):
-        if value is not None:
-            check_size(name, value)
-    ranges = (
-        ("--frames", frames, 1, float("inf")),
-        ("--steps", steps, 1, TIMESTEPS),
-        ("--text-scale", text_scale, 0, float("inf")),
-        ("--image-scale", image_scale, 0, float("inf")),
-    )
-    for name, value, low, high in ranges:
-        if value is not None:
-            check_number(name, value, low, high)
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    steps: int | None = None
+    text_scale: float | None = None
+    image_scale: float | None = None
+    order: str = "text_first"
+
+    def check(self, least_frames: int = 1) -> None:
+        from ..checks import check_choice, check_number, check_size
+        from ..diffusion import TIMESTEPS
+        from ..guidance import ORDERS
+
+        check_choice("--order", self.order, ORDERS)
+        for name, value in (("--width", self.width), ("--height", self.height)):
+            if value is not None:
+                check_size(name, value)
+        ranges = (
+            ("--frames", self.frames, least_frames, float("inf")),
+            ("--steps", self.steps, 1, TIMESTEPS),
+            ("--text-scale", self.text_scale, 0, float("inf")),
+            ("--image-scale", self.image_scale, 0, float("inf")),
+        )
+        for name, value, low, high in ranges:
+            if value is not None:
+                check_number(name, value, low, high)
+
+    def of(self, defaults: SamplingDefaults) -> dict[str, float | str]:
+        """What a pipeline is called with: what is given, and the model's own where nothing is."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if "frames" in given:
+            given["num_frames"] = given.pop("frames")
+        return asdict(defaults) | given
 
 
 def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
@@ -81,23 +91,6 @@ def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
     check_choice("--fit", fit, FITS)
     check_number("--seed", seed, 0, MAX_SEED)
     check_number("--fps", fps, 1, 240)
-
-
-def with_defaults(
-    defaults: SamplingDefaults,
-    width: int | None,
-    height: int | None,
-    frames: int | None,
-    steps: int | None,
-    text_scale: float | None,
-    image_scale: float | None,
-) -> dict[str, float]:
-    """How to sample, by the names of `SamplingDefaults`: what is given, and the model's own where nothing is."""
-    given = {
-        "width": width, "height": height, "num_frames": frames, "steps": steps, "text_scale": text_scale,
-        "image_scale": image_scale,
-    }  # fmt: skip
-    return asdict(defaults) | {name: value for name, value in given.items() if value is not None}
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -80,14 +80,19 @@ def measure_chains(
     return [{name: sum(row[name] for row in stage) / len(stage) for name in MEASURES} for stage in zip(*rows, strict=True)]
 
 
-def _measure_chain(pipeline: Pipeline, protocol: ChainProtocol, index: int) -> list[dict[str, float]]:
+def make_chain(pipeline: Pipeline, protocol: ChainProtocol, index: int) -> tuple[list[Clip], Tensor]:
+    """What is asked of every stage of chain number `index`, from 0, and what is made of it: (stages, T, 3, H, W) in [-1, 1]."""
     p = protocol
     clips = sample_chain(seeded(p.split, p.seed, index), p.stages, p.num_frames, p.height, p.width)
     stages = [Stage(number, sentence(clip), p.seed + index * p.stages + number) for number, clip in enumerate(clips, 1)]
     image = render(clips[0], **p.size)[:1]
     made = run_chain(pipeline, stages, image, seam="keep", anchor=p.anchor, **p.options)
-    parts = rearrange(made.frames.float().cpu(), "(n t) c h w -> n t c h w", n=p.stages)
-    return [_measure_stage(frames, clip, p.size) for frames, clip in zip(parts, clips, strict=True)]
+    return clips, rearrange(made.frames.float().cpu(), "(n t) c h w -> n t c h w", n=p.stages)
+
+
+def _measure_chain(pipeline: Pipeline, protocol: ChainProtocol, index: int) -> list[dict[str, float]]:
+    clips, made = make_chain(pipeline, protocol, index)
+    return [_measure_stage(frames, clip, protocol.size) for frames, clip in zip(made, clips, strict=True)]
 
 
 def _measure_stage(made: Tensor, clip: Clip, size: dict[str, int]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from .clips import REFERENCE, read_shaped
 from .comparison import CURVES, METRICS, Comparison, Judges, Row
 from .inline import inline_clip, inline_picture
 from .metrics import measure_interval
-from .paper import COLUMNS, PRINTED
+from .paper import COLUMNS, PRINTED, Printed
 
 _PAGE = Path(__file__).with_name("comparison_page.html")
 _SHOWN = 3  # best clips, and as many worst ones
@@ -112,12 +112,16 @@ def as_table(report: dict) -> Table:
 
 
 def as_markdown(report: dict) -> str:
-    """The table in the paper's layout: our columns, then a column for each of the paper's, filled in its own rows alone."""
-    head, rows = _paper_layout(report)
-    lines = [head, ["---"] * len(head), *rows]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    """The table in the paper's layout, and what is to be known of it."""
     said = [f"- {what}: {choice}" for what, choice in report["protocol"].items()]
-    return "\n".join([table, "", _LEGEND, "", *said, *(f"- {note}" for note in report["notes"]), ""])
+    return "\n".join([markdown_table(report), "", _LEGEND, "", *said, *(f"- {note}" for note in report["notes"]), ""])
+
+
+def markdown_table(report: dict, printed: Sequence[Printed] = PRINTED) -> str:
+    """Our columns, then those of the paper that `printed` has, filled in its own rows alone."""
+    head, rows = _paper_layout(report, printed)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 _LEGEND = (
@@ -126,14 +130,14 @@ _LEGEND = (
 )
 
 
-def _paper_layout(report: dict) -> tuple[list[str], list[list[str]]]:
-    ours = report["metrics"]
+def _paper_layout(report: dict, printed: Sequence[Printed] = PRINTED) -> tuple[list[str], list[list[str]]]:
+    ours, columns = report["metrics"], [column for column in COLUMNS if any(column in row.values for row in printed)]
     head = ["method", *(_PRINTING[name].label for name in ours)]
-    head += [f"paper: {data} {_PRINTING[name].label}" for data, name in COLUMNS]
-    rows = [[row["label"], *(_cell(row, name) for name in ours), *[""] * len(COLUMNS)] for row in report["rows"]]
-    for printed in PRINTED:
-        values = [_printed(printed.values[c], c[1]) if c in printed.values else "" for c in COLUMNS]
-        rows.append([f"paper, Table {printed.table}: {printed.method}", *[""] * len(ours), *values])
+    head += [f"paper: {data} {_PRINTING[name].label}" for data, name in columns]
+    rows = [[row["label"], *(_cell(row, name) for name in ours), *[""] * len(columns)] for row in report["rows"]]
+    for row in printed:
+        values = [_printed(row.values[c], c[1]) if c in row.values else "" for c in columns]
+        rows.append([f"paper, Table {row.table}: {row.method}", *[""] * len(ours), *values])
     return head, rows
 
 

@@ -13,6 +13,7 @@ from dreamvideo_core import cli
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.evaluation.clips import ClipSet, Shape, check_pairs, common_shape, open_sets
 from dreamvideo_core.evaluation.comparison import Comparison, Judges, compare
+from dreamvideo_core.evaluation.comparison_report import markdown_table
 from dreamvideo_core.evaluation.distribution import frechet_distance, inception_score
 from dreamvideo_core.evaluation.metrics import first_frame_ssim, measure_interval
 from dreamvideo_core.evaluation.networks import open_network
@@ -131,6 +132,18 @@ def test_the_command_writes_figures_a_table_and_a_page(run, tmp_path):
     assert not re.search(r"https?://|src='(?!data:)", page)
     assert page.count("data:image/webp;base64,") == 2 + 2 * 4  # two plots, all clips of two models
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_table_has_the_columns_of_the_rows_that_it_is_given():
+    report = {"metrics": ["fvd"], "rows": [{"label": "ours", "fvd": 1.0}]}
+    assert markdown_table(report, ()).splitlines() == ["| method | FVD ↓ |", "| --- | --- |", "| ours | 1.000 |"]
+    second = markdown_table(report, [row for row in PRINTED if row.table == 2]).splitlines()
+    assert second[0].count("paper:") == 5
+    assert [line.split(" | ")[0] for line in second[2:]] == [
+        "| ours",
+        "| paper, Table 2: DreamVideo T2V",
+        "| paper, Table 2: DreamVideo TI2V",
+    ]
 
 
 def test_one_metric_needs_no_more_than_it_needs(run, tmp_path):
