@@ -2,18 +2,20 @@
 
     python3 scripts/comfyui.py exec python benchmarks/savings.py --output docs
 
-writes savings.md. Clips of the small world's validation split with a picture and a sentence are counted for every setting, and
-one clip is timed for all of them in turn.
+writes savings.md and savings.png. Clips of the small world's validation split with a picture and a sentence are counted for
+every setting, and one clip is timed for all of them in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from timing import alternate
@@ -22,22 +24,28 @@ from torch import Tensor
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
 from dreamvideo_core.files import atomic
+from dreamvideo_core.images import contact_sheet
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.plot import Trail, trail_plot
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
 EVERY = (2, 3, 5)
-INTERVALS = ((0.0, 0.8), (0.0, 0.6), (0.0, 0.4), (0.2, 1.0), (0.4, 1.0), (0.2, 0.8))
+ENDS, STARTS, BETWEEN = (0.8, 0.6, 0.4), (0.2, 0.4), ((0.2, 0.8),)
+NO_SAVING = "no saving"
 COLUMNS = ("fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "motion")
+GAIN = "times as fast"
 LOSS = 0.01  # that a recommended setting may have in any of PRICES
-PRICES = ("fff_ssim", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy")
+PRICES = ("fff_ssim", "action_accuracy")
+MORE_PRICES = ("clip_ssim_sprite", "varied_text_accuracy")
+Options = dict[str, float]
 Figures = dict[str, dict[str, float]]
 
 
 class Saving:
     """A pipeline that saves: each of its calls has these options too."""
 
-    def __init__(self, pipeline: Pipeline, options: dict[str, float]):
+    def __init__(self, pipeline: Pipeline, options: Options):
         self.pipeline, self.options = pipeline, options
         self.device, self.encode, self.decode = pipeline.device, pipeline.encode, pipeline.decode
 
@@ -45,63 +53,88 @@ class Saving:
         return self.pipeline(prompts, image, **options, **self.options)
 
 
-def settings() -> dict[str, dict[str, float]]:
-    """The options of each row, by what the row is called; the first saves nothing."""
-    rows = {"all steps": {}}
-    rows |= {f"retention_every {every}": {"retention_every": every} for every in EVERY}
-    rows |= {f"guidance from {start:g} to {end:g}": {"guidance_start": start, "guidance_end": end} for start, end in INTERVALS}
-    return rows
+def savings() -> dict[str, dict[str, Options]]:
+    """By the kind of saving and its amount; both together name a row."""
+    return {
+        "retention_every": {f"{every}": {"retention_every": every} for every in EVERY},
+        "guidance to": {f"{end:g}": {"guidance_end": end} for end in ENDS},
+        "guidance from": {f"{start:g}": {"guidance_start": start} for start in STARTS},
+        "guidance": {f"{a:g} to {b:g}": {"guidance_start": a, "guidance_end": b} for a, b in BETWEEN},
+    }
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for savings.md.")] = Path("docs"),
+    output: Annotated[Path, typer.Option(help="Folder for savings.md and savings.png.")] = Path("docs"),
     checkpoint: Annotated[Path, typer.Option(help="A DreamVideo .safetensors file.")] = SHIPPED,
     clips: Annotated[int, typer.Option(help="Scenes for every row.")] = 24,
     seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
     repeats: Annotated[int, typer.Option(help="Rounds of which median times are taken.")] = 3,
 ) -> None:
     pipeline = Pipeline.load(checkpoint)
-    rows = {name: Saving(pipeline, options) for name, options in settings().items()}
+    named = {f"{kind} {amount}": options for kind, amounts in savings().items() for amount, options in amounts.items()}
+    rows = {name: Saving(pipeline, options) for name, options in ({NO_SAVING: {}} | named).items()}
     gains = _gains(rows, seed, repeats)
     protocol = Protocol(clips=clips, seed=seed, modes=("ti2v",), split="validation", **asdict(pipeline.config.sampling))
     bar = track(rows.items(), "counting", console=Console(stderr=True))
     figures = {
-        name: {"times as fast": gains[name], **summary(measure(saving, protocol), protocol, "")["modes"]["ti2v"]}
-        for name, saving in bar
+        name: {GAIN: gains[name], **summary(measure(saving, protocol), protocol, "")["modes"]["ti2v"]} for name, saving in bar
     }
     with atomic(output / "savings.md") as temporary:
-        temporary.write_text("\n".join(_document(figures, protocol)), encoding="utf-8")
+        temporary.write_text("\n".join(_document(figures, protocol, repeats)), encoding="utf-8")
+    with atomic(output / "savings.png") as temporary:
+        _picture(figures).save(temporary)
 
 
 def _gains(rows: dict[str, Saving], seed: int, repeats: int) -> dict[str, float]:
     """How many times as fast a clip is made as without any saving."""
     clip = sample_clip(seeded("validation", seed, 0))
-    own = next(iter(rows.values())).pipeline.config.sampling
+    plain = rows[NO_SAVING]
+    own = plain.pipeline.config.sampling
     image = render_batch([clip], num_frames=1, height=own.height, width=own.width)[:, 0]
     calls = {name: lambda saving=saving: saving([sentence(clip)], image, seed=seed) for name, saving in rows.items()}
-    next(iter(calls.values()))()  # kernels are chosen
-    times = alternate(calls, repeats, next(iter(rows.values())).device)
-    return {name: times[next(iter(rows))] / taken for name, taken in times.items()}
+    calls[NO_SAVING]()  # kernels are chosen
+    times = alternate(calls, repeats, plain.device)
+    return {name: times[NO_SAVING] / taken for name, taken in times.items()}
 
 
-def recommended(figures: Figures) -> str:
-    """The fastest row that loses at most `LOSS` in every one of `PRICES`; the first may be all there is."""
-    plain = next(iter(figures.values()))
-    cheap = {n: f for n, f in figures.items() if all(f[price] >= plain[price] - LOSS for price in PRICES)}
-    return max(cheap, key=lambda name: cheap[name]["times as fast"])
+def fastest(figures: Figures, prices: Sequence[str]) -> str:
+    """The fastest row that loses at most `LOSS` in every one of `prices`; the one without any saving never loses."""
+    plain = figures[NO_SAVING]
+    cheap = [name for name, found in figures.items() if all(found[price] >= plain[price] - LOSS for price in prices)]
+    return max(cheap, key=lambda name: figures[name][GAIN])
 
 
-def _document(figures: Figures, protocol: Protocol) -> Iterator[str]:
+def _document(figures: Figures, protocol: Protocol, repeats: int) -> Iterator[str]:
     p = protocol
     yield f"{p.clips} scenes of the validation split with a picture and a sentence, {p.width} x {p.height} x {p.num_frames},"
-    yield f"{p.steps} steps of DDIM at scales {p.text_scale:g} / {p.image_scale:g}. Both savings are off by default. Made by"
-    yield f"`python3 scripts/comfyui.py exec python benchmarks/savings.py --clips {p.clips} --seed {p.seed}`.\n"
-    head = ["", "times as fast", *COLUMNS]
-    cells = [[name, f"{f['times as fast']:.2f}", *(f"{f[column]:.3f}" for column in COLUMNS)] for name, f in figures.items()]
+    yield f"{p.steps} steps of DDIM at scales {p.text_scale:g} / {p.image_scale:g}; scenes and noise are the same in every row."
+    yield f"Times are medians of {repeats} for one clip, all rows in turn. Both kinds of saving are off by default. Made by"
+    command = f"benchmarks/savings.py --clips {p.clips} --seed {p.seed} --repeats {repeats}"
+    yield f"`python3 scripts/comfyui.py exec python {command}`.\n"
+    head = ["", GAIN, *COLUMNS]
+    cells = [[name, f"{f[GAIN]:.2f}", *(f"{f[column]:.3f}" for column in COLUMNS)] for name, f in figures.items()]
     for row in (head, ["---"] * len(head), *cells):
         yield "| " + " | ".join(row) + " |"
-    yield f"\nThe fastest that loses at most {LOSS:g} in each of {', '.join(PRICES)}: {recommended(figures)}."
-    yield ""
+    yield "\n`guidance` names shares of the noise schedule, 0 its noisiest end; outside of them a step is one evaluation."
+    yield f"Recommended is the fastest row that loses at most {LOSS:g} in each of {', '.join(PRICES)}:"
+    yield f"**{fastest(figures, PRICES)}**. In each of {', '.join(MORE_PRICES)} too: {fastest(figures, PRICES + MORE_PRICES)}."
+    yield f"\n![{', '.join(PRICES + MORE_PRICES)} over how many times as fast a clip is made](savings.png)\n"
+
+
+def _picture(figures: Figures) -> Image.Image:
+    """A plot for each price; every kind of saving is a trail from where nothing is saved."""
+
+    def place(name: str, price: str) -> tuple[float, float]:
+        return figures[name][GAIN], figures[name][price]
+
+    def trail(kind: str, amounts: Iterable[str], price: str) -> Trail:
+        return Trail(kind, {"": place(NO_SAVING, price)} | {a: place(f"{kind} {a}", price) for a in amounts})
+
+    plots = [
+        trail_plot([trail(kind, amounts, price) for kind, amounts in savings().items()], across=f"{GAIN}; upwards {price}")
+        for price in PRICES + MORE_PRICES
+    ]
+    return contact_sheet(torch.cat(plots), columns=2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Curves as pictures."""
+"""Curves and trails as pictures."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from PIL import ImageColor
 
 from dreamvideo_core.checks import InputError
-from dreamvideo_core.plot import COLOURS, Curve, frame_plot, nice_step
+from dreamvideo_core.plot import COLOURS, Curve, Trail, frame_plot, nice_step, trail_plot
 
 
 def coloured(plot: torch.Tensor, colour: str) -> torch.Tensor:
@@ -63,7 +63,7 @@ def test_steps_between_ticks(span, step):
     [
         ([], "there are 0 curves; allowed: 1 to 4"),
         ([Curve("c", [0.0])] * 5, "there are 5 curves"),
-        ([Curve("c", [])], r"the curves have \[0\] values"),
+        ([Curve("c", [])], "c has no values; allowed: at least one"),
         ([Curve("c", [0.0]), Curve("d", [0.0, 1.0])], r"the curves have \[1, 2\] values"),
         ([Curve("CLIP", [0.0, math.nan])], "CLIP has values that are no numbers"),
     ],
@@ -71,3 +71,31 @@ def test_steps_between_ticks(span, step):
 def test_what_cannot_be_drawn(curves, words):
     with pytest.raises(InputError, match=words):
         frame_plot(curves)
+
+
+def test_a_trail_goes_where_its_places_say_and_names_them():
+    """Up, then to the right."""
+    plot = trail_plot([Trail("t", {"a": (0.0, 0.0), "b": (0.0, 1.0), "c": (2.0, 1.0)})])
+    columns = coloured(plot, COLOURS[0]).nonzero()[:, 1]
+    assert columns.max() - columns.min() > 300
+    assert not coloured(plot, COLOURS[0])[120:, 200:].any()  # the corner that the trail leaves out
+    renamed = trail_plot([Trail("t", {"a": (0.0, 0.0), "b": (0.0, 1.0), "other": (2.0, 1.0)})])
+    assert not torch.equal(plot, renamed)
+
+
+def test_trails_may_differ_in_length_and_be_a_single_place():
+    plot = trail_plot([Trail("one", {"a": (1.0, 0.5)}), Trail("two", {"a": (1.0, 0.5), "b": (1.2, 0.4), "c": (1.4, 0.6)})])
+    assert plot.shape == (1, 3, 400, 640) and coloured(plot, COLOURS[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("trails", "words"),
+    [
+        ([], "there are 0 curves; allowed: 1 to 4"),
+        ([Trail("t", {})], "t has no values; allowed: at least one"),
+        ([Trail("t", {"a": (math.inf, 0.0)})], "t has values that are no numbers"),
+    ],
+)
+def test_what_cannot_be_a_trail(trails, words):
+    with pytest.raises(InputError, match=words):
+        trail_plot(trails)
