@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import track
+from tables import table
 
 from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
@@ -68,8 +69,7 @@ def _document(rows: list[tuple[dict, list[float]]], clips: int, seed: int) -> It
     yield f"`python3 scripts/comfyui.py exec python benchmarks/brightness.py --clips {clips} --seed {seed}`.\n"
     head = ["rescale", "image scale", *MEASURES]
     cells = [[f"{s['rescale']:g}", f"{s['image_scale']:g}", *(f"{v:.3f}" for v in values)] for s, values in rows]
-    for row in (head, ["---"] * len(head), *cells):
-        yield "| " + " | ".join(row) + " |"
+    yield from table(head, cells)
     yield ""
 
 

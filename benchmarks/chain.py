@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import track
+from tables import table
 
 from dreamvideo_core.evaluation.chain import MEASURES, ChainProtocol, measure_chains
 from dreamvideo_core.files import atomic
@@ -96,10 +97,10 @@ def _document(protocol: ChainProtocol, figures: dict[str, list[dict[str, float]]
     yield f"`python3 scripts/comfyui.py exec python benchmarks/chain.py --chains {protocol.chains} --seed {protocol.seed}`."
     for title, rows in figures.items():
         yield f"\n## {title}\n"
-        yield from _table(["stage", *MEASURES], [[str(k), *(f"{r[m]:.3f}" for m in MEASURES)] for k, r in enumerate(rows, 1)])
+        yield from table(["stage", *MEASURES], [[str(k), *(f"{r[m]:.3f}" for m in MEASURES)] for k, r in enumerate(rows, 1)])
     yield "\n## Peak memory of a ComfyUI server\n"
     frame_bytes = protocol.width * protocol.height * 3 * 4
-    yield from _table(
+    yield from table(
         ["stages", "MiB at the peak", "MiB of frames"],
         [
             [str(n), f"{p / MIB:.0f}", f"{(1 + n * (protocol.num_frames - 1)) * frame_bytes / MIB:.0f}"]
@@ -107,11 +108,6 @@ def _document(protocol: ChainProtocol, figures: dict[str, list[dict[str, float]]
         ],
     )
     yield ""
-
-
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    for cells in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import typer
 from gauge import Gauge
 from rich.console import Console
 from rich.progress import track
+from tables import table
 
 from dreamvideo_core.checkpoint import Checkpoint, save_checkpoint
 from dreamvideo_core.config import PRESETS, ModelConfig
@@ -136,8 +137,7 @@ def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int
     yield "Peaks are above that, in GiB. Made by"
     yield f"`python3 scripts/comfyui.py exec python benchmarks/full_size.py --preset {preset} --weight-dtype {weight_dtype}`."
     yield ""
-    for cells in (_HEAD, ["---"] * len(_HEAD), *(_cells(case, row) for case, row in rows.items())):
-        yield "| " + " | ".join(cells) + " |"
+    yield from table(_HEAD, (_cells(case, row) for case, row in rows.items()))
     yield ""
 
 

@@ -18,6 +18,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
+from tables import table
 from torch import Tensor
 
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
@@ -141,8 +142,7 @@ def _document(plan: dict[str, list[Case]], figures: dict[str, list[str]], clips:
     head = ["", *_SHARES, *_COUNTS]
     for title, cases in plan.items():
         yield f"\n## {title}\n"
-        for row in (head, ["---"] * len(head), *([case.name, *figures[case.name]] for case in cases)):
-            yield "| " + " | ".join(row) + " |"
+        yield from table(head, ([case.name, *figures[case.name]] for case in cases))
     yield ""
 
 
@@ -151,8 +151,7 @@ def _of_photographs(pipeline: Pipeline, pictures: list[Path], seed: int) -> Iter
         return
     yield f"## Photographs, told {PHOTOGRAPH_SENTENCE!r}\n"
     head = ["", "fff_ssim", "the autoencoder alone", "last frame against the picture", "mean change, first to last frame"]
-    for row in (head, ["---"] * len(head), *(_photograph(pipeline, path, seed) for path in pictures)):
-        yield "| " + " | ".join(row) + " |"
+    yield from table(head, (_photograph(pipeline, path, seed) for path in pictures))
     yield ""
 
 

@@ -25,6 +25,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import track
+from tables import table
 
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
@@ -117,11 +118,12 @@ def _document(
 ) -> Iterator[str]:
     yield f"{clips} scenes of the validation split with a picture and a sentence, {size} x {size}. Made by"
     yield f"`python3 scripts/comfyui.py exec python benchmarks/sampling.py --clips {clips} --seed {seed} --size {size}`."
+    yield "Rows are not timed in turn: seconds_per_clip is rough.\n"
+    yield "![First and last frame at every pair of scales](sampling.png)"
     head = ["text scale", "image scale", "steps", "sampler", "scheduler", *COLUMNS]
     for title, settings in plan.items():
         yield f"\n## {title}\n"
-        for row in (head, ["---"] * len(head), *([*s.cells(), *figures[s]] for s in settings)):
-            yield "| " + " | ".join(row) + " |"
+        yield from table(head, ([*s.cells(), *figures[s]] for s in settings))
     yield ""
 
 

@@ -18,6 +18,7 @@ import typer
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from tables import table
 from timing import alternate
 from torch import Tensor
 
@@ -113,8 +114,7 @@ def _document(figures: Figures, protocol: Protocol, repeats: int) -> Iterator[st
     yield f"`python3 scripts/comfyui.py exec python {command}`.\n"
     head = ["", GAIN, *COLUMNS]
     cells = [[name, f"{f[GAIN]:.2f}", *(f"{f[column]:.3f}" for column in COLUMNS)] for name, f in figures.items()]
-    for row in (head, ["---"] * len(head), *cells):
-        yield "| " + " | ".join(row) + " |"
+    yield from table(head, cells)
     yield "\n`guidance` names shares of the noise schedule, 0 its noisiest end; outside of them a step is one evaluation."
     yield f"Recommended is the fastest row that loses at most {LOSS:g} in each of {', '.join(PRICES)}:"
     yield f"**{fastest(figures, PRICES)}**. In each of {', '.join(MORE_PRICES)} too: {fastest(figures, PRICES + MORE_PRICES)}."
