@@ -32,24 +32,35 @@ from dreamvideo_core.sprites.sentences import WORDINGS
 SIZES = ((64, 64), (96, 96), (128, 128), (192, 192), (256, 256), (192, 128), (96, 160))  # width, height
 FRAMES = (4, 12, 16)
 CUT = 0.06
-# Sentences that the generator of training sentences cannot make; half of their words it has never said.
+# The generator of training sentences can make the first two; the others have words or an order that it does not know.
 SAYINGS = {
-    "the {colour} one {action}": {},
-    "{name} {action}, please!": {},
-    "{colour} {synonym} {action}": {},
-    "a video of the {name} that {action}": {},
     "move the {name} ...": {
         "left": "move the {name} to the left", "right": "move the {name} to the right", "up": "move the {name} up",
         "down": "move the {name} down", "grow": "make the {name} bigger", "shrink": "make the {name} smaller",
-        "still": "leave the {name} where it is",
+        "still": "keep the {name} still",
     },
-    "the {name} is moving ...": {
-        "left": "the {name} is moving left", "right": "the {name} is moving right", "up": "the {name} is rising",
-        "down": "the {name} is falling", "grow": "the {name} is growing", "shrink": "the {name} is shrinking",
-        "still": "the {name} is standing still",
+    "a video of the {name} moving ...": {
+        "left": "a video of the {name} moving left", "right": "a video of the {name} moving right",
+        "up": "a video of the {name} rising", "down": "a video of the {name} falling",
+        "grow": "a video of the {name} growing", "shrink": "a video of the {name} shrinking",
+        "still": "a video of the {name} standing still",
+    },
+    "the {colour} one {action}": {},
+    "{name} {action}, please!": {},
+    "{colour} {synonym} {action}": {},
+    "in this clip we see that the {name} {action}": {},
+    "I want the {name} to move ...": {
+        "left": "I want the {name} to move left", "right": "I want the {name} to move right",
+        "up": "I want the {name} to rise", "down": "I want the {name} to fall", "grow": "I want the {name} to grow",
+        "shrink": "I want the {name} to shrink", "still": "I want the {name} to stay where it is",
+    },
+    "the {name} drifts ...": {
+        "left": "the {name} drifts left", "right": "the {name} drifts right", "up": "the {name} floats upwards",
+        "down": "the {name} sinks down", "grow": "the {name} turns bigger", "shrink": "the {name} turns smaller",
+        "still": "the {name} rests where it is",
     },
 }  # fmt: skip
-SYNONYMS = {"circle": "ball", "square": "box", "triangle": "wedge", "star": "asterisk", "ring": "hoop", "cross": "plus"}
+SYNONYMS = {"circle": "sphere", "square": "cube", "triangle": "pyramid", "star": "asterisk", "ring": "donut", "cross": "sword"}
 PHOTOGRAPH_SENTENCE = "the red circle moves left"
 _SHARES = ("fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite")
 _COUNTS = ("action_accuracy", "varied_text_accuracy", "named_sprite_accuracy", "motion", "seconds_per_clip")

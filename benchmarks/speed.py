@@ -1,10 +1,10 @@
 """The speed of the model, of guidance and of loading, as ratios against what a user would run instead.
 
-    python3 scripts/comfyui.py exec python benchmarks/speed.py --json speed.json
+    python3 scripts/comfyui.py exec python benchmarks/speed.py --output docs
 
-prints a table for each row when it is measured, every figure beside its bar. Compared calls take turns in one run and give
-the same result, which is checked before they are timed. On a CUDA device the full-size rows run in bfloat16 and float16,
-else in float32.
+prints a table for each row when it is measured, every figure beside its bar, and writes them to speed.md, or to
+speed_gpu.md on a CUDA device. Compared calls take turns in one run and give the same result, which is checked before they
+are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from speed_rows import (
     start_of_comfyui,
     whole_clip,
 )
+from tables import table
 
 from dreamvideo_core.files import atomic
 
+HEAD = ("figure", "measured", "bar", "held")
 ROWS = ("forward", "guided_step", "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
 Job = Callable[[], Iterator[Measure]]
 
@@ -44,7 +46,8 @@ def main(
     size: Annotated[int | None, typer.Option(help="Their width and height.", show_default="256; on a GPU 512")] = None,
     frames: Annotated[int | None, typer.Option(help="Their frames.", show_default="8; on a GPU 16")] = None,
     repeats: Annotated[int, typer.Option(help="Rounds of which medians are taken.")] = 3,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures into this file too.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for speed.md.", show_default="only printed")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures into this file too.")] = None,
 ) -> None:
     asked = rows.split(",")
     unknown = sorted(set(asked) - set(ROWS))
@@ -58,9 +61,12 @@ def main(
     for name, job in _jobs(asked, preset, shape, repeats, device):
         figures[name] = list(job())
         console.print(_table(name, figures[name]))
+    if json_file:
+        with atomic(json_file) as temporary:
+            temporary.write_text(json.dumps(_record(figures, device, preset, shape), indent=2))
     if output:
-        with atomic(output) as temporary:
-            temporary.write_text(json.dumps(_document(figures, device, preset, shape), indent=2))
+        with atomic(output / ("speed_gpu.md" if on_gpu else "speed.md")) as temporary:
+            temporary.write_text("\n".join(_document(figures, device, preset, shape, repeats)), encoding="utf-8")
 
 
 def _jobs(
@@ -85,10 +91,10 @@ def _jobs(
 
 
 def _table(name: str, measures: list[Measure]) -> Table:
-    table = Table("figure", "measured", "bar", "held", title=name, title_justify="left", min_width=100)
+    shown = Table(*HEAD, title=name, title_justify="left", min_width=100)
     for measure in measures:
-        table.add_row(measure.what, *_cells(measure))
-    return table
+        shown.add_row(measure.what, *_cells(measure))
+    return shown
 
 
 def _cells(measure: Measure) -> tuple[str, str, str]:
@@ -98,10 +104,29 @@ def _cells(measure: Measure) -> tuple[str, str, str]:
     return value, f"{'at most' if measure.at_most else 'at least'} {measure.bar:g}", "yes" if measure.held else "NO"
 
 
-def _document(figures: dict[str, list[Measure]], device: torch.device, preset: str, shape: tuple[int, int]) -> dict:
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
+
+
+def _document(
+    figures: dict[str, list[Measure]], device: torch.device, preset: str, shape: tuple[int, int], repeats: int
+) -> Iterator[str]:
+    size, frames = shape
+    yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The first two rows and loading have"
+    yield f"the preset {preset} with random weights ({size} x {size} x {frames}), the others the shipped model. Compared calls"
+    yield "took turns in one run, and their results were compared before. Made by"
+    rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
+    command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
+    yield f"`python3 scripts/comfyui.py exec python {command}`."
+    for name, measures in figures.items():
+        yield f"\n## {name}\n"
+        yield from table(HEAD, [[measure.what, *_cells(measure)] for measure in measures])
+    yield ""
+
+
+def _record(figures: dict[str, list[Measure]], device: torch.device, preset: str, shape: tuple[int, int]) -> dict:
     return {
-        "device": name,
+        "device": _name(device),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "full_size": {"preset": preset, "size": shape[0], "frames": shape[1]},

@@ -101,10 +101,11 @@ class ResnetBlock2D(nn.Module):
         self.conv_shortcut = make.conv2d(in_channels, out_channels, kernel=1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor, num_frames: int) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        hidden = hidden + repeat(self.time_emb_proj(F.silu(temb)), "b c -> (b t) c 1 1", t=num_frames)
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
+        hidden += repeat(self.time_emb_proj(F.silu(temb)), "b c -> (b t) c 1 1", t=num_frames)
+        hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
+        hidden += x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return hidden
 
 
 class TemporalConvLayer(nn.Module):
@@ -115,7 +116,7 @@ class TemporalConvLayer(nn.Module):
         self.layers = layers
         for i in range(1, layers + 1):
             # diffusers has a dropout in all but the first, which moves the convolution's index by one.
-            steps = [make.group_norm(groups, channels, 1e-5), nn.SiLU()] + [nn.Identity()] * (i > 1)
+            steps = [make.group_norm(groups, channels, 1e-5), nn.SiLU(inplace=True)] + [nn.Identity()] * (i > 1)
             self.add_module(f"conv{i}", nn.Sequential(*steps, make.temporal_conv(channels, channels)))
 
     def zero(self) -> None:
@@ -153,7 +154,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden, gate = self.proj(x).chunk(2, dim=-1)
-        return hidden * F.gelu(gate)
+        return F.gelu(gate).mul_(hidden)  # in place: this is the widest tensor of a transformer
 
 
 class FeedForward(nn.Module):

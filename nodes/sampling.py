@@ -61,8 +61,8 @@ def sampling_inputs() -> list[io.Input]:
             tooltip="The noise to start from: the same seed and inputs give the same clip.",
         ),
         io.Int.Input(
-            "steps", default=10, min=1, max=1000,
-            tooltip="Sampling steps. The shipped model needs no more than 10; full-size models take 25 to 50.",
+            "steps", default=6, min=1, max=1000,
+            tooltip="Sampling steps. The shipped model needs no more than 6; full-size models take 25 to 50.",
         ),
         io.Combo.Input(
             "sampler", options=list(comfy.samplers.SAMPLER_NAMES), default="ddim",

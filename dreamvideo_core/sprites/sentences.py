@@ -1,4 +1,4 @@
-"""Sentences of the small world: a sprite's name and one of several wordings of its action."""
+"""Sentences of the small world: a sprite's name and one of many wordings of its action."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import numpy as np
 from .scene import COLOURS, SHAPES, Clip
 
 ARTICLES = ("the {}", "a {}", "{}")
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "circle": ("ball", "disc"),
+    "square": ("box", "block"),
+    "triangle": ("wedge",),
+    "star": ("starfish",),
+    "ring": ("hoop", "loop"),
+    "cross": ("plus",),
+}
 WORDINGS: dict[str, tuple[str, ...]] = {
     "left": ("moves left", "moves to the left", "goes left", "slides to the left"),
     "right": ("moves right", "moves to the right", "goes right", "slides to the right"),
@@ -16,16 +24,48 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "shrink": ("shrinks", "gets smaller", "becomes smaller", "contracts"),
     "still": ("stays still", "does not move", "stands still", "stays where it is"),
 }
+PARTICIPLES: dict[str, tuple[str, ...]] = {
+    "left": ("moving left", "moving to the left", "going left", "sliding to the left"),
+    "right": ("moving right", "moving to the right", "going right", "sliding to the right"),
+    "up": ("moving up", "going up", "rising", "moving upwards"),
+    "down": ("moving down", "going down", "falling", "moving downwards"),
+    "grow": ("growing", "getting bigger", "becoming larger", "expanding"),
+    "shrink": ("shrinking", "getting smaller", "becoming smaller", "contracting"),
+    "still": ("staying still", "not moving", "standing still", "staying where it is"),
+}
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "left": ("move {} left", "move {} to the left", "make {} go left", "slide {} to the left"),
+    "right": ("move {} right", "move {} to the right", "make {} go right", "slide {} to the right"),
+    "up": ("move {} up", "make {} go up", "raise {}", "move {} upwards"),
+    "down": ("move {} down", "make {} go down", "lower {}", "move {} downwards"),
+    "grow": ("grow {}", "make {} bigger", "make {} grow", "expand {}"),
+    "shrink": ("shrink {}", "make {} smaller", "make {} shrink", "contract {}"),
+    "still": ("keep {} still", "do not move {}", "let {} stand still", "keep {} where it is"),
+}
+STATEMENTS = ("{name} {wording}", "a video of {name} that {wording}", "a video in which {name} {wording}")
+DESCRIPTIONS = ("{name} is {participle}", "{name} {participle}", "a video of {name} {participle}")
+_PLAINEST = STATEMENTS[0]
+_TEMPLATES = (*[_PLAINEST] * 3, *STATEMENTS[1:], *DESCRIPTIONS, *["{command}"] * 2)  # each as often as it is listed
+_SYNONYM = 0.2  # share of sentences
 
 
 def sentence(clip: Clip, rng: np.random.Generator | None = None) -> str:
     """The sentence of a clip, such as "the red circle moves left"; the plainest wording without `rng`."""
-    name = clip.scene.sprites[clip.actor].name
-    article = ARTICLES[0] if rng is None else rng.choice(ARTICLES)
-    wording = WORDINGS[clip.action][0] if rng is None else rng.choice(WORDINGS[clip.action])
-    return f"{str(article).format(name)} {wording}"
+    sprite = clip.scene.sprites[clip.actor]
+    if rng is None:
+        return _PLAINEST.format(name=ARTICLES[0].format(sprite.name), wording=WORDINGS[clip.action][0])
+    shape = rng.choice(SYNONYMS[sprite.shape]) if rng.random() < _SYNONYM else sprite.shape
+    name = str(rng.choice(ARTICLES)).format(f"{sprite.colour} {shape}")
+    said = {kind: str(rng.choice(words[clip.action])) for kind, words in _WORDS.items()}
+    return str(rng.choice(_TEMPLATES)).format(name=name, **said | {"command": said["command"].format(name)})
+
+
+_WORDS = {"wording": WORDINGS, "participle": PARTICIPLES, "command": COMMANDS}
 
 
 def phrases() -> list[str]:
     """Pieces of text that together hold every word a sentence can have."""
-    return [*(article.format("") for article in ARTICLES), *COLOURS, *SHAPES, *(w for ws in WORDINGS.values() for w in ws)]
+    templates = (*ARTICLES, *STATEMENTS, *DESCRIPTIONS)
+    blanks = [template.format("", name="", wording="", participle="") for template in templates]
+    said = [w.format("") for words in _WORDS.values() for ws in words.values() for w in ws]
+    return [*blanks, *COLOURS, *SHAPES, *(synonym for synonyms in SYNONYMS.values() for synonym in synonyms), *said]

@@ -21,7 +21,7 @@ from dreamvideo_core.sprites import (
     sentence,
 )
 from dreamvideo_core.sprites.scene import GROWTH, MARGIN, SPEED, SPLITS, Background, Scene, Sprite, sample_background, seeded
-from dreamvideo_core.sprites.sentences import ARTICLES, WORDINGS
+from dreamvideo_core.sprites.sentences import COMMANDS, PARTICIPLES, SYNONYMS, WORDINGS
 
 SCENES = [sample_scene(seeded("test", 0, i)) for i in range(60)]
 PAIRS = [scene for scene in SCENES if len(scene.sprites) == 2]
@@ -156,14 +156,34 @@ def test_sentences_name_the_sprite_and_tell_clips_apart():
             assert scene.sprites[clip.actor].name in text
 
 
-def test_every_wording_belongs_to_one_action_and_is_used():
-    wordings = [w for action in ACTIONS for w in WORDINGS[action]]
-    assert len(set(wordings)) == len(wordings)
+def many_sentences(action: str) -> set[str]:
     rng = np.random.default_rng(0)
-    clip = Clip(alone(), 0, "up")
-    expected = {f"{article.format('blue circle')} {wording}" for article in ARTICLES for wording in WORDINGS["up"]}
-    assert {sentence(clip, rng) for _ in range(300)} == expected
-    assert sentence(clip) == "the blue circle moves up"
+    return {sentence(Clip(alone(), 0, action), rng) for _ in range(2000)}
+
+
+@pytest.mark.parametrize("words", [WORDINGS, PARTICIPLES, COMMANDS])
+def test_every_wording_belongs_to_one_action_and_is_used(words):
+    said = [word for action in ACTIONS for word in words[action]]
+    assert len(set(said)) == len(said)
+    for action in ACTIONS:
+        texts = many_sentences(action)
+        for word in words[action]:
+            before, after = word.split("{}") if "{}" in word else ("", word)
+            assert any(text.startswith(before) and text.endswith(after) for text in texts), word
+
+
+def test_sentences_in_other_words_name_the_sprite_and_never_another_action():
+    by_action = {action: many_sentences(action) for action in ACTIONS}
+    assert len(set.union(*by_action.values())) == sum(map(len, by_action.values()))
+    names = ("circle", *SYNONYMS["circle"])
+    for text in set.union(*by_action.values()):
+        assert any(f"blue {name}" in text for name in names)
+    assert all(any(f"blue {name}" in text for text in by_action["up"]) for name in names)
+    assert any(text.startswith("a video of the blue circle that") for text in by_action["up"])
+
+
+def test_without_a_stream_the_sentence_is_the_plainest():
+    assert sentence(Clip(alone(), 0, "up")) == "the blue circle moves up"
 
 
 def test_phrases_hold_every_word_of_the_sentences():
