@@ -16,10 +16,12 @@ from dreamvideo_core.chain import Chain, Stage, run_chain
 from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
+from dreamvideo_core.evaluation.sprites import Candidates, same
 from dreamvideo_core.images import fit_image, read_image
 from dreamvideo_core.model import is_untrained
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
-from dreamvideo_core.sprites import Background, Clip, Scene, Sprite, render
+from dreamvideo_core.sprites import Background, Clip, Scene, Sprite, render, render_batch, sample_clip
+from dreamvideo_core.sprites.scene import seeded
 
 PICTURE = Path(__file__).parents[2] / "pictures" / "dreamvideo_two_sprites.png"
 
@@ -65,6 +67,24 @@ def test_the_sentence_decides_what_moves(figures: dict):
     assert both["varied_text_accuracy"] > 0.9
     assert both["named_sprite_accuracy"] > 0.9
     assert 0.9 < both["motion"] < 1.1
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"left": "move {} to the left", "up": "move {} up", "grow": "make {} bigger", "still": "keep {} still"},
+        {"right": "a video of {} moving right", "down": "{} is falling", "shrink": "{} that shrinks", "up": "{} rising"},
+    ],
+    ids=["commands", "descriptions"],
+)
+def test_other_words_say_the_same(pipeline: Pipeline, texts: dict[str, str]):
+    scenes = [sample_clip(seeded("test", 0, number)).scene for number in range(len(texts))]
+    clips = [Clip(scene, 0, action) for scene, action in zip(scenes, texts, strict=True)]
+    size = {name: getattr(pipeline.config.sampling, name) for name in ("num_frames", "height", "width")}
+    said = [text.format(f"the {clip.scene.sprites[0].name}") for clip, text in zip(clips, texts.values(), strict=True)]
+    made = pipeline(said, render_batch(clips, **size)[:, 0], seed=0, num_frames=size["num_frames"])
+    for clip, frames in zip(clips, made, strict=True):
+        assert same(Candidates.of(clip.scene, **size).nearest(frames), clip), clip.action
 
 
 def test_shapes_last_to_the_last_frame(figures: dict):
