@@ -44,28 +44,27 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 STATEMENTS = ("{name} {wording}", "a video of {name} that {wording}", "a video in which {name} {wording}")
 DESCRIPTIONS = ("{name} is {participle}", "{name} {participle}", "a video of {name} {participle}")
+
+_WORDS = {"wording": WORDINGS, "participle": PARTICIPLES, "command": COMMANDS}
 _PLAINEST = STATEMENTS[0]
 _TEMPLATES = (*[_PLAINEST] * 3, *STATEMENTS[1:], *DESCRIPTIONS, *["{command}"] * 2)  # each as often as it is listed
-_SYNONYM = 0.2  # share of sentences
+_SYNONYMS = 0.2  # share of sentences
 
 
 def sentence(clip: Clip, rng: np.random.Generator | None = None) -> str:
-    """The sentence of a clip, such as "the red circle moves left"; the plainest wording without `rng`."""
+    """A sentence about a clip, in any of the wordings; without `rng` the plainest, such as "the red circle moves left"."""
     sprite = clip.scene.sprites[clip.actor]
     if rng is None:
         return _PLAINEST.format(name=ARTICLES[0].format(sprite.name), wording=WORDINGS[clip.action][0])
-    shape = rng.choice(SYNONYMS[sprite.shape]) if rng.random() < _SYNONYM else sprite.shape
+    shape = rng.choice(SYNONYMS[sprite.shape]) if rng.random() < _SYNONYMS else sprite.shape
     name = str(rng.choice(ARTICLES)).format(f"{sprite.colour} {shape}")
-    said = {kind: str(rng.choice(words[clip.action])) for kind, words in _WORDS.items()}
-    return str(rng.choice(_TEMPLATES)).format(name=name, **said | {"command": said["command"].format(name)})
-
-
-_WORDS = {"wording": WORDINGS, "participle": PARTICIPLES, "command": COMMANDS}
+    said = {kind: str(rng.choice(words[clip.action])).format(name) for kind, words in _WORDS.items()}
+    return str(rng.choice(_TEMPLATES)).format(name=name, **said)
 
 
 def phrases() -> list[str]:
     """Pieces of text that together hold every word a sentence can have."""
-    templates = (*ARTICLES, *STATEMENTS, *DESCRIPTIONS)
-    blanks = [template.format("", name="", wording="", participle="") for template in templates]
-    said = [w.format("") for words in _WORDS.values() for ws in words.values() for w in ws]
-    return [*blanks, *COLOURS, *SHAPES, *(synonym for synonyms in SYNONYMS.values() for synonym in synonyms), *said]
+    blanks = [template.format("", name="", wording="", participle="") for template in (*ARTICLES, *STATEMENTS, *DESCRIPTIONS)]
+    names = (*COLOURS, *SHAPES, *(synonym for synonyms in SYNONYMS.values() for synonym in synonyms))
+    said = (word.format("") for by_action in _WORDS.values() for words in by_action.values() for word in words)
+    return [*blanks, *names, *said]
