@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
@@ -9,13 +10,25 @@ _MAX_GAIN = 2.0
 
 
 def match_colours(frames: Tensor, reference: Tensor) -> Tensor:
-    """Give every frame (T, 3, H, W) the mean and the spread of the reference's (1, 3, H, W) L, a and b; in [-1, 1].
+    """Give every frame (T, 3, H, W) the reference's (1, 3, H, W) mean and spread of L, a and b, and its chroma; in [-1, 1].
 
     Reinhard et al., "Color Transfer between Images" (2001), in CIELAB: brightness is the mean of L, contrast its spread,
-    casts and saturation are those of a and b. Frames of a size of their own are fine.
+    casts are the means of a and b. Their spreads alone would not keep saturation, the mean chroma, where stains take the
+    place of shapes: a and b are scaled to it at last. Frames of a size of their own are fine.
     """
     made, wanted = (rgb_to_lab((x.clamp(-1, 1) + 1) / 2) for x in (frames, reference.to(frames)))
     means, wanted_means = (x.mean((2, 3), keepdim=True) for x in (made, wanted))
     spreads, wanted_spreads = (x.std((2, 3), keepdim=True).clamp(min=1e-3) for x in (made, wanted))
-    gains = (wanted_spreads / spreads).clamp(1 / _MAX_GAIN, _MAX_GAIN)
-    return lab_to_rgb((made - means) * gains + wanted_means) * 2 - 1
+    matched = (made - means) * _gain(spreads, wanted_spreads) + wanted_means
+    lightness, tints = matched.tensor_split([1], dim=1)
+    tints = tints * _gain(_chroma(tints), _chroma(wanted[:, 1:]))
+    return lab_to_rgb(torch.cat([lightness, tints], dim=1)) * 2 - 1
+
+
+def _gain(found: Tensor, wanted: Tensor) -> Tensor:
+    return (wanted / found).clamp(1 / _MAX_GAIN, _MAX_GAIN)
+
+
+def _chroma(tints: Tensor) -> Tensor:
+    """The mean length of (a, b), of (T, 2, H, W): (T, 1, 1, 1)."""
+    return tints.norm(dim=1, keepdim=True).mean((2, 3), keepdim=True).clamp(min=1e-3)

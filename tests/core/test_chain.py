@@ -12,7 +12,7 @@ from tiny import config, random_pipeline
 from dreamvideo_core.chain import MAX_STAGES, Stage, join, plan, run_chain
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.colour import match_colours
-from dreamvideo_core.evaluation.chain import ChainProtocol, measure_chains, sample_chain
+from dreamvideo_core.evaluation.chain import ChainProtocol, colours, measure_chains, sample_chain
 from dreamvideo_core.sprites import render, render_batch, sentence
 from dreamvideo_core.sprites.scene import advanced, seeded
 
@@ -101,6 +101,14 @@ def test_colours_come_back():
     anchored = match_colours(drifted, image)
     torch.testing.assert_close(statistics(anchored), statistics(image).expand(2, -1), rtol=0.02, atol=0.2)
     assert (statistics(drifted) - statistics(image)).abs().max() > 5
+
+
+def test_saturation_comes_back_where_stains_took_the_place_of_shapes():
+    grey = torch.full((1, 3, 32, 32), 0.1)
+    shape, stains = grey.clone(), grey + picture().repeat(1, 1, 2, 2) * 0.2
+    shape[:, :, 8:24, 8:24] = torch.tensor([0.5, -0.2, -0.1])[:, None, None]
+    anchored = match_colours(stains, shape)
+    assert colours(anchored[0])["saturation"] == pytest.approx(colours(shape[0])["saturation"], rel=0.02)
 
 
 def test_colours_of_a_single_grey_stay_numbers():
