@@ -45,7 +45,7 @@ def guidance_inputs() -> list[io.Input]:
         io.Float.Input(
             "guidance_end", optional=True, default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
             tooltip="The share of the noise schedule after which guidance ends; from there a step costs one evaluation. With "
-            "the shipped model 0.4 loses nothing that was measured and saves a quarter of the evaluations.",
+            "the shipped model 0.4 saves a quarter of the evaluations and loses at most 0.003 in any similarity.",
         ),
         io.Int.Input(
             "retention_every", optional=True, default=1, min=1, max=100, advanced=True,
