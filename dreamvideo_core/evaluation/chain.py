@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
-import numpy as np
 from einops import rearrange
 from kornia.color import rgb_to_lab
 from torch import Tensor
@@ -15,16 +13,12 @@ from torch import Tensor
 from ..chain import MAX_STAGES, Stage, run_chain
 from ..checks import check_number
 from ..pipeline import Pipeline
-from ..sprites import Clip, Scene, render, sample_scene, sentence
-from ..sprites.scene import advanced, seeded
+from ..sprites import Clip, render, sample_chain, sentence
+from ..sprites.scene import seeded
 from .metrics import first_frame_ssim
 from .protocol import Sampling
-from .sprites import Candidates, candidates, same
+from .sprites import Candidates, same
 
-# What a sprite may become on its way: its radius in shorter sides, and how far from the border its centre stays.
-_SIZES = (0.09, 0.26)
-_BORDER = 0.15
-_GAP = 0.03
 _COLOURS = ("brightness", "contrast", "saturation")
 MEASURES = ("fff_ssim", "action_accuracy", *_COLOURS)
 
@@ -41,32 +35,6 @@ class ChainProtocol(Sampling):
         super().__post_init__()
         check_number("chains", self.chains, 1, math.inf)
         check_number("stages", self.stages, 1, MAX_STAGES)
-
-
-def sample_chain(rng: np.random.Generator, stages: int, num_frames: int, height: int, width: int) -> list[Clip]:
-    """Clips of which each begins where the one before ends; sprites stay inside, apart, and of a usual size."""
-
-    def after(clip: Clip) -> Scene:
-        return advanced(clip, num_frames - 1, height, width)
-
-    clips: list[Clip] = []
-    scene = sample_scene(rng)
-    while len(clips) < stages:
-        able = [clip for clip in candidates(scene) if _is_well_placed(after(clip), height, width)]
-        clips.append(able[rng.integers(len(able))])  # "still" is always among them
-        scene = after(clips[-1])
-    return clips
-
-
-def _is_well_placed(scene: Scene, height: int, width: int) -> bool:
-    shorter = min(height, width)
-    inside = all(_BORDER <= place <= 1 - _BORDER for s in scene.sprites for place in (s.x, s.y))
-    usual = all(_SIZES[0] <= s.size <= _SIZES[1] for s in scene.sprites)
-    apart = all(
-        np.hypot((a.x - b.x) * width, (a.y - b.y) * height) / shorter > a.size + b.size + _GAP
-        for a, b in pairwise(scene.sprites)
-    )
-    return inside and usual and apart
 
 
 def measure_chains(

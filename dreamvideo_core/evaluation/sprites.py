@@ -1,4 +1,4 @@
-"""The truth of the small world: every clip that a sentence about a scene can name, and where sprites are."""
+"""The truth of the small world: which clip of a scene is seen, and where its sprites are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ..sprites import ACTIONS, Clip, Scene, cover_batch, render_batch
+from ..sprites import Clip, Scene, candidates, cover_batch, render_batch
 
 _VISIBLE = 1 / 255
-
-
-def candidates(scene: Scene) -> list[Clip]:
-    """Every clip that a sentence about the scene can name; "still" once, for it looks the same whichever sprite it is."""
-    moving = [Clip(scene, actor, action) for actor in range(len(scene.sprites)) for action in ACTIONS if action != "still"]
-    return [*moving, Clip(scene, 0, "still")]
 
 
 def same(first: Clip, second: Clip) -> bool:

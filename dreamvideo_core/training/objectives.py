@@ -22,8 +22,8 @@ from ..pipeline import Pipeline
 from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
 from ..text import tokenize
+from .cache import Rows
 from .checkpointing import checkpoint_gradients
-from .degradation import degraded
 from .latents import LatentClips, from_bytes
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts
@@ -112,7 +112,8 @@ class DiffusionObjective(Objective):
 
     `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
     U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
-    `clips` holds a cache for each of the phase's sizes (height, width), `texts` one of all their texts where there is one.
+    `clips` holds a cache for each of the phase's sizes (height, width), `texts` one of all their texts where there is one,
+    `hand_overs` the pictures that take the place of some first frames where the phase has a share of them.
     Samples are of the clips that the first size holds out, else of `SAMPLES` that its source chooses.
     """
 
@@ -125,10 +126,11 @@ class DiffusionObjective(Objective):
         clips: Mapping[tuple[int, int], LatentClips],
         seed: int,
         texts: CachedTexts | None = None,
+        hand_overs: Mapping[tuple[int, int], Rows] | None = None,
     ):
         super().__init__()
         self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
-        self.phase, self.clips, self.seed, self.texts = phase, clips, seed, texts
+        self.phase, self.clips, self.seed, self.texts, self.hand_overs = phase, clips, seed, texts, hand_overs
         self.with_image = "retention" in phase.trainable
         self._pipeline = [pipeline]  # in a list, so that its frozen autoencoder is no submodule of ours
         first = clips[phase.sizes[0]]
@@ -141,14 +143,14 @@ class DiffusionObjective(Objective):
 
     def batch(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, number])
-        clips, rows = self.clips[self.phase.sizes[number % len(self.phase.sizes)]], self._rows(number)
+        size, rows = self.phase.sizes[number % len(self.phase.sizes)], self._rows(number)
+        clips = self.clips[size]
         source, numbers = clips.source, [clips.numbers[row] for row in rows]
         texts = [source.text(i, rng) if rng.random() >= self.phase.drop_text else "" for i in numbers]
         images = from_bytes(clips.images[rows])
-        dropped, spoilt = (
-            torch.from_numpy(rng.random(len(rows)) < share) for share in (self.phase.drop_image, self.phase.degrade_image)
-        )
-        images[spoilt] = degraded(images[spoilt], rng)
+        dropped, handed = (rng.random(len(rows)) < share for share in (self.phase.drop_image, self.phase.hand_over))
+        if handed.any():
+            images[handed] = from_bytes(self.hand_overs[size][[numbers[row] for row in handed.nonzero()[0]]])
         images[dropped] = 1.0
         latents = clips.latents[rows].float()
         return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._told(texts)}

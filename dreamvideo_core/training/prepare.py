@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from rich.progress import Progress
 
 from ..files import atomic
 from ..pipeline import Pipeline
-from .cache import Makers
+from .cache import Makers, Rows
 from .data.held_out import choose_held_out
 from .data.listing import ClipFile
 from .data.source import Source
 from .data.sprites import SpriteSource
 from .data.videos import VideoSource
+from .hand_overs import cached_hand_overs
 from .latents import LatentClips, cached_clips
 from .recipe import Phase, Recipe
 from .texts import CachedTexts, cached_texts
@@ -86,6 +87,17 @@ def prepared_texts(
         return cached_texts(folder, captions, pipeline.text_encoder, name, makers)
 
 
+def prepared_hand_overs(
+    clips: Mapping[tuple[int, int], LatentClips], folder: Path, pipeline: Pipeline, accelerator: Accelerator
+) -> dict[tuple[int, int], Rows]:
+    """For every size the pictures that the pipeline, as it is now, hands from clip to clip."""
+    model, made = _fingerprint(pipeline.model, pipeline.text_encoder), {}
+    for (height, width), cached in clips.items():
+        with _making(f"{len(cached)} pictures of {width} x {height} handed over", accelerator) as makers:
+            made[height, width] = cached_hand_overs(folder, cached.source, pipeline, model, makers)
+    return made
+
+
 def _cached(source: Source, what: str, folder: Path, pipeline: Pipeline, accelerator: Accelerator) -> LatentClips:
     def encode(frames: torch.Tensor) -> torch.Tensor:
         with accelerator.autocast():
@@ -111,9 +123,9 @@ def _making(what: str, accelerator: Accelerator) -> Iterator[Makers]:
         console.print(f"{what}: {time.monotonic() - started:.1f} s")
 
 
-def _fingerprint(module: torch.nn.Module) -> str:
-    """A short name for a module's weights."""
+def _fingerprint(*modules: torch.nn.Module) -> str:
+    """A short name for modules' weights."""
     digest = hashlib.blake2b(digest_size=6)
-    for tensor in module.state_dict().values():
+    for tensor in (tensor for module in modules for tensor in module.state_dict().values()):
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -22,12 +22,12 @@ from ..sprites.scene import MARGIN
 RECIPES = Path(__file__).parent / "recipes"
 OBJECTIVES = ("autoencoder", "diffusion")
 TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
-MIXED_PRECISION = ("no", "bf16", "fp16")
+MIXED_PRECISION = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("adamw", "adafactor")
 CROPS = ("centre", "random")
 SPRITES = "sprites"  # the name of the procedural world as a phase's data; any other name is a path
 # Settings that one kind of data has and the other lacks.
-_SPRITES_ONLY = ("clips", "margin", "sprite_weight")
+_SPRITES_ONLY = ("clips", "margin", "chain_stages", "hand_over", "sprite_weight")
 _VIDEOS_ONLY = ("stride", "crop", "windows", "held_out", "epochs")
 HELD_OUT = 4  # of videos, where a recipe does not say it
 # Settings of a phase that hurry, show or save what happens and change none of it.
@@ -71,7 +71,8 @@ class Phase:
     timestep_power: float = 1.0  # timesteps are 1000 u^(1/power), u uniform: above 1 they favour the noisy end
     drop_text: float = 0.0
     drop_image: float = 0.0
-    degrade_image: float = 0.0  # share of images made to look like a chain's hand-over frame; the clip stays the true one
+    chain_stages: int = 1  # clips are the stages of chains this long, each beginning where the one before ends
+    hand_over: float = 0.0  # share of images that are handed over by the model as it was; the clip stays the true one
     sprite_weight: float = 1.0  # how much the error counts where a sprite is at any time; 1 elsewhere
     sample_steps: int = 25
     sample_every: int = 500
@@ -100,9 +101,16 @@ class Phase:
         for height, width in self.sizes:
             if min(height, width) < 8 or height % 8 or width % 8:
                 raise ValueError(f"phase {self.name}: sizes has {height} x {width}; both must be multiples of 8")
-        for name in ("drop_text", "drop_image", "degrade_image"):
+        for name in ("drop_text", "drop_image", "hand_over"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
+        if self.hand_over and (self.chain_stages == 1 or "retention" not in self.trainable):
+            raise ValueError(
+                f"phase {self.name}: hand_over is {self.hand_over}; a chain of 2 chain_stages or more and a retention branch "
+                "that is trained are needed for it"
+            )
+        if self.chain_stages > 1 and self.margin != MARGIN:
+            raise ValueError(f"phase {self.name}: margin is {self.margin}; chains keep their sprites inside, leave it out")
         if not 0 <= self.margin < 0.5:
             raise ValueError(f"phase {self.name}: margin is {self.margin}; it is a share of a side, from 0 to below 0.5")
         for name in ("learning_rate", "checkpoint_minutes", "timestep_power", "sprite_weight"):
@@ -113,7 +121,7 @@ class Phase:
         if self.epochs:
             self._check_epochs()
         counts = (
-            "batch_size", "num_frames", "clips", "stride", "windows", "gradient_accumulation", "sample_steps",
+            "batch_size", "num_frames", "clips", "chain_stages", "stride", "windows", "gradient_accumulation", "sample_steps",
             "sample_every", "log_every",
         )  # fmt: skip
         least = dict.fromkeys(counts if self.epochs else ("steps", *counts), 1) | {"held_out": 0, "readers": 0}

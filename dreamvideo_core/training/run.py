@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,12 +22,10 @@ from ..pipeline import Pipeline
 from ..sources import open_model
 from ..sprites import phrases
 from .data.listing import ClipFile, fingerprint, list_clips
-from .latents import LatentClips
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
-from .prepare import console, prepared_clips, prepared_texts
+from .prepare import console, prepared_clips, prepared_hand_overs, prepared_texts
 from .recipe import ONLY_SEEN, SPRITES, Phase, Recipe
 from .state import check_settings
-from .texts import CachedTexts
 from .trainer import Trainer
 
 # How long processes wait for each other: the first one draws samples and writes checkpoints alone.
@@ -48,9 +46,8 @@ def run_recipe(
     if not resume and any(folder.glob("*/state-*.safetensors")):
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    accelerator = Accelerator(
-        mixed_precision=recipe.mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)]
-    )
+    precision = _precision(recipe.mixed_precision)
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
     start_hash = None if start is None else _file_hash(start)
     result = start
     for number, phase in enumerate(recipe.phases):
@@ -66,6 +63,17 @@ def run_recipe(
         if not _run_phase(recipe, phase, files, folder, start, before, result, accelerator, left):
             return None
     return result
+
+
+def _precision(asked: str) -> str:
+    """What "auto" comes to: bf16, or no where bfloat16 is emulated and costs ten times the time of float32."""
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        computes = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        computes = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "bf16" if computes else "no"
 
 
 def _check_start(recipe: Recipe, start: Path | None) -> None:
@@ -133,14 +141,12 @@ def _run_phase(
     if phase.objective == "autoencoder":
         objective: Objective = AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
     else:
-        clips = prepared_clips(recipe, phase, files, folder, pipeline, accelerator)
-        texts = prepared_texts(phase, clips[phase.sizes[0]].source, folder, pipeline, accelerator)
-        phase = phase.with_steps(len(clips[phase.sizes[0]]), accelerator.num_processes)
-        objective = _diffusion(recipe, phase, clips, texts, pipeline)
+        objective = _diffusion(recipe, phase, files, folder, pipeline, accelerator)
+        phase = objective.phase  # with its epochs counted out
     trainer = Trainer(objective.train(), phase, work, accelerator, recipe.seed)
     resumed = trainer.resume()
     if accelerator.is_main_process:
-        console.print(_announcement(phase, objective, trainer.step if resumed else None))
+        console.print(_announcement(phase, objective, accelerator.mixed_precision, trainer.step if resumed else None))
     finished = trainer.fit(minutes)
     if accelerator.is_main_process:
         console.print(f"phase {phase.name}: step {trainer.step} of {phase.steps}, {trainer.pace}")
@@ -153,19 +159,21 @@ def _run_phase(
 
 
 def _diffusion(
-    recipe: Recipe,
-    phase: Phase,
-    clips: Mapping[tuple[int, int], LatentClips],
-    texts: CachedTexts | None,
-    pipeline: Pipeline,
+    recipe: Recipe, phase: Phase, files: Sequence[ClipFile], folder: Path, pipeline: Pipeline, accelerator: Accelerator
 ) -> DiffusionObjective:
+    """The objective with its caches, made where they are not whole."""
     if "retention" in phase.trainable and is_untrained(pipeline.model.retention.state_dict()):
         pipeline.model.retention.start_from(pipeline.model.unet)
-    return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts)
+    clips = prepared_clips(recipe, phase, files, folder, pipeline, accelerator)
+    first = clips[phase.sizes[0]]
+    texts = prepared_texts(phase, first.source, folder, pipeline, accelerator)
+    hand_overs = prepared_hand_overs(clips, folder, pipeline, accelerator) if phase.hand_over else None
+    phase = phase.with_steps(len(first), accelerator.num_processes)
+    return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts, hand_overs)
 
 
-def _announcement(phase: Phase, objective: Objective, step: int | None) -> str:
-    """How many parameters are trained, and which are not."""
+def _announcement(phase: Phase, objective: Objective, precision: str, step: int | None) -> str:
+    """How many parameters are trained, which are not, and in what precision."""
     counts = {True: Counter(), False: Counter()}  # by whether they are trained, then by part
     for name, parameter in objective.named_parameters():
         counts[parameter.requires_grad][_part(name)] += parameter.numel()
@@ -174,7 +182,8 @@ def _announcement(phase: Phase, objective: Objective, step: int | None) -> str:
     start = "" if step is None else f", resumed at step {step}"
     return (
         f"phase {phase.name}: {counts[True].total():,} of {total:,} parameters trained, {phase.steps} steps{start}\n"
-        f"  trained: {trained}\n  frozen: {frozen or 'nothing'}"
+        f"  trained: {trained}\n  frozen: {frozen or 'nothing'}\n"
+        f"  mixed precision: {precision}"
     )
 
 

@@ -12,8 +12,8 @@ from tiny import config, random_pipeline
 from dreamvideo_core.chain import MAX_STAGES, Stage, join, plan, run_chain
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.colour import match_colours
-from dreamvideo_core.evaluation.chain import ChainProtocol, colours, measure_chains, sample_chain
-from dreamvideo_core.sprites import render, render_batch, sentence
+from dreamvideo_core.evaluation.chain import ChainProtocol, colours, measure_chains
+from dreamvideo_core.sprites import render, render_batch, sample_chain, sentence
 from dreamvideo_core.sprites.scene import advanced, seeded
 
 

@@ -18,8 +18,8 @@ from dreamvideo_core.evaluation.metrics import confidence_interval, first_frame_
 from dreamvideo_core.evaluation.protocol import MODES, Protocol, measure
 from dreamvideo_core.evaluation.reading import read_sprite
 from dreamvideo_core.evaluation.report import as_table, summary, write_sheets
-from dreamvideo_core.evaluation.sprites import Candidates, candidates, first_region, other_clip, same, swept_region
-from dreamvideo_core.sprites import COLOURS, Background, Clip, Scene, render, render_batch, sample_clip, sentence
+from dreamvideo_core.evaluation.sprites import Candidates, first_region, other_clip, same, swept_region
+from dreamvideo_core.sprites import COLOURS, Background, Clip, Scene, candidates, render, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
 CLIPS = [sample_clip(seeded("validation", 7, index)) for index in range(32)]

@@ -93,7 +93,7 @@ def test_settings_of_a_phase_that_cannot_be(write, key, value, words):
 @pytest.mark.parametrize(("key", "value", "words"), [
     ("preset", '"big"', "preset is 'big'; allowed: modelscope, paper, sprites"),
     ("preset", None, "missing: preset"),
-    ("mixed_precision", '"fp8"', "mixed_precision is 'fp8'; allowed: no, bf16, fp16"),
+    ("mixed_precision", '"fp8"', "mixed_precision is 'fp8'; allowed: auto, no, bf16, fp16"),
     ("seed", '"x"', "seed is 'x'; it must be a whole number"),
     ("phase", "3", "unknown: phase"),
 ])  # fmt: skip

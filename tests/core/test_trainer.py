@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -15,12 +14,11 @@ from tiny import TINY, random_pipeline
 from dreamvideo_core.checkpoint import load_checkpoint
 from dreamvideo_core.images import to_uint8
 from dreamvideo_core.model import is_untrained
-from dreamvideo_core.sprites import Clip, Sprite, render_batch, sample_clip, sample_scene
+from dreamvideo_core.sprites import Clip, Sprite, sample_clip, sample_scene
 from dreamvideo_core.sprites.scene import seeded
 from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.training.data.sprites import SpriteSource, sprite_weights
-from dreamvideo_core.training.degradation import degraded
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
 from dreamvideo_core.training.objectives import DiffusionObjective, Objective, Samples
 from dreamvideo_core.training.recipe import Phase, Recipe
@@ -69,7 +67,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, phase):
     assert len(list((tmp_path / "parts").glob("state-*"))) == 2
 
 
-@pytest.mark.parametrize("phase", [TEXT, replace(RETENTION, degrade_image=0.5, sprite_weight=4.0)], ids=lambda p: p.name)
+@pytest.mark.parametrize("phase", [TEXT, replace(RETENTION, sprite_weight=4.0)], ids=lambda p: p.name)
 def test_readers_change_no_bit(tmp_path, phase):
     alone, helped = (trainer(tmp_path / str(n), replace(phase, readers=n, gradient_accumulation=2)) for n in (0, 3))
     assert alone.fit() and helped.fit()
@@ -108,29 +106,6 @@ def test_text_and_image_are_dropped_independently_in_a_tenth_of_samples():
     assert no_text.mean() == pytest.approx(0.1, abs=0.02)
     assert no_image.mean() == pytest.approx(0.1, abs=0.02)
     assert (no_text * no_image).mean() == pytest.approx(0.01, abs=0.006)
-
-
-def test_a_share_of_the_images_is_degraded_and_no_clip(tmp_path):
-    phase = Phase("spoilt", "diffusion", 1, 500, 1e-3, ("retention",), drop_image=0.1, degrade_image=0.3, clips=500)
-    cache = {phase.sizes[0]: clips(500, frames=1)}
-    spoilt = DiffusionObjective(random_pipeline(), phase, cache, seed=0).batch(0)
-    plain = DiffusionObjective(random_pipeline(), replace(phase, degrade_image=0.0), cache, seed=0).batch(0)
-    changed = (spoilt["images"] != plain["images"]).flatten(1).any(1)
-    assert changed.float().mean() == pytest.approx(0.27, abs=0.05)
-    assert torch.equal(spoilt["latents"], plain["latents"])
-    white = (plain["images"] == 1).flatten(1).all(1)
-    assert white.any() and not (changed & white).any()
-
-
-def test_degraded_images_are_spoilt_and_can_be_told_apart():
-    rng = np.random.default_rng(0)
-    images = render_batch([sample_clip(seeded("test", 0, i)) for i in range(16)], num_frames=1)[:, 0]
-    spoilt = degraded(images, rng)
-    assert spoilt.shape == images.shape and spoilt.abs().max() <= 1
-    nearest = torch.cdist(spoilt.flatten(1), images.flatten(1)).argmin(1)
-    assert torch.equal(nearest, torch.arange(len(images)))
-    assert (spoilt - images).abs().mean((1, 2, 3)).min() > 0.01
-    assert torch.equal(degraded(images, np.random.default_rng(3)), degraded(images, np.random.default_rng(3)))
 
 
 def test_errors_count_more_where_the_acting_sprite_is_at_any_time():

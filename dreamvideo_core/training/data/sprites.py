@@ -8,26 +8,34 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
-from ...sprites import Clip, cover_batch, render_batch, sample_clip, sentence
+from ...sprites import Clip, cover_batch, render_batch, sample_chain, sample_clip, sentence
 from ...sprites.scene import seeded
 from ..recipe import Phase
 from .source import Clips, Source
 
 
 class SpriteSource(Source):
-    """Clip `i` is `sample_clip(seeded("train", seed, i), margin)`; samples are of the validation split."""
+    """Scenes of the train split, one a clip, or one for the stages of a chain; samples are of the validation split."""
 
     def __init__(self, phase: Phase, size: tuple[int, int], seed: int):
         self.phase, self.seed = phase, seed
         self.shape = {"num_frames": phase.num_frames, "height": size[0], "width": size[1]}
         self.count = phase.clips_at(size)
-        self.cache_name = f"latents-{size[1]}x{size[0]}x{phase.num_frames}-margin{phase.margin:g}-seed{seed}"
+        kind = f"margin{phase.margin:g}" if phase.chain_stages == 1 else f"chains{phase.chain_stages}"
+        self.cache_name = f"latents-{size[1]}x{size[0]}x{phase.num_frames}-{kind}-seed{seed}"
 
     def __len__(self) -> int:
         return self.count
 
     def clip(self, number: int) -> Clip:
-        return sample_clip(seeded("train", self.seed, number), self.phase.margin)
+        if self.phase.chain_stages == 1:
+            return sample_clip(seeded("train", self.seed, number), self.phase.margin)
+        chain, stage = divmod(number, self.phase.chain_stages)
+        return self.chain(chain)[stage]
+
+    def chain(self, number: int) -> list[Clip]:
+        """The clips `number` * chain_stages and following."""
+        return sample_chain(seeded("train", self.seed, number), self.phase.chain_stages, **self.shape)
 
     def read(self, numbers: Sequence[int]) -> Clips:
         return Clips(render_batch([self.clip(i) for i in numbers], **self.shape), numbers)
