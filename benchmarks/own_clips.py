@@ -4,8 +4,8 @@
 
 writes own_clips.md and own_clips.png. Scenes are encoded to .mp4 files with captions beside them, some of them broken, too
 short or still. `dreamvideo` then does what a user would have it do: it looks at the clips, makes a text-to-video model out of
-the shipped one by leaving its retention branch out, and trains a new branch by benchmarks/own_clips.toml. Both models are
-opened in a ComfyUI server at last.
+the shipped one by leaving its retention branch out, and trains it with a new branch by benchmarks/own_clips.toml. Both models
+are opened in a ComfyUI server at last.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from dreamvideo_core.files import atomic
 from dreamvideo_core.images import to_uint8
 from dreamvideo_core.pipeline import SHIPPED
 from dreamvideo_core.plot import Curve, frame_plot
+from dreamvideo_core.training.recipe import load_recipe
 
 RECIPE = Path(__file__).with_suffix(".toml")
 BAR = 0.05  # of the time, waiting for data with two readers
@@ -149,7 +150,7 @@ def _document(written: Written, training: Training, hosted: dict[str, list[float
 def _training_rows(written: Written, training: Training) -> Iterator[tuple[str, str]]:
     frames = f"{written.shortest} to {written.longest} frames"
     yield "video files", f"{written.good} good ones of {frames}, {written.odd} odd ones"
-    yield "steps of 4 clips", str(training.steps[-1]["step"])
+    yield f"steps of {load_recipe(RECIPE).phases[0].batch_size} clips", str(training.steps[-1]["step"])
     yield "`dreamvideo train` in all: caches, steps and samples", f"{training.seconds:.0f} s"
     yield "clips a second in steps", f"{training.mean('clips_per_second'):.1f}"
     yield f"share of steps spent waiting for data, 2 readers (bar {BAR:.0%})", f"{training.mean('data_share'):.2%}"

@@ -2,7 +2,7 @@
 
     python3 scripts/comfyui.py exec python benchmarks/speed.py --output docs
 
-prints a table for each row when it is measured, every figure beside its bar, and writes them to speed.md, or to
+prints a table for each row when it is measured, every figure beside its bar, and writes all so far to speed.md, or to
 speed_gpu.md on a CUDA device. Compared calls take turns in one run and give the same result, which is checked before they
 are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32.
 """
@@ -61,12 +61,12 @@ def main(
     for name, job in _jobs(asked, preset, shape, repeats, device):
         figures[name] = list(job())
         console.print(_table(name, figures[name]))
-    if json_file:
-        with atomic(json_file) as temporary:
-            temporary.write_text(json.dumps(_record(figures, device, preset, shape), indent=2))
-    if output:
-        with atomic(output / ("speed_gpu.md" if on_gpu else "speed.md")) as temporary:
-            temporary.write_text("\n".join(_document(figures, device, preset, shape, repeats)), encoding="utf-8")
+        if json_file:
+            with atomic(json_file) as temporary:
+                temporary.write_text(json.dumps(_record(figures, device, preset, shape), indent=2))
+        if output:
+            with atomic(output / ("speed_gpu.md" if on_gpu else "speed.md")) as temporary:
+                temporary.write_text("\n".join(_document(figures, device, preset, shape, repeats)), encoding="utf-8")
 
 
 def _jobs(

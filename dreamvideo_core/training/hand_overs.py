@@ -33,15 +33,16 @@ def cached_hand_overs(folder: Path, source: SpriteSource, pipeline: Pipeline, mo
 
 
 def _handed_over(source: SpriteSource, rows: range, pipeline: Pipeline) -> Tensor:
-    stages = source.phase.chain_stages
-    chains = range(rows.start // stages, (rows.stop - 1) // stages + 1)
+    rows = range(rows.start, min(rows.stop, len(source)))  # the last block may go beyond the end
+    length = source.phase.chain_stages
+    chains = range(rows.start // length, (rows.stop - 1) // length + 1)
     parts = [_images(source, chains[first : first + _TOGETHER], pipeline) for first in range(0, len(chains), _TOGETHER)]
-    first = rows.start - chains.start * stages
+    first = rows.start - chains.start * length
     return torch.cat(parts)[first : first + len(rows)]
 
 
 def _images(source: SpriteSource, numbers: Sequence[int], pipeline: Pipeline) -> Tensor:
-    """What the stages of some chains begin with, chain by chain."""
+    """What the stages of some chains begin with, chain by chain; several chains at once, unlike `run_chain`."""
     clips = [source.chain(number) for number in numbers]
     images = [render_batch([stages[0] for stages in clips], **source.shape)[:, 0]]
     for stage in zip(*(stages[:-1] for stages in clips), strict=True):

@@ -58,7 +58,7 @@ def cached_clips(
     `encode` takes frames (B, T, 3, H, W) to model latents (B, T, 4, h, w); `autoencoder` names it, so that another one
     does not find its latents. InputError when not one clip can be used.
     """
-    folder = folder / f"{source.cache_name}-{autoencoder}"
+    folder = folder / f"latents-{source.cache_name}-{autoencoder}"
     return _loaded(source, make_blocks(folder, len(source), lambda block: _encoded(source.read(block), encode), makers))
 
 

@@ -150,7 +150,7 @@ class DiffusionObjective(Objective):
         images = from_bytes(clips.images[rows])
         dropped, handed = (rng.random(len(rows)) < share for share in (self.phase.drop_image, self.phase.hand_over))
         if handed.any():
-            images[handed] = from_bytes(self.hand_overs[size][[numbers[row] for row in handed.nonzero()[0]]])
+            images[handed] = from_bytes(self.hand_overs[size][[n for n, yes in zip(numbers, handed, strict=True) if yes]])
         images[dropped] = 1.0
         latents = clips.latents[rows].float()
         return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._told(texts)}

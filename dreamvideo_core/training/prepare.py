@@ -91,9 +91,12 @@ def prepared_hand_overs(
     clips: Mapping[tuple[int, int], LatentClips], folder: Path, pipeline: Pipeline, accelerator: Accelerator
 ) -> dict[tuple[int, int], Rows]:
     """For every size the pictures that the pipeline, as it is now, hands from clip to clip."""
-    model, made = _fingerprint(pipeline.model, pipeline.text_encoder), {}
+    model, made = _fingerprint(pipeline.model, pipeline.text_encoder, pipeline.autoencoder), {}
     for (height, width), cached in clips.items():
-        with _making(f"{len(cached)} pictures of {width} x {height} handed over", accelerator) as makers:
+        with (
+            _making(f"{len(cached)} pictures of {width} x {height} handed over", accelerator) as makers,
+            accelerator.autocast(),
+        ):
             made[height, width] = cached_hand_overs(folder, cached.source, pipeline, model, makers)
     return made
 

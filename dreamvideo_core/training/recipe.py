@@ -72,7 +72,8 @@ class Phase:
     drop_text: float = 0.0
     drop_image: float = 0.0
     chain_stages: int = 1  # clips are the stages of chains this long, each beginning where the one before ends
-    hand_over: float = 0.0  # share of images that are handed over by the model as it was; the clip stays the true one
+    # Share of the images behind a chain's first that the model which the phase begins with hands over; clips stay true.
+    hand_over: float = 0.0
     sprite_weight: float = 1.0  # how much the error counts where a sprite is at any time; 1 elsewhere
     sample_steps: int = 25
     sample_every: int = 500

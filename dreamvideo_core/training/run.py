@@ -11,8 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 
 from ..checkpoint import PARTS
 from ..checks import InputError
@@ -46,8 +46,9 @@ def run_recipe(
     if not resume and any(folder.glob("*/state-*.safetensors")):
         raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    precision = _precision(recipe.mixed_precision)
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+    device = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE).device
+    recipe = replace(recipe, mixed_precision=_precision(recipe.mixed_precision, device))
+    accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
     start_hash = None if start is None else _file_hash(start)
     result = start
     for number, phase in enumerate(recipe.phases):
@@ -65,15 +66,15 @@ def run_recipe(
     return result
 
 
-def _precision(asked: str) -> str:
-    """What "auto" comes to: bf16, or no where bfloat16 is emulated and costs ten times the time of float32."""
+def _precision(asked: str, device: torch.device) -> str:
+    """What "auto" comes to: bf16 where torch has fast kernels for it, else no. CPUs before AVX-512 take ten times as long."""
     if asked != "auto":
         return asked
-    if torch.cuda.is_available():
-        computes = torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        computes = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return "bf16" if computes else "no"
+        fast = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "bf16" if fast else "no"
 
 
 def _check_start(recipe: Recipe, start: Path | None) -> None:
@@ -163,6 +164,11 @@ def _diffusion(
 ) -> DiffusionObjective:
     """The objective with its caches, made where they are not whole."""
     if "retention" in phase.trainable and is_untrained(pipeline.model.retention.state_dict()):
+        if phase.hand_over:
+            raise InputError(
+                f"phase {phase.name}: hand_over is {phase.hand_over}, but this model's branch is untrained and hands over "
+                "nothing of the picture; begin with a trained one (--start), or train it in a phase before"
+            )
         pipeline.model.retention.start_from(pipeline.model.unet)
     clips = prepared_clips(recipe, phase, files, folder, pipeline, accelerator)
     first = clips[phase.sizes[0]]

@@ -22,7 +22,7 @@ from dreamvideo_core.training.data.sprites import SpriteSource, sprite_weights
 from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
 from dreamvideo_core.training.objectives import DiffusionObjective, Objective, Samples
 from dreamvideo_core.training.recipe import Phase, Recipe
-from dreamvideo_core.training.run import run_recipe
+from dreamvideo_core.training.run import _precision, run_recipe
 from dreamvideo_core.training.trainer import Trainer, cosine_rate
 
 SMALL = {"batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 1, "num_frames": 2, "clips": 8, "sample_steps": 1}
@@ -305,3 +305,14 @@ def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, recipe):
 def test_a_recipe_without_time_does_nothing(tmp_path, recipe):
     assert run_recipe(recipe, tmp_path, minutes=0) is None
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("device", "capability", "supported", "precision"), [
+    ("cpu", "AVX512", False, "bf16"), ("cpu", "AVX2", True, "no"), ("cuda", "AVX2", True, "bf16"),
+    ("cuda", "AVX512", False, "no"), ("mps", "AVX512", True, "no"),
+])  # fmt: skip
+def test_bfloat16_by_itself_only_where_it_is_fast(monkeypatch, device, capability, supported, precision):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert _precision("auto", torch.device(device)) == precision
+    assert _precision("fp16", torch.device(device)) == "fp16"

@@ -22,7 +22,7 @@ class SpriteSource(Source):
         self.shape = {"num_frames": phase.num_frames, "height": size[0], "width": size[1]}
         self.count = phase.clips_at(size)
         kind = f"margin{phase.margin:g}" if phase.chain_stages == 1 else f"chains{phase.chain_stages}"
-        self.cache_name = f"latents-{size[1]}x{size[0]}x{phase.num_frames}-{kind}-seed{seed}"
+        self.cache_name = f"{size[1]}x{size[0]}x{phase.num_frames}-{kind}-seed{seed}"
 
     def __len__(self) -> int:
         return self.count

@@ -34,7 +34,7 @@ class VideoSource(Source):
     def __init__(self, files: Sequence[ClipFile], phase: Phase, size: tuple[int, int], seed: int):
         self.files, self.phase, self.size, self.seed = files, phase, size, seed
         self.cache_name = (
-            f"latents-{size[1]}x{size[0]}x{phase.num_frames}-stride{phase.stride}-windows{phase.windows}-{phase.crop}-seed{seed}-"
+            f"{size[1]}x{size[0]}x{phase.num_frames}-stride{phase.stride}-windows{phase.windows}-{phase.crop}-seed{seed}-"
             f"{fingerprint(files)}"
         )
 
