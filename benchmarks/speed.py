@@ -62,11 +62,15 @@ def main(
         figures[name] = list(job())
         console.print(_table(name, figures[name]))
         if json_file:
-            with atomic(json_file) as temporary:
-                temporary.write_text(json.dumps(_record(figures, device, preset, shape), indent=2))
+            _write(json_file, json.dumps(_record(figures, device, preset, shape), indent=2))
         if output:
-            with atomic(output / ("speed_gpu.md" if on_gpu else "speed.md")) as temporary:
-                temporary.write_text("\n".join(_document(figures, device, preset, shape, repeats)), encoding="utf-8")
+            lines = _document(figures, device, preset, shape, repeats)
+            _write(output / ("speed_gpu.md" if on_gpu else "speed.md"), "\n".join(lines))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _jobs(
