@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pages import provenance, table
 from rich.console import Console
 from rich.progress import track
-from tables import table
 
 from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
 from dreamvideo_core.evaluation.sprites import Candidates, same
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import write_text
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites import Clip, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
@@ -41,8 +41,7 @@ def main(
     settings = [{"image_scale": scale, "rescale": rescale} for rescale in RESCALES for scale in IMAGE_SCALES]
     bar = track(settings, "measuring", console=Console(stderr=True))
     rows = [(setting, _means(pipeline, scenes, seed, setting)) for setting in bar]
-    with atomic(output / "brightness.md") as temporary:
-        temporary.write_text("\n".join(_document(rows, clips, seed)), encoding="utf-8")
+    write_text(output / "brightness.md", "\n".join(_document(rows, clips, seed, checkpoint)))
 
 
 def _means(pipeline: Pipeline, scenes: list[Clip], seed: int, setting: dict[str, float]) -> list[float]:
@@ -63,10 +62,12 @@ def _batch(pipeline: Pipeline, scenes: list[Clip], start: int, seed: int, settin
         yield [similarity, right, *shares]
 
 
-def _document(rows: list[tuple[dict, list[float]]], clips: int, seed: int) -> Iterator[str]:
+def _document(rows: list[tuple[dict, list[float]]], clips: int, seed: int, checkpoint: Path) -> Iterator[str]:
+    yield "# What image scales do to brightness and contrast, and what rescale takes back\n"
     yield f"{clips} scenes of the validation split with a picture and a sentence, at the model's own text scale and steps."
-    yield "Colours are those of the first frame as shares of the picture's. Made by"
-    yield f"`python3 scripts/comfyui.py exec python benchmarks/brightness.py --clips {clips} --seed {seed}`.\n"
+    yield "Colours are those of the first frame as shares of the picture's."
+    yield from provenance(f"brightness.py --clips {clips} --seed {seed}", checkpoint)
+    yield ""
     head = ["rescale", "image scale", *MEASURES]
     cells = [[f"{s['rescale']:g}", f"{s['image_scale']:g}", *(f"{v:.3f}" for v in values)] for s, values in rows]
     yield from table(head, cells)

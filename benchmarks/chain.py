@@ -7,7 +7,6 @@ writes chain.md: a row a stage for each way to sample it, and the peak memory of
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -15,19 +14,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from host import BaseDirectory, Server, releases
+from pages import provenance, table
 from rich.console import Console
 from rich.progress import track
-from tables import table
 
 from dreamvideo_core.evaluation.chain import MEASURES, ChainProtocol, measure_chains
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import write_text
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-
-from comfy_host import releases
-from comfy_host.base import BaseDirectory
-from comfy_host.server import Server
 
 PICTURE = "dreamvideo_two_sprites.png"
 LENGTHS = (2, 16)
@@ -56,8 +50,7 @@ def main(
     bar = track(ways(default).items(), "measuring", console=Console(stderr=True))
     figures = {title: measure_chains(pipeline, protocol) for title, protocol in bar}
     peaks = {length: peak(length, default) for length in LENGTHS}
-    with atomic(output / "chain.md") as temporary:
-        temporary.write_text("\n".join(_document(default, figures, peaks)), encoding="utf-8")
+    write_text(output / "chain.md", "\n".join(_document(default, figures, peaks, checkpoint)))
 
 
 def peak(stages: int, protocol: ChainProtocol) -> int:
@@ -89,12 +82,15 @@ def _graph(stages: int, protocol: ChainProtocol) -> dict:
     }
 
 
-def _document(protocol: ChainProtocol, figures: dict[str, list[dict[str, float]]], peaks: dict[int, int]) -> Iterator[str]:
+def _document(
+    protocol: ChainProtocol, figures: dict[str, list[dict[str, float]]], peaks: dict[int, int], checkpoint: Path
+) -> Iterator[str]:
     size = f"{protocol.width} x {protocol.height} x {protocol.num_frames}"
+    yield "# What a chain loses on its way\n"
     yield f"{protocol.chains} chains of {protocol.stages} stages on the small world's test split, {size} a stage,"
     yield f"{protocol.steps} steps. fff_ssim is that of the frame handed over and the true one; brightness, contrast and"
-    yield "saturation are those of that frame as shares of the true one's. Made by"
-    yield f"`python3 scripts/comfyui.py exec python benchmarks/chain.py --chains {protocol.chains} --seed {protocol.seed}`."
+    yield "saturation are those of that frame as shares of the true one's."
+    yield from provenance(f"chain.py --chains {protocol.chains} --seed {protocol.seed}", checkpoint)
     for title, rows in figures.items():
         yield f"\n## {title}\n"
         yield from table(["stage", *MEASURES], [[str(k), *(f"{r[m]:.3f}" for m in MEASURES)] for k, r in enumerate(rows, 1)])

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import torch
+from host import BaseDirectory, InProcessComfyUI, releases
 from torch import Tensor
 
 from dreamvideo_core.pipeline import Pipeline
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-
-from comfy_host import releases
-from comfy_host.base import BaseDirectory
-from comfy_host.in_process import InProcessComfyUI
 
 
 class ComfyUIPipeline:

@@ -11,58 +11,28 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import torch
 import typer
 from gauge import Gauge
+from host import BaseDirectory, InProcessComfyUI, releases
+from pages import table
+from random_checkpoint import random_checkpoint
 from rich.console import Console
 from rich.progress import track
-from tables import table
 
-from dreamvideo_core.checkpoint import Checkpoint, save_checkpoint
 from dreamvideo_core.config import PRESETS, ModelConfig
-from dreamvideo_core.files import atomic
-from dreamvideo_core.layers import LayerFactory
-from dreamvideo_core.model import DreamVideo
-from dreamvideo_core.tensor_files import LazyTensors
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-
-from comfy_host import releases
-from comfy_host.base import BaseDirectory
-from comfy_host.in_process import InProcessComfyUI
+from dreamvideo_core.files import write_text
 
 FRAMES = (1, 8, 16)
 SIZES = (256, 512)
 GIB = 2**30
 _HEAD = ("size", "frames", "evaluations a call", "expected", "peak", "peak / expected", "seconds a step")
-
-
-def random_checkpoint(preset: str, path: Path) -> None:
-    """The preset's U-Net and branch in bfloat16; norms keep their ones, so that no value overflows."""
-    config = replace(PRESETS[preset], text_encoder=None, vae=None)
-    shapes = DreamVideo(config, LayerFactory(device="meta")).state_dict()
-    makers = LazyTensors({name: partial(_random, name, tensor.shape) for name, tensor in shapes.items()})
-    parts = {part: makers.renamed(partial(_without, f"{part}.")) for part in ("unet", "retention")}
-    save_checkpoint(path, Checkpoint(config, parts), torch.bfloat16)
-
-
-def _random(name: str, shape: torch.Size) -> torch.Tensor:
-    if len(shape) == 1:
-        return torch.ones(shape) if "norm" in name and name.endswith("weight") else torch.zeros(shape)
-    return torch.randn(shape) / shape[1:].numel() ** 0.5
-
-
-def _without(prefix: str, name: str) -> str | None:
-    return name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
 class Row(NamedTuple):
@@ -117,24 +87,22 @@ class Bench:
 def main(
     output: Annotated[Path, typer.Option(help="Folder for full_size.md.")] = Path("docs"),
     preset: Annotated[str, typer.Option(help="Which model.")] = "modelscope",
-    weight_dtype: Annotated[str, typer.Option(help="As in LoadDreamVideo.")] = "bf16",
+    weight_dtype: Annotated[str, typer.Option(help="As in Load DreamVideo.")] = "bf16",
 ) -> None:
-    base = Path(tempfile.mkdtemp())
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
         random_checkpoint(preset, base / f"{preset}.safetensors")
         bench = Bench(base / f"{preset}.safetensors", base / "comfyui", weight_dtype, PRESETS[preset])
         cases = [(size, frames) for size in SIZES for frames in FRAMES]
         rows = {case: bench.step(case[1], case[0]) for case in track(cases, "measuring", console=Console(stderr=True))}
-        with atomic(output / "full_size.md") as temporary:
-            temporary.write_text("\n".join(_document(bench, preset, weight_dtype, rows)), encoding="utf-8")
-    finally:
-        shutil.rmtree(base)
+        write_text(output / "full_size.md", "\n".join(_document(bench, preset, weight_dtype, rows)))
 
 
 def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int, int], Row]) -> Iterator[str]:
     device = torch.cuda.get_device_name() if bench.gauge.cuda else f"{torch.get_num_threads()} CPU cores"
+    yield "# Memory and time of the full-size model in ComfyUI\n"
     yield f"Preset {preset} with its branch, weights {weight_dtype}, on {device}: {bench.loaded / GIB:.1f} GiB when loaded."
-    yield "Peaks are above that, in GiB. Made by"
+    yield "Peaks are above that, in GiB; `expected` is what ComfyUI reckons with before it runs a step. Made by"
     yield f"`python3 scripts/comfyui.py exec python benchmarks/full_size.py --preset {preset} --weight-dtype {weight_dtype}`."
     yield ""
     yield from table(_HEAD, (_cells(case, row) for case, row in rows.items()))

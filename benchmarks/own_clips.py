@@ -28,11 +28,11 @@ from own_clips_host import measure_in_comfyui
 from PIL import Image
 from rich.console import Console
 
-from dreamvideo_core.files import atomic
-from dreamvideo_core.images import to_uint8
+from dreamvideo_core.files import atomic, write_text
+from dreamvideo_core.images import to_picture
 from dreamvideo_core.pipeline import SHIPPED
 from dreamvideo_core.plot import Curve, frame_plot
-from dreamvideo_core.training.recipe import load_recipe
+from dreamvideo_core.training.recipe_files import load_recipe
 
 RECIPE = Path(__file__).with_suffix(".toml")
 BAR = 0.05  # of the time, waiting for data with two readers
@@ -114,8 +114,7 @@ def _write(
     with atomic(output / "own_clips.png") as temporary:
         _plot(training).save(temporary)
     lines = _document(written, training, hosted, command)
-    with atomic(output / "own_clips.md") as temporary:
-        temporary.write_text("\n".join(lines).replace(f"{work}/", ""), encoding="utf-8")
+    write_text(output / "own_clips.md", "\n".join(lines).replace(f"{work}/", ""))
 
 
 def _plot(training: Training) -> Image.Image:
@@ -126,7 +125,7 @@ def _plot(training: Training) -> Image.Image:
         Curve("through the autoencoder alone", [line["fff_ssim_ceiling"] for line in found]),
     ]
     plot = frame_plot(curves, across="step", every=steps[1] - steps[0] if len(steps) > 1 else 1)
-    return Image.fromarray(to_uint8(plot[0]).permute(1, 2, 0).numpy())
+    return to_picture(plot[0])
 
 
 def _document(written: Written, training: Training, hosted: dict[str, list[float]], command: str) -> Iterator[str]:
@@ -140,7 +139,8 @@ def _document(written: Written, training: Training, hosted: dict[str, list[float
     for what, measured in (*_training_rows(written, training), *_fidelity_rows(training, hosted)):
         yield f"| {what} | {measured} |"
     yield "\nIn ComfyUI it is what First Frame Fidelity says behind Load DreamVideo, Retention Encode and Dual CFG Sampler."
-    yield "Before training, when there is no branch, clips are made from the sentence alone.\n"
+    yield "Before training, when there is no branch, clips are made from the sentence alone, and a grey ground is half of a"
+    yield "picture: `dreamvideo_core/training/NOTES.md` says what these figures mean.\n"
     yield "## What the look at the clips said\n"
     yield _quoted(training.check)
     yield "## What training said\n"

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from host import BaseDirectory, Server, releases
 
-from dreamvideo_core.images import to_uint8
+from dreamvideo_core.images import to_picture
 from dreamvideo_core.sources import open_model
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-
-from comfy_host import releases
-from comfy_host.base import BaseDirectory
-from comfy_host.server import Server
 
 SIZE, FRAMES = 64, 8
 
@@ -49,7 +42,7 @@ def _picture(base: BaseDirectory, seed: int, number: int) -> tuple[str, str]:
     clip = sample_clip(seeded("test", seed, number))
     frame = render_batch([clip], num_frames=1, height=SIZE, width=SIZE)[0, 0]
     name = f"scene{number}.png"
-    Image.fromarray(to_uint8(frame).permute(1, 2, 0).numpy()).save(base.input / name)
+    to_picture(frame).save(base.input / name)
     return name, sentence(clip)
 
 

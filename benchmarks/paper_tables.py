@@ -29,12 +29,12 @@ from dreamvideo_core.evaluation.clip_scores import ClipScorer
 from dreamvideo_core.evaluation.clips import REFERENCE, ClipSet, Shape
 from dreamvideo_core.evaluation.comparison import METRICS, Comparison, Judges, check_count, compare
 from dreamvideo_core.evaluation.comparison_report import markdown_table, summary
-from dreamvideo_core.evaluation.datasets import SPRITES, Window, open_dataset
+from dreamvideo_core.evaluation.datasets import SPRITES, Selection, open_dataset
 from dreamvideo_core.evaluation.generation import CAPTIONS, Plan, claim, fingerprint, generate, prepare
 from dreamvideo_core.evaluation.networks import open_network
 from dreamvideo_core.evaluation.paper import PRINTED
 from dreamvideo_core.evaluation.protocol import MODES
-from dreamvideo_core.files import atomic, atomic_folder
+from dreamvideo_core.files import atomic, atomic_folder, write_text
 from dreamvideo_core.images import contact_sheet
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.plot import Curve, frame_plot
@@ -69,8 +69,7 @@ def main(
     modes = by_label | {"rows": [row for row in by_label["rows"] if row["label"] in (*MODES, REFERENCE)]}
     scales = by_label | {"rows": _by_scale(by_label["rows"], plan)}
     command = f"--clips {clips} --chains {chains} --seed {seed}" + (f" --clip-folder {clip_folder}" if clip_folder else "")
-    with atomic(output / "paper_tables.md") as path:
-        path.write_text("\n".join(_document(modes, scales, stages, plan, command)), encoding="utf-8")
+    write_text(output / "paper_tables.md", "\n".join(_document(modes, scales, stages, plan, command)))
     with atomic(output / "paper_tables.png") as path:
         _picture(scales, stages).save(path)
 
@@ -124,7 +123,7 @@ def _said(scale: float) -> str:
 
 def _make_clips(folder: Path, plan: Plan, pipeline: Pipeline) -> None:
     claim(folder, plan)
-    prepare(folder, plan, open_dataset(SPRITES, None, Window(*_shape(plan).sizes, plan.stride), plan.seed))
+    prepare(folder, plan, open_dataset(SPRITES, None, Selection(*_shape(plan).sizes, plan.stride), plan.seed))
     with progress_bar() as bar:
         task = bar.add_task(folder.name, total=plan.clips * len(plan.modes))
         generate(folder, plan, pipeline, on_clip=lambda done: bar.update(task, completed=done))
@@ -168,6 +167,7 @@ def _save_chain(folder: Path, pipeline: Pipeline, protocol: ChainProtocol, index
 
 
 def _document(modes: dict, scales: dict, stages: dict, plan: Plan, command: str) -> Iterator[str]:
+    yield "# The paper's Table 2 and Figs. 3 and 7, on moving shapes\n"
     yield "The paper's Table 2 and Figs. 3 and 7 (arXiv 2312.03018) by its own metrics, on scenes of the small world's test"
     yield f"split at {plan.width} x {plan.height} x {plan.num_frames}. The model is {plan.checkpoint} ({plan.weights}), with"
     yield f"{plan.steps} steps and its own scales of text and image, {plan.text_scale:g} / {plan.image_scale:g}. Made by"

@@ -16,15 +16,15 @@ from typing import Annotated
 
 import torch
 import typer
+from pages import provenance, table
 from rich.console import Console
 from rich.progress import track
-from tables import table
 from torch import Tensor
 
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import write_text
 from dreamvideo_core.images import fit_image, read_image
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites.sentences import WORDINGS
@@ -128,9 +128,8 @@ def main(
     bar = track(cases, "measuring", console=Console(stderr=True))
     figures = {case.name: _figures(pipeline, case, clips, seed) for case in bar}
     pictures = sorted(photographs.iterdir()) if photographs else []
-    lines = [*_document(plan, figures, clips, seed), *_of_photographs(pipeline, pictures, seed)]
-    with atomic(output / "robustness.md") as temporary:
-        temporary.write_text("\n".join(lines), encoding="utf-8")
+    lines = [*_document(plan, figures, clips, seed, checkpoint), *_of_photographs(pipeline, pictures, seed)]
+    write_text(output / "robustness.md", "\n".join(lines))
 
 
 def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]:
@@ -146,10 +145,13 @@ def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]
     return shares + [f"{means.get(name, math.nan):.3f}" for name in _COUNTS]
 
 
-def _document(plan: dict[str, list[Case]], figures: dict[str, list[str]], clips: int, seed: int) -> Iterator[str]:
+def _document(
+    plan: dict[str, list[Case]], figures: dict[str, list[str]], clips: int, seed: int, checkpoint: Path
+) -> Iterator[str]:
+    yield "# Other sizes, lengths and words, cut sprites, photographs\n"
     yield f"{clips} scenes of the test split with a picture and a sentence, at the model's own scales and steps. The first"
-    yield "three figures are shares of what the autoencoder alone reaches. Made by"
-    yield f"`python benchmarks/robustness.py --clips {clips} --seed {seed}`."
+    yield "three figures are shares of what the autoencoder alone reaches."
+    yield from provenance(f"robustness.py --clips {clips} --seed {seed}", checkpoint)
     head = ["", *_SHARES, *_COUNTS]
     for title, cases in plan.items():
         yield f"\n## {title}\n"

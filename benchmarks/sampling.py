@@ -10,7 +10,6 @@ every pair of scales.
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,14 +21,14 @@ import torch
 import typer
 from comfyui_pipeline import ComfyUIPipeline
 from einops import rearrange
+from pages import provenance, table
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import track
-from tables import table
 
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import atomic, write_text
 from dreamvideo_core.images import contact_sheet
 from dreamvideo_core.pipeline import SHIPPED
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
@@ -77,9 +76,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
     size: Annotated[int | None, typer.Option(help="Width and height.", show_default="the model's own height")] = None,
 ) -> None:
-    base = Path(tempfile.mkdtemp())
-    try:
-        pipeline = ComfyUIPipeline(checkpoint, base)
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = ComfyUIPipeline(checkpoint, Path(folder))
         own = pipeline.config.sampling
         default = Setting(own.text_scale, own.image_scale, own.steps)
         size = size or own.height
@@ -87,12 +85,9 @@ def main(
         settings = list(dict.fromkeys(setting for rows in plan.values() for setting in rows))
         bar = track(settings, "counting", console=Console(stderr=True))
         figures = {setting: _figures(pipeline, setting, clips, seed, size) for setting in bar}
-        with atomic(output / "sampling.md") as temporary:
-            temporary.write_text("\n".join(_document(plan, figures, clips, seed, size)), encoding="utf-8")
+        write_text(output / "sampling.md", "\n".join(_document(plan, figures, clips, seed, size, checkpoint)))
         with atomic(output / "sampling.png") as temporary:
             _picture(pipeline, default, seed, size).save(temporary)
-    finally:
-        shutil.rmtree(base)
 
 
 def _figures(pipeline: ComfyUIPipeline, setting: Setting, clips: int, seed: int, size: int) -> list[str]:
@@ -114,10 +109,11 @@ def _figures(pipeline: ComfyUIPipeline, setting: Setting, clips: int, seed: int,
 
 
 def _document(
-    plan: dict[str, list[Setting]], figures: dict[Setting, list[str]], clips: int, seed: int, size: int
+    plan: dict[str, list[Setting]], figures: dict[Setting, list[str]], clips: int, seed: int, size: int, checkpoint: Path
 ) -> Iterator[str]:
-    yield f"{clips} scenes of the validation split with a picture and a sentence, {size} x {size}. Made by"
-    yield f"`python3 scripts/comfyui.py exec python benchmarks/sampling.py --clips {clips} --seed {seed} --size {size}`."
+    yield "# Scales, steps, samplers and schedulers\n"
+    yield f"{clips} scenes of the validation split with a picture and a sentence, {size} x {size}."
+    yield from provenance(f"sampling.py --clips {clips} --seed {seed} --size {size}", checkpoint)
     yield "Rows are not timed in turn: seconds_per_clip is rough.\n"
     yield "![First and last frame at every pair of scales](sampling.png)"
     head = ["text scale", "image scale", "steps", "sampler", "scheduler", *COLUMNS]

@@ -8,23 +8,23 @@ every setting, and one clip is timed for all of them in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from pages import provenance, table
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from tables import table
 from timing import alternate
 from torch import Tensor
 
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import atomic, write_text
 from dreamvideo_core.images import contact_sheet
 from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.plot import Trail, trail_plot
@@ -37,8 +37,7 @@ NO_SAVING = "no saving"
 COLUMNS = ("fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "motion")
 GAIN = "times as fast"
 LOSS = 0.01  # that a recommended setting may have in any of PRICES
-PRICES = ("fff_ssim", "action_accuracy")
-MORE_PRICES = ("clip_ssim_sprite", "varied_text_accuracy")
+PRICES = ("fff_ssim", "action_accuracy", "clip_ssim_sprite", "varied_text_accuracy")
 Options = dict[str, float]
 Figures = dict[str, dict[str, float]]
 
@@ -58,9 +57,9 @@ def savings() -> dict[str, dict[str, Options]]:
     """By the kind of saving and its amount; both together name a row."""
     return {
         "retention_every": {f"{every}": {"retention_every": every} for every in EVERY},
-        "guidance to": {f"{end:g}": {"guidance_end": end} for end in ENDS},
-        "guidance from": {f"{start:g}": {"guidance_start": start} for start in STARTS},
-        "guidance": {f"{a:g} to {b:g}": {"guidance_start": a, "guidance_end": b} for a, b in BETWEEN},
+        "guidance_end": {f"{end:g}": {"guidance_end": end} for end in ENDS},
+        "guidance_start": {f"{start:g}": {"guidance_start": start} for start in STARTS},
+        "guidance_start, guidance_end": {f"{a:g}, {b:g}": {"guidance_start": a, "guidance_end": b} for a, b in BETWEEN},
     }
 
 
@@ -80,8 +79,7 @@ def main(
     figures = {
         name: {GAIN: gains[name], **summary(measure(saving, protocol), protocol, "")["modes"]["ti2v"]} for name, saving in bar
     }
-    with atomic(output / "savings.md") as temporary:
-        temporary.write_text("\n".join(_document(figures, protocol, repeats)), encoding="utf-8")
+    write_text(output / "savings.md", "\n".join(_document(figures, protocol, repeats, checkpoint)))
     with atomic(output / "savings.png") as temporary:
         _picture(figures).save(temporary)
 
@@ -98,27 +96,28 @@ def _gains(rows: dict[str, Saving], seed: int, repeats: int) -> dict[str, float]
     return {name: times[NO_SAVING] / taken for name, taken in times.items()}
 
 
-def fastest(figures: Figures, prices: Sequence[str]) -> str:
-    """The fastest row that loses at most `LOSS` in every one of `prices`; the one without any saving never loses."""
+def fastest(figures: Figures) -> str:
+    """The fastest row that loses at most `LOSS` in every one of `PRICES`; the one without any saving never loses."""
     plain = figures[NO_SAVING]
-    cheap = [name for name, found in figures.items() if all(found[price] >= plain[price] - LOSS for price in prices)]
+    cheap = [name for name, found in figures.items() if all(found[price] >= plain[price] - LOSS for price in PRICES)]
     return max(cheap, key=lambda name: figures[name][GAIN])
 
 
-def _document(figures: Figures, protocol: Protocol, repeats: int) -> Iterator[str]:
+def _document(figures: Figures, protocol: Protocol, repeats: int, checkpoint: Path) -> Iterator[str]:
     p = protocol
+    yield "# What the optional savings gain and cost\n"
     yield f"{p.clips} scenes of the validation split with a picture and a sentence, {p.width} x {p.height} x {p.num_frames},"
     yield f"{p.steps} steps of DDIM at scales {p.text_scale:g} / {p.image_scale:g}; scenes and noise are the same in every row."
-    yield f"Times are medians of {repeats} for one clip, all rows in turn. Both kinds of saving are off by default. Made by"
-    command = f"benchmarks/savings.py --clips {p.clips} --seed {p.seed} --repeats {repeats}"
-    yield f"`python3 scripts/comfyui.py exec python {command}`.\n"
+    yield f"Times are medians of {repeats} for one clip, all rows in turn. Both kinds of saving are off by default."
+    yield from provenance(f"savings.py --clips {p.clips} --seed {p.seed} --repeats {repeats}", checkpoint)
+    yield ""
     head = ["", GAIN, *COLUMNS]
     cells = [[name, f"{f[GAIN]:.2f}", *(f"{f[column]:.3f}" for column in COLUMNS)] for name, f in figures.items()]
     yield from table(head, cells)
-    yield "\n`guidance` names shares of the noise schedule, 0 its noisiest end; outside of them a step is one evaluation."
-    yield f"Recommended is the fastest row that loses at most {LOSS:g} in each of {', '.join(PRICES)}:"
-    yield f"**{fastest(figures, PRICES)}**. In each of {', '.join(MORE_PRICES)} too: {fastest(figures, PRICES + MORE_PRICES)}."
-    yield f"\n![{', '.join(PRICES + MORE_PRICES)} over how many times as fast a clip is made](savings.png)\n"
+    yield "\n`guidance_start` and `guidance_end` are shares of the noise schedule, 0 its noisiest end; outside a step is"
+    yield f"one evaluation. Recommended: **{fastest(figures)}**, the fastest row that loses at most {LOSS:g} in each of"
+    yield f"{', '.join(PRICES)}."
+    yield f"\n![{', '.join(PRICES)} over how many times as fast a clip is made](savings.png)\n"
 
 
 def _picture(figures: Figures) -> Image.Image:
@@ -132,7 +131,7 @@ def _picture(figures: Figures) -> Image.Image:
 
     plots = [
         trail_plot([trail(kind, amounts, price) for kind, amounts in savings().items()], across=f"{GAIN}; upwards {price}")
-        for price in PRICES + MORE_PRICES
+        for price in PRICES
     ]
     return contact_sheet(torch.cat(plots), columns=2)
 

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import torch
 import typer
+from pages import table
 from rich.console import Console
 from rich.table import Table
 from speed_rows import (
@@ -31,9 +32,8 @@ from speed_rows import (
     start_of_comfyui,
     whole_clip,
 )
-from tables import table
 
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import write_text
 
 HEAD = ("figure", "measured", "bar", "held")
 ROWS = ("forward", "guided_step", "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
@@ -62,15 +62,10 @@ def main(
         figures[name] = list(job())
         console.print(_table(name, figures[name]))
         if json_file:
-            _write(json_file, json.dumps(_record(figures, device, preset, shape), indent=2))
+            write_text(json_file, json.dumps(_record(figures, device, preset, shape), indent=2))
         if output:
             lines = _document(figures, device, preset, shape, repeats)
-            _write(output / ("speed_gpu.md" if on_gpu else "speed.md"), "\n".join(lines))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+            write_text(output / ("speed_gpu.md" if on_gpu else "speed.md"), "\n".join(lines))
 
 
 def _jobs(
@@ -116,6 +111,7 @@ def _document(
     figures: dict[str, list[Measure]], device: torch.device, preset: str, shape: tuple[int, int], repeats: int
 ) -> Iterator[str]:
     size, frames = shape
+    yield "# Speed and memory, ours against diffusers and against separate passes\n"
     yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The first two rows and loading have"
     yield f"the preset {preset} with random weights ({size} x {size} x {frames}), the others the shipped model. Compared calls"
     yield "took turns in one run, and their results were compared before. Made by"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,8 +14,9 @@ import torch
 from comfyui_pipeline import ComfyUIPipeline
 from diffusers_model import DiffusersDreamVideo, diffusers_unet
 from einops import rearrange
-from full_size import random_checkpoint
 from gauge import Gauge
+from host import BaseDirectory, Server, releases
+from random_checkpoint import random_checkpoint
 from timing import alternate, matrix_product_rate, seconds
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,11 +28,6 @@ from dreamvideo_core.layers import LayerFactory
 from dreamvideo_core.model import DreamVideo
 from dreamvideo_core.pipeline import SHIPPED, GuidedModel, Pipeline
 from dreamvideo_core.sources import open_model
-
-# full_size has put scripts/ on the path.
-from comfy_host import releases  # isort: skip
-from comfy_host.base import BaseDirectory  # isort: skip
-from comfy_host.server import Server  # isort: skip
 
 GIB = 2**30
 FRAMES = (1, 8, 16, 32)
@@ -216,9 +211,8 @@ def _evaluation(pipeline: Pipeline, frames: int, size: int) -> Callable[[], Tens
 
 def loading(machine: Machine, preset: str) -> Iterator[Measure]:
     """A full-size file in the page cache until the model could take a step, against reading its bytes."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        path = folder / f"{preset}.safetensors"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{preset}.safetensors"
         random_checkpoint(preset, path)
         gauge = Gauge(torch.device("cpu"))
         calls = {"read": path.read_bytes, "load": lambda: _load(path, machine)}
@@ -232,8 +226,6 @@ def loading(machine: Machine, preset: str) -> Iterator[Measure]:
         yield Measure("seconds", times["load"], "s")
         yield Measure("times as long as reading the bytes", times["load"] / times["read"], bar=2.0, at_most=True)
         yield Measure("peak memory, of the weights", (gauge.peak() - before) / weights, bar=1.1, at_most=True)
-    finally:
-        shutil.rmtree(folder)
 
 
 def _load(path: Path, machine: Machine) -> DreamVideo:
@@ -258,9 +250,8 @@ def start_of_comfyui() -> Iterator[Measure]:
 
 def in_comfyui(machine: Machine) -> Iterator[Measure]:
     """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps."""
-    base = Path(tempfile.mkdtemp())
-    try:
-        host = ComfyUIPipeline(SHIPPED, base)
+    with tempfile.TemporaryDirectory() as folder:
+        host = ComfyUIPipeline(SHIPPED, Path(folder))
         own = host.config.sampling
         image = torch.rand(1, 3, own.height, own.width) * 2 - 1
         options = {
@@ -276,8 +267,6 @@ def in_comfyui(machine: Machine) -> Iterator[Measure]:
         times = alternate(calls, machine.repeats, machine.device)
         yield Measure("seconds in ComfyUI", times["comfyui"], "s")
         yield Measure("times as long as the core", times["comfyui"] / times["core"], bar=1.05, at_most=True)
-    finally:
-        shutil.rmtree(base)
 
 
 def _tolerance(machine: Machine) -> float:

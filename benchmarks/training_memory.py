@@ -23,7 +23,8 @@ from torch.utils._pytree import tree_leaves
 from dreamvideo_core.config import PRESETS
 from dreamvideo_core.model import DreamVideo
 from dreamvideo_core.training.checkpointing import checkpoint_gradients
-from dreamvideo_core.training.recipe import Phase, load_recipe
+from dreamvideo_core.training.recipe import Phase
+from dreamvideo_core.training.recipe_files import load_recipe
 
 GB = 1e9
 TEXT_TOKENS = 77

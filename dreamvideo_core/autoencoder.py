@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from .config import AutoencoderConfig
 
 SCALE_FACTOR = 0.18215  # Stable Diffusion's: the model sees SCALE_FACTOR * encode(image)
-DOWNSCALE = 8
 _WIDTH = 64
 
 

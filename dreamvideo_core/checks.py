@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .autoencoder import DOWNSCALE
+from .config import DOWNSCALE
 
 
 class InputError(ValueError):

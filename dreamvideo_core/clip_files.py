@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .checks import InputError
 from .decoding import UnusableClip, upright, video_stream
+from .images import from_uint8
 
 ANIMATIONS = (".webp", ".gif")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -68,8 +70,17 @@ def read_clip(path: Path, fps: float) -> ClipFrames:
         raise InputError(
             f"{str(path)!r} has no frames, or frames of different sizes; make it again, or take it out of the folder"
         )
-    frames = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    frames = from_uint8(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
     return ClipFrames(frames, [round(shown or 1000 / fps) for shown in milliseconds])
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The PNGs of a folder in the order of the numbers in their names: 2.png before 10.png."""
+    return sorted(folder.glob("*.png"), key=_by_numbers)
+
+
+def _by_numbers(path: Path) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _is_clip(path: Path) -> bool:
@@ -83,7 +94,7 @@ def _reader(path: Path) -> Callable[[Path], tuple[list[np.ndarray], list[float]]
 
 
 def _read_folder(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    pictures = [np.array(Image.open(file).convert("RGB")) for file in sorted(path.glob("*.png"))]
+    pictures = [np.array(Image.open(file).convert("RGB")) for file in frame_files(path)]
     return pictures, [0.0] * len(pictures)
 
 

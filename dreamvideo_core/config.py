@@ -11,6 +11,7 @@ TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
 FUSIONS = ("add", "concat")
 PREDICTIONS = ("epsilon", "v_prediction")
 AUTOENCODERS = ("taesd", "kl")
+DOWNSCALE = 8  # pixels of a picture for one of its latents, along each side, in every layout
 
 
 class ConfigError(ValueError):
@@ -206,7 +207,7 @@ MODELSCOPE = ModelConfig(
     sampling=SamplingDefaults(steps=50, text_scale=9.0, image_scale=9.0, width=256, height=256),
 )
 # The paper's sizes, as far as they can be told: Stable Diffusion 2.1 with light temporal layers in every block, of which
-# 680M parameters are trained (design, "Sizes").
+# 680M parameters are trained.
 PAPER = replace(
     MODELSCOPE,
     unet=UNetConfig(

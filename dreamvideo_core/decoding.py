@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .images import from_uint8
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -59,7 +61,7 @@ def read_window(file: BinaryIO, start: int, count: int, stride: int) -> Tensor:
         raise UnusableClip(f"broken: {error.strerror}") from error
     if len(pictures) < count:
         raise UnusableClip(f"broken: it ends before frame {wanted[len(pictures)]}")
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:

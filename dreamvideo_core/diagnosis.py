@@ -122,8 +122,8 @@ def describe_kind(names: Iterable[str]) -> str:
     kind = kind_of(names)
     if kind is None:
         return (
-            "this file carries no DreamVideo configuration, so it is another kind of model. Choose a file that CheckpointSave, "
-            "`dreamvideo train` or `dreamvideo convert` has written."
+            "this file carries no DreamVideo configuration, so it is another kind of model. Choose a file that Save "
+            "Checkpoint, `dreamvideo train` or `dreamvideo convert` has written."
         )
     return f"this is {kind.name}, which cannot be loaded here. {kind.advice}"
 

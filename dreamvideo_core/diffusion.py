@@ -27,8 +27,10 @@ class Diffusion:
         self.alphas_cumprod = (1 - betas).cumprod(0)
 
     def _coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        abar = self.alphas_cumprod.to(like.device)[timesteps].view(-1, *[1] * (like.ndim - 1))
-        return abar.sqrt().to(like.dtype), (1 - abar).sqrt().to(like.dtype)
+        # Some devices have no float64: the roots are taken before they go there.
+        roots = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
+        signal, sigma = (root.to(like.dtype).to(like.device)[timesteps].view(-1, *[1] * (like.ndim - 1)) for root in roots)
+        return signal, sigma
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`clean` and `noise` (B, ...), `timesteps` (B,) in 0 to 999."""

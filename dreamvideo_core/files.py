@@ -1,12 +1,16 @@
-"""Writing files so that nothing half-written is left behind."""
+"""Writing files so that nothing half-written is left behind, and telling them apart by what is in them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_CHUNK = 1 << 24
 
 
 @contextmanager
@@ -34,6 +38,27 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """The whole of a text file, in UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def json_lines(rows: Iterable[dict]) -> str:
+    """A line of JSON for every row."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def digest(paths: Iterable[Path], size: int) -> str:
+    """A short name for what is in files, one after the other: `size` bytes in hexadecimal."""
+    found = hashlib.blake2b(digest_size=size)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+    return found.hexdigest()
 
 
 def _beside(target: Path) -> Path:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .checks import InputError, check_number
-from .images import fit_image
+from .images import fit_image, from_uint8
 
 _GAP = 4
 _SMALLEST_TEXT = 10
@@ -69,6 +69,7 @@ def _captioned(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
     font = ImageFont.load_default(max(_SMALLEST_TEXT, height // 14))
     texts = [_wrapped(caption, font, width - _GAP) for caption in captions]
     bar_height = (font.size + _GAP) * max(text.count("\n") + 1 for text in texts)
+    bar_height += bar_height % 2  # videos have even sides
     return [
         torch.cat([_bar(text, font, bar_height, width).expand(len(cell), -1, -1, -1), cell], dim=2)
         for cell, text in zip(cells, texts, strict=True)
@@ -78,7 +79,7 @@ def _captioned(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
 def _bar(text: str, font: ImageFont.FreeTypeFont, height: int, width: int) -> Tensor:
     bar = Image.new("RGB", (width, height), "white")
     ImageDraw.Draw(bar).multiline_text((_GAP // 2, 0), text, "black", font, spacing=1)
-    return torch.from_numpy(np.array(bar)).permute(2, 0, 1).float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.array(bar)).permute(2, 0, 1))
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

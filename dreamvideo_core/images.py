@@ -38,7 +38,7 @@ def read_image(path: str | Path, name: str = "image") -> Tensor:
             f"{name} is {str(path)!r}, which is no readable picture ({error}); give a whole file that Pillow reads, "
             "such as .png, .jpg or .webp"
         ) from error
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None])
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -53,6 +53,16 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def to_uint8(image: Tensor) -> Tensor:
     """Values in [-1, 1] to bytes 0 to 255 on the CPU, in the same shape; what is beyond is cut off."""
     return ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+def from_uint8(image: Tensor) -> Tensor:
+    """Bytes 0 to 255 to values in [-1, 1], in the same shape."""
+    return image.float() / 127.5 - 1
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """An image (3, H, W) in [-1, 1] for Pillow."""
+    return Image.fromarray(rearrange(to_uint8(image), "c h w -> h w c").numpy())
 
 
 def fit_image(image: Tensor, height: int, width: int, fit: str = "crop", place: tuple[float, float] = (0.5, 0.5)) -> Tensor:
@@ -82,5 +92,4 @@ def contact_sheet(frames: Tensor, columns: int, gap: int = 2) -> Image.Image:
     rows = math.ceil(len(frames) / columns)
     frames = F.pad(frames.float().cpu(), (0, gap, 0, gap), value=1.0)
     blank = frames.new_ones(rows * columns - len(frames), *frames.shape[1:])
-    sheet = rearrange(torch.cat([frames, blank]), "(r c) k h w -> (r h) (c w) k", r=rows)
-    return Image.fromarray(to_uint8(sheet).numpy())
+    return to_picture(rearrange(torch.cat([frames, blank]), "(r c) k h w -> k (r h) (c w)", r=rows))

@@ -10,10 +10,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .autoencoder import DOWNSCALE, SCALE_FACTOR, build_autoencoder
+from .autoencoder import SCALE_FACTOR, build_autoencoder
 from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_checkpoint
 from .checks import InputError, check_image, check_number, check_size
-from .config import ModelConfig
+from .config import DOWNSCALE, ModelConfig
 from .diffusion import Diffusion
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .images import white_image

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .checks import InputError
+from .images import from_uint8
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -141,7 +142,7 @@ class _Axes:
 
     def pixels(self) -> Tensor:
         pixels = torch.from_numpy(np.array(self.picture.reduce(_FINE)))
-        return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+        return from_uint8(pixels.permute(2, 0, 1)[None])
 
     def _at(self, across: float, up: float) -> tuple[float, float]:
         x = self.left + self.across.share(across) * (self.right - self.left)

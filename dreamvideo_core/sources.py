@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .autoencoder import SCALE_FACTOR
 from .checkpoint import Checkpoint, CheckpointError, diffusers_vae, load_checkpoint
 from .config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, TextConfig, UNetConfig
 from .diffusion import BETA_END, BETA_START, TIMESTEPS
@@ -23,7 +24,7 @@ _SCHEDULE_FIXED = {
     "beta_schedule": "scaled_linear", "beta_start": BETA_START, "beta_end": BETA_END, "num_train_timesteps": TIMESTEPS,
     "rescale_betas_zero_snr": False,
 }  # fmt: skip
-_VAE_FIXED = {"act_fn": "silu", "scaling_factor": 0.18215, "in_channels": 3, "out_channels": 3}
+_VAE_FIXED = {"act_fn": "silu", "scaling_factor": SCALE_FACTOR, "in_channels": 3, "out_channels": 3}
 _VARIANTS = ("", ".fp16", ".bf16")
 
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .checks import InputError
-from .files import atomic
+from .files import atomic, write_text
 from .tensor_files import DamagedTensor, LazyTensors, read_metadata, write_tensors
 
 MANIFEST = "manifest.json"
@@ -53,7 +54,7 @@ class StageStore:
             if json.loads(read_metadata(path)[_RECORD]) != entry:
                 raise InputError(f"{self.folder / MANIFEST} was edited: it is not what {path.name} says. {_ELSEWHERE}")
             return LazyTensors.of_files([path])[_FRAMES]
-        except (DamagedTensor, OSError, KeyError, json.JSONDecodeError):
+        except (DamagedTensor, SafetensorError, OSError, KeyError, json.JSONDecodeError):
             return None
 
     def keep(self, number: int, key: str, frames: Tensor, strip: Image.Image, record: Mapping[str, object]) -> Path:
@@ -99,5 +100,4 @@ class StageStore:
 
     def _write_manifest(self, stages: dict[str, dict]) -> None:
         table = {"format": _FORMAT, "version": _VERSION, "stages": stages}
-        with atomic(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self.folder / MANIFEST, json.dumps(table, indent=2, ensure_ascii=False) + "\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
+from ..dreamvideo_core.config import SamplingDefaults
 from .host.files import (
     DIFFUSERS,
     FOLDER,
@@ -35,7 +36,7 @@ class LoadDreamVideo(io.ComfyNode):
                     "checkpoint",
                     options=checkpoint_names(),
                     tooltip=f"The model. Put your own file, or a diffusers folder of a public text-to-video model, into "
-                    f"models/{FOLDER}. Folders in models/{DIFFUSERS} and what CheckpointSave wrote are listed too.",
+                    f"models/{FOLDER}. Folders in models/{DIFFUSERS} and what Save Checkpoint wrote are listed too.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
@@ -64,8 +65,8 @@ class LoadDreamVideo(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY) -> io.NodeOutput:
         loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay))
-        if loaded.shortcomings:
-            say(cls.hidden.unique_id, f"{checkpoint}: {'; '.join(loaded.shortcomings)}")
+        remarks = [*loaded.shortcomings, _made_for(loaded.model.model.config.sampling)]
+        say(cls.hidden.unique_id, f"{checkpoint}: {'; '.join(remarks)}")
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae)
 
     @classmethod
@@ -73,6 +74,12 @@ class LoadDreamVideo(io.ComfyNode):
         """Load again when a file has changed."""
         top = _overlay_path(overlay)
         return [last_change(path) for path in (checkpoint_path(checkpoint), top) if path is not None]
+
+
+def _made_for(best: SamplingDefaults) -> str:
+    """What to set in the other nodes, which cannot know the model."""
+    size = f"{best.width} x {best.height}, {best.num_frames} frames"
+    return f"made for {size}, {best.steps} steps, scales {best.text_scale:g} / {best.image_scale:g}"
 
 
 def _overlay_path(name: str) -> Path | None:

@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
-from ..dreamvideo_core.autoencoder import DOWNSCALE
+from ..dreamvideo_core.config import DOWNSCALE
 from ..dreamvideo_core.images import FITS, fit_image
 from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
 from .images import from_comfy

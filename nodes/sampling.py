@@ -85,10 +85,9 @@ def _model_inputs() -> list[io.Input]:
     ]
 
 
-def make_guider(model, positive, negative, *guidance, retention_every: int) -> Guider:
-    """`guidance` holds the values of `guidance_inputs` before `retention_every`, in that order."""
+def make_guider(model, positive, negative, guidance: Guidance, retention_every: int) -> Guider:
     guider = Guider(model)
-    guider.set_guidance(Guidance(*guidance), retention_every)
+    guider.set_guidance(guidance, retention_every)
     guider.set_conds(positive, negative)
     return guider
 
@@ -100,10 +99,10 @@ class DreamVideoGuider(io.ComfyNode):
             node_id="DreamVideoGuider",
             display_name="DreamVideo Guider",
             category=CATEGORY,
-            description="Dual-condition guidance for Sampler Custom (Advanced).",
+            description="Dual-condition guidance for SamplerCustomAdvanced.",
             search_aliases=["dual cfg", "image guidance", "text and image guider"],
             inputs=[*_model_inputs(), *guidance_inputs()],
-            outputs=[io.Guider.Output(tooltip="For Sampler Custom (Advanced).")],
+            outputs=[io.Guider.Output(tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod
@@ -111,8 +110,8 @@ class DreamVideoGuider(io.ComfyNode):
         cls, model, positive, negative, text_scale, image_scale, order, rescale=0.0, guidance_start=0.0, guidance_end=1.0,
         retention_every=1,
     ) -> io.NodeOutput:  # fmt: skip
-        guidance = (text_scale, image_scale, order, rescale, guidance_start, guidance_end)
-        return io.NodeOutput(make_guider(model, positive, negative, *guidance, retention_every=retention_every))
+        guidance = Guidance(text_scale, image_scale, order, rescale, start=guidance_start, end=guidance_end)
+        return io.NodeOutput(make_guider(model, positive, negative, guidance, retention_every))
 
 
 class DualCFGSampler(io.ComfyNode):
@@ -155,8 +154,8 @@ class DualCFGSampler(io.ComfyNode):
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
         if not len(sigmas):
             return io.NodeOutput({**latent, "samples": samples})
-        guidance = (text_scale, image_scale, order, rescale, guidance_start, guidance_end)
-        guider = make_guider(model, positive, negative, *guidance, retention_every=retention_every)
+        guidance = Guidance(text_scale, image_scale, order, rescale, start=guidance_start, end=guidance_end)
+        guider = make_guider(model, positive, negative, guidance, retention_every)
         noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
         result = guider.sample(
             noise,

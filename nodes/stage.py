@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import comfy.model_management
 import folder_paths
 import torch
 from comfy_api.latest import io
@@ -106,7 +107,8 @@ class _Stage:
             log.info("stage %d is not kept: %s", number, reason)
 
     def kept(self) -> torch.Tensor | None:
-        return self.store.find(self.number, self.key) if self.key else None
+        frames = self.store.find(self.number, self.key) if self.key else None
+        return None if frames is None else frames.to(comfy.model_management.intermediate_device())
 
     def announce(self) -> None:
         tokens = count_tokens(self.sentence)

@@ -13,7 +13,7 @@ from comfy_host import releases
 from comfy_host.base import BaseDirectory
 from comfy_host.in_process import InProcessComfyUI
 
-from dreamvideo_core.files import atomic
+from dreamvideo_core.files import write_text
 
 OUTPUT = Path(__file__).resolve().parent.parent / "locales" / "en" / "nodeDefs.json"
 
@@ -35,8 +35,7 @@ def _texts(schema) -> dict:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         host = InProcessComfyUI(releases.locate(), BaseDirectory(Path(folder)).prepare())
-        with atomic(OUTPUT) as temporary:
-            temporary.write_text(json.dumps(english(host), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(OUTPUT, json.dumps(english(host), indent=2, ensure_ascii=False) + "\n")
     print(OUTPUT)
 
 

@@ -7,7 +7,7 @@ try:
     import rich  # noqa: F401
     import typer
 except ModuleNotFoundError as missing:
-    raise SystemExit(f"error: {missing.name} is not installed; run: pip install 'comfyui-dreamvideo[cli]'") from None
+    raise SystemExit(f"error: {missing.name} is not installed; run in the pack's folder: pip install '.[cli]'") from None
 
 from .chain import chain
 from .classifier import train_classifier

@@ -44,7 +44,7 @@ def chain(
             raise InputError(f"--prompts is {str(prompts)!r}, which is no file; give a text file with one sentence a line")
         options.check_clip(output, fit, seed, fps)
         check_choice("--seam", seam, SEAMS)
-        wanted = options.Sampling(width, height, frames, steps, text_scale, image_scale, order)
+        wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
         wanted.check(least_frames=2)  # a stage of one frame goes nowhere
         stages = plan(prompts.read_text(encoding="utf-8"), seed, seeds)
         for stage in stages:

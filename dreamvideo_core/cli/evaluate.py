@@ -23,7 +23,7 @@ _JOBS = {
     compare_modes: "with --dataset, or with --metrics and no --generated",
 }
 # What a job takes as one thing, by its parameter's name; each field is an option.
-_GROUPS = {"sampling": options.Sampling, "judging": Judging}
+_GROUPS = {"sampling": options.SamplingOptions, "judging": Judging}
 
 
 def evaluate(

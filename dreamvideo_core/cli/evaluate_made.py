@@ -25,7 +25,7 @@ _PATIENCE = timedelta(days=7)  # of processes that wait for each other: one of t
 
 def compare_modes(
     *,
-    sampling: options.Sampling,
+    sampling: options.SamplingOptions,
     judging: Judging,
     dataset: tuple[str, Path] | None = None,
     world: str = "sprites",
@@ -43,7 +43,7 @@ def compare_modes(
     from ..evaluation.classifier import SHIPPED_CLASSIFIER
     from ..evaluation.clips import Shape
     from ..evaluation.comparison import check_count
-    from ..evaluation.datasets import Window, open_dataset
+    from ..evaluation.datasets import Selection, open_dataset
     from ..pipeline import SHIPPED, Pipeline
 
     name, root = _named(dataset, world)
@@ -61,7 +61,7 @@ def compare_modes(
     data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride}
     plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config.sampling))
     shape = Shape(plan.num_frames, plan.height, plan.width)
-    source = open_dataset(name, root, Window(*shape.sizes, stride), seed)
+    source = open_dataset(name, root, Selection(*shape.sizes, stride), seed)
     judges = judging.open(shape, place) if state.is_main_process else None
     _make(state, output, plan, source, pipeline)
     if state.is_main_process:

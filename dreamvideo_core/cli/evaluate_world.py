@@ -13,7 +13,7 @@ from .reporting import progress_bar
 
 def measure_world(
     *,
-    sampling: options.Sampling,
+    sampling: options.SamplingOptions,
     clips: int = 100,
     world: str = "sprites",
     seed: int = 0,

@@ -38,7 +38,7 @@ def generate(
         if image is None and prompt is None:
             raise InputError("neither --image nor --prompt is given; give one of them or both")
         options.check_clip(output, fit, seed, fps)
-        wanted = options.Sampling(width, height, frames, steps, text_scale, image_scale, order)
+        wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
         wanted.check()
         say_what_is_cut(prompt or "", "--prompt")
         chosen_device = options.choose_device(device)

@@ -43,7 +43,7 @@ Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cud
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingOptions:
     """What every command that samples takes, by its options' names; None stands for the model's own."""
 
     width: int | None = None

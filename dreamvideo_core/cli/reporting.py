@@ -19,7 +19,7 @@ def reported() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         extra = "full" if error.name == "diffusers" else "train"
-        message = f"{error.name} is not installed; run: pip install 'comfyui-dreamvideo[{extra}]'"
+        message = f"{error.name} is not installed; run in the pack's folder: pip install '.[{extra}]'"
     except (ValueError, OSError, FloatingPointError) as error:
         message = " ".join(str(error).split())
     except RuntimeError as error:

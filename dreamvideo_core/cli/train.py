@@ -52,7 +52,7 @@ def train(
     """Train a model by a recipe, phase by phase."""
     with reported():
         from ..checks import InputError, check_number
-        from ..training.recipe import load_recipe
+        from ..training.recipe_files import load_recipe
         from ..training.run import run_recipe
 
         if minutes is not None:

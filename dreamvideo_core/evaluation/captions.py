@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
 
 from ..checks import InputError
 from ..clip_files import clip_name
+from ..tables import is_table, read_rows
 
 
 def read_captions(path: str | Path, name: str = "captions") -> dict[str, str]:
@@ -18,12 +16,12 @@ def read_captions(path: str | Path, name: str = "captions") -> dict[str, str]:
     captions of one clip.
     """
     path = Path(path)
-    if path.suffix.lower() not in _READERS or not path.is_file():
+    if not is_table(path) or not path.is_file():
         what = "there is no such file" if not path.is_file() else "its ending is not known"
         raise InputError(f"{name} is {str(path)!r}, and {what}; give a .csv or .jsonl with the columns path and caption")
     captions: dict[str, str] = {}
-    for number, row in enumerate(_rows(path, name), 1):
-        clip, caption = (row.get(column) if isinstance(row, dict) else None for column in ("path", "caption"))
+    for number, row in enumerate(read_rows(path, name), 1):
+        clip, caption = (row.get(column) for column in ("path", "caption"))
         if not isinstance(clip, str) or not isinstance(caption, str) or not clip or not caption.strip():
             raise InputError(f"{name} {path.name}, row {number} has no path or no caption; it needs both, as texts")
         key = clip_name(clip.replace("\\", "/"))
@@ -31,21 +29,3 @@ def read_captions(path: str | Path, name: str = "captions") -> dict[str, str]:
             raise InputError(f"{name} {path.name} has two captions for {key!r}; keep one")
         captions[key] = " ".join(caption.split())
     return captions
-
-
-def _rows(path: Path, name: str) -> list:
-    try:
-        return _READERS[path.suffix.lower()](path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # JSON that is none, and bytes that are no UTF-8
-        raise InputError(f"{name} is {str(path)!r}, which cannot be read ({error}); write it anew, in UTF-8") from error
-
-
-def _csv_rows(text: str) -> list:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-def _json_rows(text: str) -> list:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
-_READERS = {".csv": _csv_rows, ".jsonl": _json_rows}

@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..checks import InputError
-from ..clip_files import VIDEOS, find_clips, read_clip
+from ..clip_files import VIDEOS, find_clips, frame_files, read_clip
 from ..decoding import UnusableClip, read_facts
 from ..images import fit_image
 from .similarity import LEAST_SIDE
 
 REFERENCE = "reference"  # what the true clips are called
 _NAMED = 3  # clips that a message names
-_ANY_FPS = 8.0  # how fast a clip is shown is not measured
+ANY_FPS = 8.0  # how fast a clip is shown is not measured
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def common_shape(sets: Sequence[ClipSet], frames: int | None, size: int | None) 
 
 def read_shaped(path: Path, shape: Shape) -> Tensor:
     """The first frames of a clip, its middle at the size of `shape`: (T, 3, H, W) in [-1, 1]; raises `InputError`."""
-    frames = read_clip(path, _ANY_FPS).frames[: shape.frames]
+    frames = read_clip(path, ANY_FPS).frames[: shape.frames]
     if len(frames) < shape.frames:  # the file's header promised more
         raise InputError(f"{str(path)!r} ends after {len(frames)} of {shape.frames} frames; make it again, or take it out")
     return fit_image(frames, shape.height, shape.width, "crop")
@@ -113,7 +113,7 @@ def read_shaped(path: Path, shape: Shape) -> Tensor:
 def _shape(path: Path) -> Shape:
     try:
         if path.is_dir():
-            pictures = sorted(path.glob("*.png"))
+            pictures = frame_files(path)
             with Image.open(pictures[0]) as picture:
                 return Shape(len(pictures), picture.height, picture.width)
         if path.suffix.lower() not in VIDEOS:

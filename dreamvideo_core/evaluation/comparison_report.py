@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
-from ..files import atomic
+from ..files import write_text
 from ..grid import clip_grid
 from ..plot import COLOURS, Curve, frame_plot
 from .clips import REFERENCE, read_shaped
@@ -170,8 +170,7 @@ def write_report(report: dict, comparison: Comparison, folder: Path) -> list[Pat
     )
     paths = [folder / "table.md", folder / "index.html"]
     for path, text in zip(paths, (as_markdown(report), page), strict=True):
-        with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return paths
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..checks import InputError
+from ..clip_files import VIDEOS
 from ..decoding import read_window
 from ..images import fit_image
 from ..sprites import render, sample_clip, sentence
@@ -20,11 +21,10 @@ from ..sprites.scene import seeded
 
 DATASETS = ("ucf101", "msrvtt")
 SPRITES = "sprites"
-_VIDEOS = (".mp4", ".avi", ".webm", ".mkv")
 
 
 @dataclass(frozen=True)
-class Window:
+class Selection:
     """What is taken of a video: `frames` from its first one on, every `stride`-th, their middle at `height` x `width`."""
 
     frames: int
@@ -56,32 +56,32 @@ class Dataset:
     frames: str
 
 
-def open_dataset(name: str, root: Path | None, window: Window, seed: int) -> Dataset:
+def open_dataset(name: str, root: Path | None, selection: Selection, seed: int) -> Dataset:
     """The data set of that name; the seed decides its order. Raises `InputError` for a folder of another layout."""
     if name == SPRITES:
-        return _sprites(window, seed)
+        return _sprites(selection, seed)
     if not root.is_dir():
         raise InputError(f"--dataset {name} is in {str(root)!r}, which is no folder; give the folder of the data set")
-    return {"ucf101": _ucf101, "msrvtt": _msrvtt}[name](root, window, seed)
+    return {"ucf101": _ucf101, "msrvtt": _msrvtt}[name](root, selection, seed)
 
 
-def _frames(window: Window) -> str:
-    return f"every frame of number 0, {window.stride}, {2 * window.stride}, ... of each video; its first is the picture"
+def _frames(selection: Selection) -> str:
+    return f"every frame of number 0, {selection.stride}, {2 * selection.stride}, ... of each video; its first is the picture"
 
 
-def _sprites(window: Window, seed: int) -> Dataset:
+def _sprites(selection: Selection, seed: int) -> Dataset:
     def clip(index: int) -> TrueClip:
         scene = sample_clip(seeded("test", seed, index))
         return TrueClip(
             f"scene{index:05d}",
             sentence(scene),
-            lambda: render(scene, num_frames=window.frames, height=window.height, width=window.width),
+            lambda: render(scene, num_frames=selection.frames, height=selection.height, width=selection.width),
         )
 
     return Dataset(map(clip, count()), "the small world's own sentences, test split", "rendered; the first is the picture")
 
 
-def _ucf101(root: Path, window: Window, seed: int) -> Dataset:
+def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
     """ROOT/CLASS/v_CLASS_g01_c01.avi; also with the archive's own folder UCF-101 between."""
     paths = sorted(root.glob("*/*.avi")) or sorted(root.glob("*/*/*.avi"))
     if not paths:
@@ -90,19 +90,19 @@ def _ucf101(root: Path, window: Window, seed: int) -> Dataset:
             "published (ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi)"
         )
     random.Random(seed).shuffle(paths)
-    clips = (TrueClip(path.stem, _in_words(path.parent.name), lambda path=path: window.of(path)) for path in paths)
+    clips = (TrueClip(path.stem, _in_words(path.parent.name), lambda path=path: selection.of(path)) for path in paths)
     prompts = (
         "the class's name in words, such as 'apply eye makeup'; the paper takes the prompts of VidRD (arXiv 2309.03549), which "
         "are not published with it"
     )
-    return Dataset(clips, prompts, _frames(window))
+    return Dataset(clips, prompts, _frames(selection))
 
 
 def _in_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
 
 
-def _msrvtt(root: Path, window: Window, seed: int) -> Dataset:
+def _msrvtt(root: Path, selection: Selection, seed: int) -> Dataset:
     """A .json with "videos" and "sentences" anywhere in ROOT, and its test split's video7010.mp4 and so on."""
     path, table = _annotation(root)
     captions: dict[str, list[str]] = {}
@@ -113,7 +113,7 @@ def _msrvtt(root: Path, window: Window, seed: int) -> Dataset:
                 captions.setdefault(row["video_id"], []).append(row["caption"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} is no annotation of MSR-VTT (it lacks {error}); get it again") from error
-    files = {file.stem: file for file in sorted(root.rglob("video*")) if file.suffix.lower() in _VIDEOS}
+    files = {file.stem: file for file in sorted(root.rglob("video*")) if file.suffix.lower() in VIDEOS}
     missing = [name for name in test if name not in files or name not in captions]
     if not test or missing:
         lacking = f"lacks the files or captions of {len(missing)} of them, {missing[0]} for one" if missing else "has none"
@@ -124,8 +124,8 @@ def _msrvtt(root: Path, window: Window, seed: int) -> Dataset:
     random.Random(seed).shuffle(test)
     # Each video has 20 captions; the draw depends on the video alone, so more clips leave it as it is.
     chosen = {name: random.Random(f"{seed} {name}").choice(captions[name]) for name in test}
-    clips = (TrueClip(name, chosen[name], lambda path=files[name]: window.of(path)) for name in test)
-    return Dataset(clips, f"one of each video's captions in {path.name}, test split, drawn by the seed", _frames(window))
+    clips = (TrueClip(name, chosen[name], lambda path=files[name]: selection.of(path)) for name in test)
+    return Dataset(clips, f"one of each video's captions in {path.name}, test split, drawn by the seed", _frames(selection))
 
 
 def _annotation(root: Path) -> tuple[Path, dict]:

@@ -10,9 +10,8 @@ Every clip appears whole or not at all, depends on its own place and seed alone,
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,18 +20,16 @@ import torch
 from ..checks import InputError
 from ..clip_files import read_clip
 from ..decoding import UnusableClip
-from ..files import atomic
+from ..files import digest, json_lines, write_text
 from ..pipeline import Pipeline
 from ..video import save_clip
 from .captions import read_captions
-from .clips import REFERENCE
+from .clips import ANY_FPS, REFERENCE
 from .datasets import Dataset
 
 CAPTIONS = "captions.jsonl"
 _MANIFEST = "manifest.json"
 _SKIPPED = "skipped.jsonl"
-_CHUNK = 1 << 20
-_ANY_FPS = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +61,8 @@ class Plan:
 
 def fingerprint(path: Path) -> str:
     """A short name for what is in a model's file or folder."""
-    digest = hashlib.blake2b(digest_size=8)
     files = sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".json")) if path.is_dir() else [path]
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return digest(files, size=8)
 
 
 def claim(folder: Path, plan: Plan) -> None:
@@ -86,7 +78,7 @@ def claim(folder: Path, plan: Plan) -> None:
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--output is {str(folder)!r}, which exists and was not made by `evaluate`; name another folder")
     else:
-        _write(path, json.dumps(wanted, indent=2) + "\n")
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
 
 
 def _read_manifest(path: Path) -> dict:
@@ -125,8 +117,8 @@ def prepare(folder: Path, plan: Plan, dataset: Dataset, on_clip: Callable[[int],
             f"--clips is {plan.clips}, but {plan.dataset} has {len(chosen)} clips that can be used and {len(skipped)} that "
             f"cannot{first}; give fewer --clips and a new --output"
         )
-    _write(folder / _SKIPPED, _lines(skipped))
-    _write(folder / CAPTIONS, _lines(chosen))
+    write_text(folder / _SKIPPED, json_lines(skipped))
+    write_text(folder / CAPTIONS, json_lines(chosen))
 
 
 def generate(
@@ -154,13 +146,4 @@ def skipped(folder: Path) -> int:
 
 
 def _picture(folder: Path, name: str) -> torch.Tensor:
-    return read_clip(folder / REFERENCE / name, _ANY_FPS).frames[:1]
-
-
-def _lines(rows: Iterable[dict]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    return read_clip(folder / REFERENCE / name, ANY_FPS).frames[:1]

@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import Image
 from torch import Tensor
 
-from ..images import to_uint8
+from ..images import to_picture
 
 _QUALITY = 95  # of WebP
 _MILLISECONDS = 125  # that a frame is shown
@@ -29,7 +29,7 @@ def inline_clip(frames: Tensor, milliseconds: Sequence[int] | int = _MILLISECOND
 
 
 def _pictures(frames: Tensor) -> list[Image.Image]:
-    return [Image.fromarray(frame.numpy()) for frame in to_uint8(frames).permute(0, 2, 3, 1).contiguous()]
+    return [to_picture(frame) for frame in frames]
 
 
 def _address(pictures: list[Image.Image], **options) -> str:

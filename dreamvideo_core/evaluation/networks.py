@@ -33,7 +33,7 @@ class VideoNetwork:
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> Tensor:
         """What it says of one clip (T, 3, H, W) in [-1, 1]: (D,), float64 on the CPU. Raises `InputError` for no numbers."""
-        found = self.run(frames.transpose(0, 1)[None].float().to(self.device))[0].double().cpu()
+        found = self.run(frames.transpose(0, 1)[None].float().to(self.device))[0].cpu().double()
         if not found.isfinite().all():
             raise InputError(
                 f"{self.name} says values that are no numbers (NaN or infinite) of a clip; its weights are damaged"

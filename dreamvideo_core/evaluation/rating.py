@@ -14,12 +14,10 @@ from rich.table import Table
 
 from ..checks import InputError
 from .metrics import measure_interval
+from .paper import RATED_CLIPS, RATERS, RATINGS
 
-CRITERIA = ("fidelity", "alignment", "quality")
+CRITERIA = ("fidelity", "alignment", "quality")  # in the order of paper.RATINGS
 LOWEST, HIGHEST = 1, 5
-# Table 3 of arXiv 2312.03018, in the order of CRITERIA.
-PAPER = {"I2VGen-XL": (3.64, 4.04, 3.80), "VideoCrafter1": (3.95, 4.23, 3.92), "DreamVideo": (4.17, 4.28, 3.88)}
-_PAPER_CLIPS, _PAPER_RATERS = 30, 10
 
 
 @dataclass(frozen=True)
@@ -151,8 +149,8 @@ def as_table(models: Mapping[str, ModelScores]) -> Table:
         cells = (f"{s.mean:.2f} ±{(s.high - s.low) / 2:.2f}" for s in (found.scores[name] for name in CRITERIA))
         table.add_row(model, *cells, str(found.clips), str(found.raters))
     table.add_section()
-    for method, values in PAPER.items():
-        table.add_row(f"paper: {method}", *(f"{value:.2f}" for value in values), str(_PAPER_CLIPS), str(_PAPER_RATERS))
+    for method, values in RATINGS.items():
+        table.add_row(f"paper: {method}", *(f"{value:.2f}" for value in values), str(RATED_CLIPS), str(RATERS))
     table.caption = (
         "After ±: half of the 95 % interval over clips, each clip being the mean of its raters. paper: as printed in its "
         "Table 3 (VideoCrafter1 at 320 x 512, DreamVideo at 256 x 256), of other clips and other raters."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..checks import InputError, check_number
 from ..clip_files import read_clip
-from ..files import atomic
+from ..files import write_text
 from ..images import read_image
 from .clips import check_pairs, open_sets
 from .inline import inline_clip, inline_picture
@@ -94,15 +94,10 @@ def write_sheet(
     }
     sheet = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     hidden = {str(number): {"model": clip.model, "clip": clip.clip} for number, clip in enumerate(shown, 1)}
-    _write(key, json.dumps({"sheet": sheet, "clips": hidden}, indent=2, ensure_ascii=False) + "\n")
-    _write(output, _page({"sheet": sheet, **content}))
+    write_text(key, json.dumps({"sheet": sheet, "clips": hidden}, indent=2, ensure_ascii=False) + "\n")
+    write_text(output, _page({"sheet": sheet, **content}))
 
 
 def _page(content: dict) -> str:
     # Inside a script some tags would end or change it; JSON may write their bracket as an escape.
     return _PAGE.read_text(encoding="utf-8").replace("SHEET_CONTENT", json.dumps(content).replace("<", "\\u003c"))
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..files import atomic
-from ..images import contact_sheet
+from ..files import atomic, write_text
+from ..images import contact_sheet, from_uint8
 from ..sprites import sentence
 from .chain import MEASURES, ChainProtocol
 from .metrics import confidence_interval
@@ -117,8 +117,7 @@ def _cell(values: dict, name: str) -> str:
 
 
 def write_json(report: dict, path: Path) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(report, indent=2) + "\n")
 
 
 def write_sheets(measured: Measured, folder: Path, rows: int = 4) -> list[Path]:
@@ -145,7 +144,7 @@ def _sheet(measured: Measured, indices: list[int]) -> Image.Image:
 
 
 def _strip(measured: Measured, index: int) -> Image.Image:
-    frames = torch.cat([measured.true[index], measured.made[index]]).float() / 127.5 - 1
+    frames = from_uint8(torch.cat([measured.true[index], measured.made[index]]))
     pictures = contact_sheet(frames, columns=len(measured.true[index]))
     strip = Image.new("RGB", (pictures.width, pictures.height + _CAPTION), "white")
     strip.paste(pictures, (0, _CAPTION))

@@ -46,10 +46,6 @@ class LatentClips:
         )
 
 
-def from_bytes(image: Tensor) -> Tensor:
-    return image.float() / 127.5 - 1
-
-
 def cached_clips(
     folder: Path, source: Source, autoencoder: str, encode: Callable[[Tensor], Tensor], makers: Makers = ALONE
 ) -> LatentClips:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from ..autoencoder import Autoencoder
 from ..diffusion import TIMESTEPS
 from ..evaluation.metrics import first_frame_ssim
-from ..images import contact_sheet
+from ..images import contact_sheet, from_uint8
 from ..pipeline import Pipeline
 from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
 from ..text import tokenize
 from .cache import Rows
 from .checkpointing import checkpoint_gradients
-from .latents import LatentClips, from_bytes
+from .latents import LatentClips
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts
 
@@ -147,10 +147,10 @@ class DiffusionObjective(Objective):
         clips = self.clips[size]
         source, numbers = clips.source, [clips.numbers[row] for row in rows]
         texts = [source.text(i, rng) if rng.random() >= self.phase.drop_text else "" for i in numbers]
-        images = from_bytes(clips.images[rows])
+        images = from_uint8(clips.images[rows])
         dropped, handed = (rng.random(len(rows)) < share for share in (self.phase.drop_image, self.phase.hand_over))
         if handed.any():
-            images[handed] = from_bytes(self.hand_overs[size][[n for n, yes in zip(numbers, handed, strict=True) if yes]])
+            images[handed] = from_uint8(self.hand_overs[size][[n for n, yes in zip(numbers, handed, strict=True) if yes]])
         images[dropped] = 1.0
         latents = clips.latents[rows].float()
         return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._told(texts)}

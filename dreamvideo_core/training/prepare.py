@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 
-from ..files import atomic
+from ..files import json_lines, write_text
 from ..pipeline import Pipeline
 from .cache import Makers, Rows
 from .data.held_out import choose_held_out
@@ -47,7 +46,7 @@ def prepared_clips(
     clips = {}
     for size in dict.fromkeys(phase.sizes):
         source = _source(phase, size, recipe.seed, files)
-        clips[size] = _cached(source, f"clips of {size[1]} x {size[0]} to latents", folder, pipeline, accelerator)
+        clips[size] = _cached(source, f"windows of {size[1]} x {size[0]} to latents", folder, pipeline, accelerator)
     first = clips[phase.sizes[0]]
     held_out = choose_held_out(_files_of(first.source, first.numbers), phase.held_out, recipe.seed)
     if files and accelerator.is_main_process:
@@ -65,9 +64,7 @@ def _say_what_is_used(phase: Phase, clips: LatentClips, held_out: Sequence[int],
     said = [f"{len(clips)} windows of {len(used)} clips"]
     if clips.skipped:
         why = {source.title(number): reason for number, reason in sorted(clips.skipped.items())}
-        with atomic(path) as temporary:
-            lines = (json.dumps({"clip": clip, "why": reason}) for clip, reason in why.items())
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(path, json_lines({"clip": clip, "why": reason} for clip, reason in why.items()))
         said.append(f"{len(why)} cannot be used: {path}")
     if phase.held_out:
         few = "too few to hold one out: samples show clips that are trained on"
@@ -82,7 +79,7 @@ def prepared_texts(
     captions = source.captions()
     if captions is None:
         return None
-    name = None if "text_encoder" in phase.trainable else _fingerprint(pipeline.text_encoder)
+    name = None if "text_encoder" in phase.trainable else _weights_digest(pipeline.text_encoder)
     with _making(f"{len(captions)} captions to {'tokens' if name is None else 'encodings'}", accelerator) as makers:
         return cached_texts(folder, captions, pipeline.text_encoder, name, makers)
 
@@ -91,7 +88,7 @@ def prepared_hand_overs(
     clips: Mapping[tuple[int, int], LatentClips], folder: Path, pipeline: Pipeline, accelerator: Accelerator
 ) -> dict[tuple[int, int], Rows]:
     """For every size the pictures that the pipeline, as it is now, hands from clip to clip."""
-    model, made = _fingerprint(pipeline.model, pipeline.text_encoder, pipeline.autoencoder), {}
+    model, made = _weights_digest(pipeline.model, pipeline.text_encoder, pipeline.autoencoder), {}
     for (height, width), cached in clips.items():
         with (
             _making(f"{len(cached)} pictures of {width} x {height} handed over", accelerator) as makers,
@@ -107,7 +104,7 @@ def _cached(source: Source, what: str, folder: Path, pipeline: Pipeline, acceler
             return pipeline.encode(frames.to(accelerator.device)).float().cpu()
 
     with _making(f"{len(source)} {what}", accelerator) as makers:
-        return cached_clips(folder, source, _fingerprint(pipeline.autoencoder), encode, makers)
+        return cached_clips(folder, source, _weights_digest(pipeline.autoencoder), encode, makers)
 
 
 @contextmanager
@@ -126,7 +123,7 @@ def _making(what: str, accelerator: Accelerator) -> Iterator[Makers]:
         console.print(f"{what}: {time.monotonic() - started:.1f} s")
 
 
-def _fingerprint(*modules: torch.nn.Module) -> str:
+def _weights_digest(*modules: torch.nn.Module) -> str:
     """A short name for modules' weights."""
     digest = hashlib.blake2b(digest_size=6)
     for tensor in (tensor for module in modules for tensor in module.state_dict().values()):

@@ -1,4 +1,4 @@
-"""Recipes: what is trained, on what, for how long. One TOML file, one table a phase.
+"""Recipes: a model preset and phases, each with what is trained, on what, for how long; what cannot be trained is refused.
 
 Every phase starts from the file that the phase before it wrote, and writes one file of its own.
 """
@@ -6,20 +6,12 @@ Every phase starts from the file that the phase before it wrote, and writes one 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from ..checks import InputError, check_choice, check_number, check_size
 from ..config import PRESETS
 from ..sprites.scene import MARGIN
 
-RECIPES = Path(__file__).parent / "recipes"
 OBJECTIVES = ("autoencoder", "diffusion")
 TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
 MIXED_PRECISION = ("auto", "no", "bf16", "fp16")
@@ -29,14 +21,16 @@ SPRITES = "sprites"  # the name of the procedural world as a phase's data; any o
 # Settings that one kind of data has and the other lacks.
 _SPRITES_ONLY = ("clips", "margin", "chain_stages", "hand_over", "sprite_weight")
 _VIDEOS_ONLY = ("stride", "crop", "windows", "held_out", "epochs")
-HELD_OUT = 4  # of videos, where a recipe does not say it
 # Settings of a phase that hurry, show or save what happens and change none of it.
 ONLY_SEEN = ("readers", "sample_steps", "sample_every", "log_every", "checkpoint_minutes")
-# What a setting may be, and how that is called, by its annotation.
-_TYPES = {
-    "str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
-    "bool": (bool, "true or false"),
-}  # fmt: skip
+# Settings by what a number may be; `steps` are a count too, where no epochs take their place.
+_COUNTS = (
+    "batch_size", "num_frames", "clips", "chain_stages", "stride", "windows", "gradient_accumulation", "sample_steps",
+    "sample_every", "log_every",
+)  # fmt: skip
+_COUNTS_FROM_0 = ("held_out", "readers")
+_PROBABILITIES = ("drop_text", "drop_image", "hand_over")
+_MORE_THAN_0 = ("learning_rate", "checkpoint_minutes", "timestep_power", "sprite_weight")
 
 
 @dataclass(frozen=True)
@@ -81,62 +75,73 @@ class Phase:
     checkpoint_minutes: float = 4.0
 
     def __post_init__(self):
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"phase {self.name}: objective is {self.objective!r}; allowed: {', '.join(OBJECTIVES)}")
+        self._check_objective()
+        self._check_data()
+        for setting, allowed in (("optimizer", OPTIMIZERS), ("crop", CROPS)):
+            check_choice(f"phase {self.name}: {setting}", getattr(self, setting), allowed)
+        self._check_sizes()
+        self._check_numbers()
+        self._check_chains()
+        if self.epochs:
+            self._check_epochs()
+
+    def _check_objective(self) -> None:
+        check_choice(f"phase {self.name}: objective", self.objective, OBJECTIVES)
         unknown = set(self.trainable) - set(TRAINABLE)
         if unknown:
-            raise ValueError(f"phase {self.name}: trainable has {sorted(unknown)}; allowed: {', '.join(TRAINABLE)}")
+            raise InputError(f"phase {self.name}: trainable has {sorted(unknown)}; allowed: {', '.join(TRAINABLE)}")
         if (self.objective == "diffusion") != bool(self.trainable):
-            raise ValueError(f"phase {self.name}: `trainable` belongs to the diffusion objective, and only there")
+            raise InputError(f"phase {self.name}: `trainable` belongs to the diffusion objective, and only there")
+
+    def _check_data(self) -> None:
         if self.data != SPRITES and self.objective != "diffusion":
-            raise ValueError(f"phase {self.name}: data is {self.data!r}; the {self.objective} objective has sprites only")
-        for name in _VIDEOS_ONLY if self.data == SPRITES else _SPRITES_ONLY:
+            raise InputError(f"phase {self.name}: data is {self.data!r}; the {self.objective} objective has sprites only")
+        kind, others = ("videos", _VIDEOS_ONLY) if self.data == SPRITES else ("sprites", _SPRITES_ONLY)
+        for name in others:
             if getattr(self, name) != getattr(Phase, name):
-                kind = "videos" if self.data == SPRITES else "sprites"
-                raise ValueError(f"phase {self.name}: {name} belongs to {kind}, and data is {self.data!r}; leave {name} out")
-        for name, allowed in (("optimizer", OPTIMIZERS), ("crop", CROPS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+                raise InputError(f"phase {self.name}: {name} belongs to {kind}, and data is {self.data!r}; leave {name} out")
+
+    def _check_sizes(self) -> None:
         if not self.sizes:
-            raise ValueError(f"phase {self.name}: sizes is empty; give at least one pair of height and width")
+            raise InputError(f"phase {self.name}: sizes is empty; give at least one pair of height and width")
         for height, width in self.sizes:
-            if min(height, width) < 8 or height % 8 or width % 8:
-                raise ValueError(f"phase {self.name}: sizes has {height} x {width}; both must be multiples of 8")
-        for name in ("drop_text", "drop_image", "hand_over"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it is a probability, 0 to 1")
+            for side, value in (("height", height), ("width", width)):
+                check_size(f"phase {self.name}: sizes has {height} x {width}, whose {side}", value)
+
+    def _check_numbers(self) -> None:
+        for name in _COUNTS if self.epochs else ("steps", *_COUNTS):
+            self._check_number(name, 1)
+        for name in _COUNTS_FROM_0:
+            self._check_number(name, 0)
+        for name in _PROBABILITIES:
+            self._check_number(name, 0, 1, called=", a probability,")
+        for name in _MORE_THAN_0:
+            if not getattr(self, name) > 0:
+                raise InputError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
+        if not 0 <= self.margin < 0.5:
+            raise InputError(f"phase {self.name}: margin is {self.margin}; it is a share of a side, from 0 to below 0.5")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"phase {self.name}: ema_decay is {self.ema_decay}; allowed: from 0 to below 1")
+
+    def _check_number(self, setting: str, low: int, high: float = math.inf, called: str = "") -> None:
+        check_number(f"phase {self.name}: {setting}{called}", getattr(self, setting), low, high)
+
+    def _check_chains(self) -> None:
         if self.hand_over and (self.chain_stages == 1 or "retention" not in self.trainable):
-            raise ValueError(
+            raise InputError(
                 f"phase {self.name}: hand_over is {self.hand_over}; a chain of 2 chain_stages or more and a retention branch "
                 "that is trained are needed for it"
             )
         if self.chain_stages > 1 and self.margin != MARGIN:
-            raise ValueError(f"phase {self.name}: margin is {self.margin}; chains keep their sprites inside, leave it out")
-        if not 0 <= self.margin < 0.5:
-            raise ValueError(f"phase {self.name}: margin is {self.margin}; it is a share of a side, from 0 to below 0.5")
-        for name in ("learning_rate", "checkpoint_minutes", "timestep_power", "sprite_weight"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"phase {self.name}: ema_decay is {self.ema_decay}; allowed: from 0 to below 1")
-        if self.epochs:
-            self._check_epochs()
-        counts = (
-            "batch_size", "num_frames", "clips", "chain_stages", "stride", "windows", "gradient_accumulation", "sample_steps",
-            "sample_every", "log_every",
-        )  # fmt: skip
-        least = dict.fromkeys(counts if self.epochs else ("steps", *counts), 1) | {"held_out": 0, "readers": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be at least {value}")
+            raise InputError(f"phase {self.name}: margin is {self.margin}; chains keep their sprites inside, leave it out")
 
     def _check_epochs(self) -> None:
         if not 0 < self.epochs < math.inf:
-            raise ValueError(f"phase {self.name}: epochs is {self.epochs}; it must be more than 0")
+            raise InputError(f"phase {self.name}: epochs is {self.epochs}; it must be more than 0")
         if self.steps:
-            raise ValueError(f"phase {self.name}: steps is {self.steps} and epochs {self.epochs}; give one of them")
+            raise InputError(f"phase {self.name}: steps is {self.steps} and epochs {self.epochs}; give one of them")
         if len(self.sizes) > 1:
-            raise ValueError(f"phase {self.name}: epochs with {len(self.sizes)} sizes cannot be counted; give steps")
+            raise InputError(f"phase {self.name}: epochs with {len(self.sizes)} sizes cannot be counted; give steps")
 
     def with_steps(self, clips: int, processes: int) -> Phase:
         """The same phase with its epochs counted out in steps, where it has any."""
@@ -171,90 +176,10 @@ class Recipe:
     mixed_precision: str = "no"
 
     def __post_init__(self):
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset is {self.preset!r}; allowed: {', '.join(PRESETS)}")
-        if self.mixed_precision not in MIXED_PRECISION:
-            raise ValueError(f"mixed_precision is {self.mixed_precision!r}; allowed: {', '.join(MIXED_PRECISION)}")
+        check_choice("preset", self.preset, tuple(PRESETS))
+        check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISION)
         if not self.phases:
-            raise ValueError(f"recipe {self.name} has no [[phases]] table; it needs at least one")
+            raise InputError(f"recipe {self.name} has no [[phases]] table; it needs at least one")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
-            raise ValueError(f"recipe {self.name} has phases {', '.join(names)}; every phase needs a name of its own")
-
-
-def _checked(cls, table: dict, where: str):
-    names = {f.name for f in fields(cls)}
-    missing = {f.name for f in fields(cls) if f.default is MISSING} - set(table)
-    if missing or set(table) - names:
-        problems = [f"unknown: {', '.join(sorted(set(table) - names))}"] if set(table) - names else []
-        problems += [f"missing: {', '.join(sorted(missing))}"] if missing else []
-        raise ValueError(f"{where}: {'; '.join(problems)}. Known settings: {', '.join(sorted(names))}")
-    for field in fields(cls):
-        kind, called = _TYPES.get(field.type, (object, ""))
-        value = table.get(field.name, field.default)
-        if field.name in table and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
-            raise ValueError(f"{where}: {field.name} is {table[field.name]!r}; it must be {called}")
-    return cls(**table)
-
-
-def load_recipe(source: str | Path, changes: Sequence[str] = (), data: str | None = None) -> Recipe:
-    """Read a recipe by the name of one that ships (`sprites`) or by the path of a TOML file.
-
-    `changes` are settings of the command line, `key=value` of the recipe or `phase.key=value` of a phase, the values as
-    TOML. `data` takes the place of every diffusion phase's own.
-    """
-    path = Path(source)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{source}.toml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no TOML file: {error}") from error
-    tables = table.pop("phases", [])
-    if not isinstance(tables, list) or not all(isinstance(phase, dict) for phase in tables):
-        raise ValueError(f"{path.name}: phases is {tables!r}; write one [[phases]] table for each")
-    for phase in tables:
-        if data is not None and phase.get("objective") == "diffusion":
-            phase["data"] = data
-    for change in changes:
-        _change(table, tables, change)
-    phases = tuple(_phase(phase, f"{path.name}, phase {number}") for number, phase in enumerate(tables))
-    return _checked(Recipe, {**table, "phases": phases}, path.name)
-
-
-def _change(recipe: dict, phases: list[dict], change: str) -> None:
-    """Put one `key=value` or `phase.key=value` into the tables."""
-    place, _, text = change.partition("=")
-    phase, _, key = place.strip().rpartition(".")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except ValueError as error:
-        advice = 'write key=value or phase.key=value, the value as in TOML, a text in quotes: name="mine"'
-        raise ValueError(f"--set is {change!r}; {advice}") from error
-    named = {str(table.get("name")): table for table in phases}
-    if phase and phase not in named:
-        raise ValueError(f"--set is {change!r}, but there is no such phase; allowed: {', '.join(named)}")
-    table = named[phase] if phase else recipe
-    if key in ("steps", "epochs"):  # one takes the place of the other
-        table.pop("epochs" if key == "steps" else "steps", None)
-    table[key] = value
-
-
-def _phase(table: dict, where: str) -> Phase:
-    trainable = table.get("trainable", [])
-    if not isinstance(trainable, list) or not all(isinstance(name, str) for name in trainable):
-        raise ValueError(f"{where}: trainable is {trainable!r}; allowed: a list out of {', '.join(TRAINABLE)}")
-    sizes = table.get("sizes", [list(size) for size in Phase.sizes])
-    if not isinstance(sizes, list) or not all(_is_size(size) for size in sizes):
-        raise ValueError(f"{where}: sizes is {sizes!r}; allowed: a list of [height, width] pairs, such as [[64, 64]]")
-    given = {"steps": 0} if "epochs" in table and "steps" not in table else {}
-    if table.get("data", SPRITES) != SPRITES:
-        given["held_out"] = table.get("held_out", HELD_OUT)
-    return _checked(Phase, {**table, **given, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
-
-
-def _is_size(size: object) -> bool:
-    return isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
+            raise InputError(f"recipe {self.name} has phases {', '.join(names)}; every phase needs a name of its own")

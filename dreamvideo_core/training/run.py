@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,11 +16,12 @@ from accelerate.utils import parse_flag_from_env
 from ..checkpoint import PARTS
 from ..checks import InputError
 from ..config import PRESETS, ModelConfig
+from ..files import digest
 from ..model import is_temporal, is_untrained
 from ..pipeline import Pipeline
 from ..sources import open_model
 from ..sprites import phrases
-from .data.listing import ClipFile, fingerprint, list_clips
+from .data.listing import ClipFile, list_clips, list_digest
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
 from .prepare import console, prepared_clips, prepared_hand_overs, prepared_texts
 from .recipe import ONLY_SEEN, SPRITES, Phase, Recipe
@@ -49,7 +49,7 @@ def run_recipe(
     device = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE).device
     recipe = replace(recipe, mixed_precision=_precision(recipe.mixed_precision, device))
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
-    start_hash = None if start is None else _file_hash(start)
+    start_hash = None if start is None else digest([start], size=6)
     result = start
     for number, phase in enumerate(recipe.phases):
         before, result = result, folder / f"{number}-{phase.name}.safetensors"
@@ -79,19 +79,29 @@ def _precision(asked: str, device: torch.device) -> str:
 
 def _check_start(recipe: Recipe, start: Path | None) -> None:
     first = recipe.phases[0]
-    if start is None and first.objective == "diffusion" and "unet" not in first.trainable:
+    if first.objective != "diffusion":
+        return
+    if start is None and "unet" not in first.trainable:
         raise InputError(
             f"phase {first.name} trains {', '.join(first.trainable)} and keeps the U-Net's spatial layers as they are, so it "
             "begins with a text-to-video model; give one with --start (`dreamvideo convert` makes the file)"
         )
+    if start is not None:
+        _check_frozen_parts(first, start)
 
 
-def _file_hash(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=6)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 24):
-            digest.update(piece)
-    return digest.hexdigest()
+def _check_frozen_parts(first: Phase, start: Path) -> None:
+    """A part that the file lacks begins at random: only what is trained may."""
+    config = open_model(start).config
+    lacks = [what for what, part in (("autoencoder", config.vae), ("text encoder", config.text_encoder)) if part is None]
+    if "text_encoder" in first.trainable and "text encoder" in lacks:
+        lacks.remove("text encoder")
+    if lacks:
+        raise InputError(
+            f"--start is {str(start)!r}, which has no {' and no '.join(lacks)}, and phase {first.name} trains none: it would "
+            "learn from random values. Give a model with all its parts, such as a public one in diffusers' layout "
+            "(`dreamvideo convert FOLDER model.safetensors`)"
+        )
 
 
 def _settings(recipe: Recipe, phase: Phase, start_hash: str | None, files: Sequence[ClipFile]) -> dict:
@@ -103,7 +113,7 @@ def _settings(recipe: Recipe, phase: Phase, start_hash: str | None, files: Seque
         "seed": recipe.seed,
         "start": start_hash,
         **settings,
-        "data": f"{len(files)} clips ({fingerprint(files)})" if files else phase.data,  # wherever the files lie
+        "data": f"{len(files)} clips ({list_digest(files)})" if files else phase.data,  # wherever the files lie
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..files import atomic
+from ..files import write_text
 from ..tensor_files import write_tensors
 
 _KEPT = 2
@@ -33,8 +33,7 @@ def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
     """
     path, (settings, defaults) = folder / "settings.json", json.loads(json.dumps([settings, defaults]))
     if not path.is_file():
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2))
+        write_text(path, json.dumps(settings, indent=2))
         return
     began = {k: v for k, v in defaults.items() if k in settings} | json.loads(path.read_text())
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .objectives import Objective, Samples
 from .optimizers import make_optimizer
 from .pace import Pace
-from .reading import read_ahead
+from .read_ahead import read_ahead
 from .recipe import Phase
 from .runlog import RunLog
 from .state import TrainingState, collect_moments, load_newest_state, restore_moments, save_state

@@ -6,13 +6,14 @@ Its own condition classes repeat rows to the size of the latent batch, which is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
 from torch import Tensor
 
-from ...dreamvideo_core.autoencoder import DOWNSCALE
+from ...dreamvideo_core.config import DOWNSCALE
 
 IMAGE_PREFIX = "retention_"
 IMAGE_KEY = "retention_image"
@@ -41,10 +42,11 @@ class ClipText(comfy.conds.CONDCrossAttn):
 
 
 class ClipTags(comfy.conds.CONDRegular):
-    """A plain list with one entry per clip that says what a row is made of, so that equal work is done once."""
+    """A list with one entry per clip that says what a row is made of, so that equal work is done once."""
 
-    def process_cond(self, batch_size: int, **kwargs: Any) -> ClipTags:
-        return self
+    def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **kwargs: Any) -> ClipTags:
+        # Known only now: ComfyUI lets a condition without an area have that of another beside its own.
+        return self if area is None else ClipTags([tags.within(tuple(area)) for tags in self.cond])
 
     def can_concat(self, other: ClipTags) -> bool:
         return True
@@ -71,7 +73,7 @@ class Clips:
         if num_frames < 1 or rows % num_frames:
             raise ValueError(
                 f"the latent holds {rows} frames, which is no multiple of the conditioning's num_video_frames = "
-                f"{num_frames}. Connect the latent output of the same RetentionEncode to the sampler, or give both "
+                f"{num_frames}. Connect the latent output of the same Retention Encode to the sampler, or give both "
                 "the same number of frames."
             )
         return cls(rows // num_frames, num_frames)
@@ -92,6 +94,6 @@ def check_image_size(image: Tensor, latent: Tensor) -> Tensor:
     if tuple(image.shape[-2:]) != (height, width):
         raise ValueError(
             f"the retention image is {image.shape[-1]} x {image.shape[-2]}, but the latent stands for {width} x "
-            f"{height} pixels. Set width and height of RetentionEncode to the latent's size, or use its latent output."
+            f"{height} pixels. Set width and height of Retention Encode to the latent's size, or use its latent output."
         )
     return image

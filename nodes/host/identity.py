@@ -11,6 +11,7 @@ from typing import Any
 
 import comfy.model_patcher
 import torch
+from comfy.context_windows import ContextHandlerABC
 from comfy.sd import VAE
 
 _DEPTH = 12
@@ -53,7 +54,9 @@ def _parts(thing: Any) -> list:
     if isinstance(thing, VAE):
         return [_weights_of(thing.first_stage_model)]
     if isinstance(thing, torch.nn.Module):
-        return [_weights_of(thing)]
+        return _module_parts(thing)
+    if isinstance(thing, ContextHandlerABC):  # what begins with _ is where it is in a run
+        return [{name: value for name, value in vars(thing).items() if not name.startswith("_")}]
     if isinstance(thing, Mapping):
         return sorted(thing.items(), key=lambda item: repr(item[0]))
     if isinstance(thing, (list, tuple)):
@@ -77,10 +80,20 @@ def _model_parts(patcher: comfy.model_patcher.ModelPatcher) -> list:
     """The files it was read from, and everything laid over them since."""
     source = getattr(patcher.model, "source", None)
     if source is None:
-        raise Unidentified("the model was not loaded by LoadDreamVideo")
+        raise Unidentified("the model was not loaded by Load DreamVideo")
     if patcher.hook_patches:
         raise Unidentified("the model has weight hooks")
-    return [source, patcher.patches, patcher.object_patches, patcher.model_options]
+    if patcher.injections:
+        raise Unidentified("something was put into the model's layers, such as a LoRA that is bypassed")
+    patches = patcher.patches, patcher.object_patches, patcher.weight_wrapper_patches
+    return [source, *patches, patcher.model_options, patcher.wrappers, patcher.callbacks, patcher.additional_models]
+
+
+def _module_parts(module: torch.nn.Module) -> list:
+    """Its classes, its settings and its weights; a compiled module does what the one behind it does."""
+    module = getattr(module, "_orig_mod", module)
+    settings = {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
+    return [[kind.__qualname__ for kind in type(module).__mro__], settings, _weights_of(module)]
 
 
 def _function_parts(function: Callable) -> list:

@@ -55,12 +55,12 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None) -> Load
     shortcomings = [f"no {LACKING[part]}" for part in checkpoint.lacks()]
     if is_untrained(checkpoint.parts.get("retention")):
         shortcomings.append("the retention branch is untrained: the image has no effect yet")
-    return Loaded(
-        load_patcher(path, weight_dtype, overlay, checkpoint=checkpoint),
-        _load_clip(checkpoint) if "text_encoder" in checkpoint.parts else None,
-        _load_vae(checkpoint) if "vae" in checkpoint.parts else None,
-        shortcomings,
-    )
+    clip = _load_clip(checkpoint) if "text_encoder" in checkpoint.parts else None
+    vae = _load_vae(checkpoint) if "vae" in checkpoint.parts else None
+    for part, load in ((clip, _clip_patcher), (vae, _vae_patcher)):
+        if part is not None:
+            part.patcher.cached_patcher_init = (load, (path, overlay))
+    return Loaded(load_patcher(path, weight_dtype, overlay, checkpoint=checkpoint), clip, vae, shortcomings)
 
 
 def _open(path: Path, overlay: Path | None) -> Checkpoint:
@@ -122,7 +122,7 @@ def _choose_dtype(support: DreamVideoSupport, state: dict[str, Tensor], weight_d
     return dtype
 
 
-def _load_clip(checkpoint: Checkpoint) -> comfy.sd.CLIP:
+def _load_clip(checkpoint: Checkpoint, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     """ComfyUI's own CLIP: Stable Diffusion 1's or 2's where the width is theirs, the same class in another size else."""
     config = checkpoint.config.text_encoder
     name, model = _STABLE_DIFFUSION_TEXT.get(config.hidden_size) or ("l", _text_model(config))
@@ -134,7 +134,13 @@ def _load_clip(checkpoint: Checkpoint) -> comfy.sd.CLIP:
     )
     target = ClipTarget(functools.partial(comfy.sd1_clip.SD1Tokenizer, clip_name=name, tokenizer=pad), model)
     state = {f"clip_{name}.transformer.{key}": tensor for key, tensor in checkpoint.parts["text_encoder"].items()}
-    return comfy.sd.CLIP(target, state_dict=state, parameters=comfy.utils.calculate_parameters(state))
+    parameters = comfy.utils.calculate_parameters(state)
+    return comfy.sd.CLIP(target, state_dict=state, parameters=parameters, disable_dynamic=disable_dynamic)
+
+
+def _clip_patcher(path: Path, overlay: Path | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The text encoder alone; ComfyUI calls this when it wants the weights anew."""
+    return _load_clip(_open(path, overlay), disable_dynamic).patcher
 
 
 def _text_model(config: TextConfig) -> type:
@@ -164,6 +170,11 @@ def _load_vae(checkpoint: Checkpoint) -> comfy.sd.VAE:
     vae = comfy.sd.VAE(sd=dict(checkpoint.parts["vae"]), config=_kl_config(config) if config.layout == "kl" else None)
     vae.throw_exception_if_invalid()
     return vae
+
+
+def _vae_patcher(path: Path, overlay: Path | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    # ComfyUI's VAE has no other kind of memory to be asked for, its own loader ignores the wish, too.
+    return _load_vae(_open(path, overlay)).patcher
 
 
 def _kl_config(config: AutoencoderConfig) -> dict:

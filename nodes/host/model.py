@@ -5,26 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import comfy.conds
 import comfy.model_base
 import comfy.model_management
 import comfy.supported_models_base
-import torch
-from comfy.ldm.modules.attention import optimized_attention
-from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
-from ...dreamvideo_core.autoencoder import DOWNSCALE
 from ...dreamvideo_core.checkpoint import CONFIG_TENSOR, PARTS, config_tensor
-from ...dreamvideo_core.config import ModelConfig, TextConfig
-from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS, in_interval
+from ...dreamvideo_core.config import DOWNSCALE, ModelConfig, TextConfig
+from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS
 from ...dreamvideo_core.images import white_image
-from ...dreamvideo_core.layers import LayerFactory
-from ...dreamvideo_core.model import Encoding, ImageRetention, Residuals, UNet
 from .conditions import (
     END_KEY,
     FRAMES_KEY,
@@ -38,123 +32,12 @@ from .conditions import (
     check_image_size,
     repeat_rows,
 )
-from .patches import check_no_control, patched_join, warn_of_idle_patches
+from .patches import check_no_control
 from .previews import ClipLatents
-from .sharing import shared_encoding, shared_maps, shared_residuals
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    return optimized_attention(query, key, value, heads)
-
+from .unet import Gain, HostUNet, RowTags
 
 # Feature maps of the top level that are in memory at once; measured, docs/full_size.md.
 _MAPS_AT_THE_PEAK = 80
-
-
-class HostUNet(UNet):
-    """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
-
-    def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
-        make = LayerFactory(operations, _attention, dtype, device)
-        super().__init__(dreamvideo.unet, make)
-        self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
-        self.dtype = dtype
-
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, control=None, transformer_options={}, **kwargs):  # noqa: B006
-        """ComfyUI's calling convention: `x` (R T) C H W, `timesteps` (R T,), `context` (R, N, D) for R rows of clips."""
-        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
-        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
-        return executor.execute(x, timesteps, context, control, transformer_options, **kwargs)
-
-    def _forward(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        context: Tensor,
-        control: dict | None,
-        transformer_options: dict,
-        *,
-        num_video_frames: int,
-        dreamvideo_rows: list[RowTags],
-        retention_image: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        warn_of_idle_patches(transformer_options)
-        if not any(row.clip for row in dreamvideo_rows):
-            # One clip at a time: a context window may hold more frames than the conditioning knows of.
-            num_video_frames = len(x) // len(dreamvideo_rows)
-        if len(x) != len(dreamvideo_rows) * num_video_frames:
-            raise ValueError(
-                f"{len(x)} frames for {len(dreamvideo_rows)} clips of {num_video_frames}. Context windows work on one clip at "
-                "a time: set batch_size of RetentionEncode to 1."
-            )
-        row_timesteps = timesteps[::num_video_frames]
-        frames = x.unflatten(0, (-1, num_video_frames))
-
-        def encode(rows: list[int]) -> Encoding:
-            return self.encode(frames[rows].flatten(0, 1), row_timesteps[rows], context[rows], num_video_frames)
-
-        # Texts are repeated to a common length within a call, so the length belongs to the tag.
-        text_tags = [(row.text, context.shape[1], x.device) for row in dreamvideo_rows]
-        encoding = shared_encoding(text_tags, transformer_options, encode)
-        residuals = None
-        if self.retention is not None:
-            now = float(row_timesteps[0])
-            gains = [row.gain.at(now) for row in dreamvideo_rows]
-            image_tags = [None if row.image is None else (row.image, x.device) for row in dreamvideo_rows]
-            tags = [image and (image, *rest) for image, *rest in zip(image_tags, text_tags, gains, strict=True)]
-
-            def retain(rows: list[int]) -> Residuals:
-                of = [gains[row] for row in rows], [image_tags[row] for row in rows]
-                inputs = frames[rows], row_timesteps[rows], context[rows], retention_image[rows]
-                return self._retain(*inputs, *of, transformer_options)
-
-            residuals = shared_residuals(tags, transformer_options, now, retain, num_video_frames)
-        return self.decode(encoding, residuals, patched_join(transformer_options))
-
-    def _retain(
-        self, frames: Tensor, timesteps: Tensor, context: Tensor, images: Tensor, gains: list[float],
-        tags: list, options: dict,
-    ) -> Residuals:  # fmt: skip
-        """R(white) + gain [R(image) - R(white)] for every row; a gain of 0 or 1 needs one pass of the branch."""
-        count = len(gains)
-        passes = [(row, True) for row in range(count) if gains[row] != 0]
-        passes += [(row, False) for row in range(count) if gains[row] != 1]
-        white = white_image(1, *images.shape[-2:], device=images.device, dtype=images.dtype)
-        inputs = torch.cat([images[row : row + 1] if given else white for row, given in passes])
-        white_tag = ("white", *images.shape[-2:], images.device)
-        image_tags = [tags[row] if given or tags[row] is None else white_tag for row, given in passes]
-        maps = shared_maps(image_tags, options, inputs, self.retention.conv_s)
-        rows = [row for row, _ in passes]
-        made = self.retention(frames[rows].flatten(0, 1), maps, timesteps[rows], context[rows], frames.shape[1])
-        scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in passes])
-        index = torch.tensor(rows, device=frames.device)
-
-        def mix(residual: Tensor) -> Tensor:
-            clips = residual.unflatten(0, (len(passes), -1)) * scale.view(-1, *[1] * residual.ndim)
-            return clips.new_zeros(count, *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
-
-        return Residuals(tuple(map(mix, made.skips)), mix(made.mid))
-
-
-class Gain(NamedTuple):
-    """How much an image counts, and between which shares of the noise schedule."""
-
-    strength: float
-    start: float
-    end: float
-
-    def at(self, timestep: float) -> float:
-        return self.strength if in_interval(timestep, self.start, self.end) else 0.0
-
-
-class RowTags(NamedTuple):
-    """What a row of the batch is made of: equal text tags mean equal encodings, equal image tags equal maps."""
-
-    clip: int
-    text: Hashable
-    image: Hashable | None
-    gain: Gain
 
 
 def _gain(kwargs: dict[str, Any]) -> Gain:
@@ -183,15 +66,16 @@ class DreamVideoModel(comfy.model_base.BaseModel):
         out = super().extra_conds(**kwargs)
         out["c_crossattn"] = ClipText(text)
         out[FRAMES_KEY] = comfy.conds.CONDConstant(clips.num_frames)
+        hooks = kwargs.get("hooks")
         image_tags: list[Any] = [None] * clips.count
         gain = _gain(kwargs)
         check_branch(self.config, kwargs.get(IMAGE_KEY))
         if self.config.retention is not None:
             image = self._image(kwargs, clips, noise)
-            out[IMAGE_KEY] = ClipImage(image)
-            if not kwargs.get("hooks"):  # hooks change the weights from step to step: nothing to keep
-                image_tags = [(_digest(row), *_place(kwargs)) for row in image]
-        text_tags = [(clip, _digest(row), *_place(kwargs)) for clip, row in enumerate(text)]
+            out[IMAGE_KEY] = ClipImage(image.to(kwargs["device"]))  # one device for all, or calls are split
+            if not hooks:  # they change the weights from step to step: nothing to keep
+                image_tags = [_digest(row) for row in image]
+        text_tags = [(clip, _digest(row), id(hooks)) for clip, row in enumerate(text)]
         tags = zip(range(clips.count), text_tags, image_tags, strict=True)
         out["dreamvideo_rows"] = ClipTags([RowTags(clip, text, image, gain) for clip, text, image in tags])
         return out
@@ -248,8 +132,8 @@ def check_branch(config: ModelConfig, image: Tensor | None) -> None:
     """Raise ValueError for an image that the model has no retention branch for."""
     if image is not None and config.retention is None:
         raise ValueError(
-            "an image is connected to RetentionEncode, but this model has no retention branch: it makes video from text "
-            "only. Disconnect the image, or load a checkpoint with a branch."
+            "an image is connected to Retention Encode, but this model has no retention branch: it makes video from "
+            "text only. Disconnect the image, or load a checkpoint with a branch."
         )
 
 
@@ -257,7 +141,7 @@ def _check_text(text: Tensor, width: int) -> None:
     if text.shape[-1] != width:
         raise ValueError(
             f"the text conditioning has {text.shape[-1]} channels, this model takes {width}. Encode the prompts with "
-            "the CLIP output of the same LoadDreamVideo."
+            "the CLIP output of the same Load DreamVideo."
         )
 
 
@@ -271,9 +155,3 @@ def _text_state(state: dict[str, Tensor], config: TextConfig | None) -> dict[str
 
 def _digest(tensor: Tensor) -> str:
     return hashlib.blake2b(tensor.detach().float().cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()
-
-
-def _place(kwargs: dict[str, Any]) -> tuple:
-    """What else makes rows differ: the area a condition is restricted to, and the hooks that change the weights."""
-    area = kwargs.get("area")
-    return tuple(area) if isinstance(area, (list, tuple)) else area, id(kwargs["hooks"]) if kwargs.get("hooks") else None

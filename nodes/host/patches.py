@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from torch import Tensor
 
 from ...dreamvideo_core.model import Join, concatenate
-
-log = logging.getLogger("DreamVideo")
+from .messages import log
 
 _SKIP_PATCHES = "output_block_patch"
 _warned: set[str] = set()

@@ -9,6 +9,7 @@ on the model, every sampler node profits, not only ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -22,11 +23,29 @@ RUN_KEY = "dreamvideo_run"
 EVERY_KEY = "dreamvideo_retention_every"
 
 
-class Cache:
-    """Not a dictionary: ComfyUI copies the dictionaries in `transformer_options`, which would end the sharing."""
+# The caches are no dictionaries: ComfyUI copies the dictionaries and lists in `transformer_options`, which would end the
+# sharing, and hands on every other object as it is. What they hold is tensors, so they are never compared: no `eq`.
+@dataclass(eq=False)
+class StepCache:
+    """What one step keeps: the encoding of each text, one clip each."""
 
-    def __init__(self):
-        self.entries: dict[Hashable, object] = {}
+    encodings: dict[Hashable, Encoding] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class RunCache:
+    """What a run keeps: conv_s of each image (C, h, w), and what the branch made in the steps where it ran."""
+
+    maps: dict[Hashable, Tensor] = field(default_factory=dict)
+    timesteps: list[float] = field(default_factory=list)  # of the steps so far, in their order
+    # By context window first: windows hold other frames under the same tags.
+    residuals: dict[tuple[int, ...], dict[Hashable, Residuals]] = field(default_factory=dict)
+
+    def step(self, timestep: float) -> int:
+        """The number of the step that has this timestep, from 0; a timestep not seen yet begins a new one."""
+        if timestep not in self.timesteps:
+            self.timesteps.append(timestep)
+        return self.timesteps.index(timestep)
 
 
 def install(patcher: ModelPatcher) -> None:
@@ -37,36 +56,36 @@ def install(patcher: ModelPatcher) -> None:
 
 def _fresh_run(executor, *args, **kwargs):
     options = executor.class_obj.model_options
-    options["transformer_options"] = {**options.get("transformer_options", {}), RUN_KEY: Cache()}
+    options["transformer_options"] = {**options.get("transformer_options", {}), RUN_KEY: RunCache()}
     return executor(*args, **kwargs)
 
 
 def _fresh_step(executor, model, conds, x_in, timestep, model_options):
     # One call is one step of one context window: rows of equal tags hold the same latents.
-    transformer_options = {**model_options.get("transformer_options", {}), STEP_KEY: Cache()}
+    transformer_options = {**model_options.get("transformer_options", {}), STEP_KEY: StepCache()}
     return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": transformer_options})
 
 
 def shared_encoding(tags: Sequence[Hashable], options: dict, encode: Callable[[list[int]], Encoding]) -> Encoding:
     """The encoding of every row, running `encode` only for the first row of each tag that was not seen this step."""
-    cache = options.get(STEP_KEY) or Cache()
-    fresh = {tag: row for row, tag in reversed(list(enumerate(tags))) if tag not in cache.entries}
+    kept = (options.get(STEP_KEY) or StepCache()).encodings
+    fresh = {tag: row for row, tag in reversed(list(enumerate(tags))) if tag not in kept}
     if fresh:
         encoding = encode(list(fresh.values()))
         for place, tag in enumerate(fresh):
-            cache.entries[tag] = encoding.select(torch.tensor([place], device=encoding.mid.device))
-    return Encoding.join([cache.entries[tag] for tag in tags])
+            kept[tag] = encoding.select(torch.tensor([place], device=encoding.mid.device))
+    return Encoding.join([kept[tag] for tag in tags])
 
 
 def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, conv_s: Callable[[Tensor], Tensor]) -> Tensor:
     """conv_s of every row's image, once per tag and run; a row tagged None is never kept."""
-    cache = options.get(RUN_KEY) or Cache()
-    missing = [row for row, tag in enumerate(tags) if tag is None or tag not in cache.entries]
+    kept = (options.get(RUN_KEY) or RunCache()).maps
+    missing = [row for row, tag in enumerate(tags) if tag is None or tag not in kept]
     made = dict(zip(missing, conv_s(images[missing]), strict=True)) if missing else {}
     for row, tag in enumerate(tags):
         if tag is not None and row in made:
-            cache.entries.setdefault(tag, made[row])
-    return torch.stack([made[row] if row in made else cache.entries[tag] for row, tag in enumerate(tags)])
+            kept.setdefault(tag, made[row])
+    return torch.stack([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])
 
 
 def shared_residuals(
@@ -76,16 +95,13 @@ def shared_residuals(
 
     In between, a row's residuals are those of the step where they were made last; a row tagged None is never kept.
     """
-    cache, every = options.get(RUN_KEY), options.get(EVERY_KEY, 1)
+    cache: RunCache | None = options.get(RUN_KEY)
+    every: int = options.get(EVERY_KEY, 1)
     if cache is None or every == 1:
         return retain(list(range(len(tags))))
-    steps: list[float] = cache.entries.setdefault("timesteps", [])
-    if timestep not in steps:
-        steps.append(timestep)
-    # Context windows hold other frames under the same tags.
     window = getattr(options.get("context_window"), "index_list", ())
-    kept: dict = cache.entries.setdefault(("residuals", tuple(window)), {})
-    due = steps.index(timestep) % every == 0
+    kept = cache.residuals.setdefault(tuple(window), {})
+    due = cache.step(timestep) % every == 0
     rows = [row for row, tag in enumerate(tags) if due or tag is None or tag not in kept]
     made = {}
     if rows:

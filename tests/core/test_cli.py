@@ -262,7 +262,7 @@ def test_a_missing_package_is_named():
     code = "import sys; sys.modules['typer'] = None; import dreamvideo_core.cli"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(cli.__file__).parents[2])
     assert result.returncode == 1
-    assert "error: typer is not installed; run: pip install 'comfyui-dreamvideo[cli]'" in result.stderr
+    assert "error: typer is not installed; run in the pack's folder: pip install '.[cli]'" in result.stderr
 
 
 def test_the_sampling_of_the_file_is_the_default(run, files, tmp_path):

@@ -31,6 +31,14 @@ def test_what_was_written_is_read(tmp_path, name, tolerance):
     assert found.milliseconds == [200 if "." in name else 100] * 4
 
 
+def test_pictures_come_in_the_order_of_their_numbers(tmp_path):
+    made = torch.linspace(-1, 1, 12).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    save_clip(tmp_path / "c", made)
+    for number, picture in enumerate(sorted((tmp_path / "c").iterdir())):
+        picture.rename(tmp_path / "c" / f"frame-{number}.png")
+    assert (read_clip(tmp_path / "c", 8).frames - made).abs().max() < 0.01
+
+
 def test_videos_filmed_lying_are_turned_upright(tmp_path):
     save_clip(tmp_path / "c.mp4", clip(), fps=5)
     written = (tmp_path / "c.mp4").read_bytes()

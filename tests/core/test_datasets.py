@@ -15,7 +15,7 @@ from dreamvideo_core.checks import InputError
 from dreamvideo_core.clip_files import read_clip
 from dreamvideo_core.evaluation.captions import read_captions
 from dreamvideo_core.evaluation.classifier import SpriteClassifier, save_classifier
-from dreamvideo_core.evaluation.datasets import Window, open_dataset
+from dreamvideo_core.evaluation.datasets import Selection, open_dataset
 from dreamvideo_core.evaluation.generation import Plan, claim, fingerprint, generate, prepare, skipped
 from dreamvideo_core.images import fit_image
 from dreamvideo_core.pipeline import Pipeline
@@ -23,7 +23,7 @@ from dreamvideo_core.sprites import render, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 from dreamvideo_core.video import save_clip
 
-WINDOW = Window(frames=3, height=16, width=16, stride=2)
+SELECTION = Selection(frames=3, height=16, width=16, stride=2)
 SETTINGS = {
     "clips": 3, "seed": 4, "modes": ("t2v", "i2v", "ti2v"), "stride": 2, "num_frames": 3, "height": 16, "width": 16, "steps": 1,
     "text_scale": 1.0, "image_scale": 1.0, "order": "text_first", "checkpoint": "tiny.safetensors", "weights": "0",
@@ -76,61 +76,61 @@ def plan(**settings) -> Plan:
 
 
 def test_ucf101_is_read_with_its_classes_in_words(ucf101):
-    found = open_dataset("ucf101", ucf101, WINDOW, 0)
+    found = open_dataset("ucf101", ucf101, SELECTION, 0)
     clips = list(found.clips)
     assert {clip.caption for clip in clips} == {"apply eye makeup", "yo yo"} and len(clips) == 6
     assert "not published" in found.prompts and "0, 2, 4" in found.frames
     clip = next(c for c in clips if c.name == "v_ApplyEyeMakeup_g01_c01")
     whole = read_clip(ucf101 / "ApplyEyeMakeup" / "v_ApplyEyeMakeup_g01_c01.avi", 8).frames
     torch.testing.assert_close(clip.read(), fit_image(whole[::2], 16, 16, "crop"))
-    again, other = ([c.name for c in open_dataset("ucf101", ucf101, WINDOW, seed).clips] for seed in (0, 1))
+    again, other = ([c.name for c in open_dataset("ucf101", ucf101, SELECTION, seed).clips] for seed in (0, 1))
     assert again == [c.name for c in clips] != other
 
 
 def test_the_archives_own_folder_may_stand_between(ucf101):
-    assert len(list(open_dataset("ucf101", ucf101.parent, WINDOW, 0).clips)) == 6
+    assert len(list(open_dataset("ucf101", ucf101.parent, SELECTION, 0).clips)) == 6
 
 
 def test_msrvtts_test_split_is_read_with_one_caption_each(msrvtt):
-    clips = list(open_dataset("msrvtt", msrvtt, WINDOW, 0).clips)
+    clips = list(open_dataset("msrvtt", msrvtt, SELECTION, 0).clips)
     assert sorted(clip.name for clip in clips) == ["video1", "video2", "video3"]
     for clip in clips:
         assert clip.caption.startswith(f"thing {clip.name[-1]}  seen by ")
         assert clip.read().shape == (3, 3, 16, 16)
-    assert [c.caption for c in open_dataset("msrvtt", msrvtt, WINDOW, 0).clips] == [c.caption for c in clips]
+    assert [c.caption for c in open_dataset("msrvtt", msrvtt, SELECTION, 0).clips] == [c.caption for c in clips]
 
 
 def test_layouts_that_are_none(tmp_path, msrvtt):
     for name, words in (("ucf101", "no class folders of .avi files"), ("msrvtt", 'no .json has "videos" of the split test')):
         with pytest.raises(InputError, match=words):
-            open_dataset(name, tmp_path, WINDOW, 0)
+            open_dataset(name, tmp_path, SELECTION, 0)
         with pytest.raises(InputError, match="which is no folder"):
-            open_dataset(name, tmp_path / "none", WINDOW, 0)
+            open_dataset(name, tmp_path / "none", SELECTION, 0)
     (tmp_path / "a.json").write_text((msrvtt / "test_videodatainfo.json").read_text())
     with pytest.raises(InputError, match="lacks the files or captions of 3 of them, video1 for one"):
-        open_dataset("msrvtt", tmp_path, WINDOW, 0)
+        open_dataset("msrvtt", tmp_path, SELECTION, 0)
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(InputError, match="is no JSON"):
-        open_dataset("msrvtt", tmp_path, WINDOW, 0)
+        open_dataset("msrvtt", tmp_path, SELECTION, 0)
     (tmp_path / "a.json").write_text('{"videos": [{"video_id": "video1", "split": "test"}], "sentences": [{"sen_id": 1}]}')
     with pytest.raises(InputError, match="is no annotation of MSR-VTT"):
-        open_dataset("msrvtt", tmp_path, WINDOW, 0)
+        open_dataset("msrvtt", tmp_path, SELECTION, 0)
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_listed(ucf101, tmp_path):
-    order = [c.name for c in open_dataset("ucf101", ucf101, WINDOW, 0).clips]
+    order = [c.name for c in open_dataset("ucf101", ucf101, SELECTION, 0).clips]
     usable = [name for name in order if "g09" not in name and "g10" not in name]
-    prepare(tmp_path, plan(clips=4), open_dataset("ucf101", ucf101, WINDOW, 0))
+    prepare(tmp_path, plan(clips=4), open_dataset("ucf101", ucf101, SELECTION, 0))
     assert list(read_captions(tmp_path / "captions.jsonl")) == usable
     assert {p.name for p in (tmp_path / "reference").iterdir()} == set(usable)
     assert skipped(tmp_path) == len([name for name in order[: order.index(usable[-1])] if name not in usable])
     with pytest.raises(InputError, match=r"--clips is 5, but sprites has 4 clips that can be used and 2 that cannot \(v_YoYo"):
-        prepare(tmp_path / "more", plan(clips=5), open_dataset("ucf101", ucf101, WINDOW, 0))
+        prepare(tmp_path / "more", plan(clips=5), open_dataset("ucf101", ucf101, SELECTION, 0))
 
 
 def prepared(folder):
     claim(folder, plan())
-    prepare(folder, plan(), open_dataset("sprites", None, WINDOW, 4))
+    prepare(folder, plan(), open_dataset("sprites", None, SELECTION, 4))
     return folder
 
 
@@ -168,7 +168,7 @@ def test_shares_of_processes_make_what_one_makes_and_nothing_twice(pipeline, tmp
     (shared / "i2v" / "scene00001").rename(tmp_path / "away")  # what a process that was killed has not made
     before = {p: p.stat().st_mtime_ns for p in shared.rglob("*.png")}
     generate(shared, plan(), counting)
-    prepare(shared, plan(), open_dataset("sprites", None, WINDOW, 4))
+    prepare(shared, plan(), open_dataset("sprites", None, SELECTION, 4))
     assert len(made) == 10 and made[-1] == 4 + 1
     assert all(p.stat().st_mtime_ns == time for p, time in before.items())
 

@@ -39,6 +39,11 @@ def test_captions_stand_above_and_are_broken_into_lines():
     assert (captioned[..., :bar, 100:] == 1).all()
 
 
+@pytest.mark.parametrize("height", [64, 128, 192, 240, 384])
+def test_captioned_grids_have_even_heights_as_videos_need(height):
+    assert clip_grid([clip(0.0, height=height, width=96)] * 3, ["left"], columns=1).shape[-2] % 2 == 0
+
+
 def test_a_strip_of_chosen_frames():
     strip = film_strip(clip(-0.5, frames=6), [0, 2, -1])
     assert strip.shape == (1, 3, 8, 3 * 8 + 2 * GAP)

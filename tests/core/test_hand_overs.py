@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from tiny import random_pipeline
 
 from dreamvideo_core.checks import InputError
-from dreamvideo_core.images import to_uint8
+from dreamvideo_core.images import from_uint8, to_uint8
 from dreamvideo_core.pipeline import SHIPPED
 from dreamvideo_core.sprites import render, sentence
 from dreamvideo_core.training.data.sprites import SpriteSource
 from dreamvideo_core.training.hand_overs import cached_hand_overs
-from dreamvideo_core.training.latents import LatentClips, from_bytes
+from dreamvideo_core.training.latents import LatentClips
 from dreamvideo_core.training.objectives import DiffusionObjective
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import run_recipe
@@ -84,7 +84,7 @@ def test_a_share_of_the_images_is_handed_over_and_no_clip():
     handed, plain = (batch["images"] for batch in batches)
     changed = (handed != plain).flatten(1).any(1)
     assert changed.float().mean() == pytest.approx(0.36, abs=0.12)
-    torch.testing.assert_close(handed[changed], plain[changed] + from_bytes(torch.tensor(100)) + 1)
+    torch.testing.assert_close(handed[changed], plain[changed] + from_uint8(torch.tensor(100)) + 1)
     white = (plain == 1).flatten(1).all(1)
     assert white.any() and not (changed & white).any()
     assert torch.equal(batches[0]["latents"], batches[1]["latents"])
@@ -106,8 +106,8 @@ def test_a_branch_that_is_untrained_has_nothing_to_hand_over(tmp_path):
     ({"stages": 1, "hand_over": 0.1}, "hand_over is 0.1; a chain of 2 chain_stages or more"),
     ({"trainable": ("unet",), "hand_over": 0.1}, "a retention branch that is trained"),
     ({"margin": 0.05}, "margin is 0.05; chains keep their sprites inside"),
-    ({"stages": 0}, "chain_stages is 0; it must be at least 1"),
-    ({"hand_over": 1.5}, "hand_over is 1.5; it is a probability"),
+    ({"stages": 0}, "chain_stages is 0; allowed: 1 or more"),
+    ({"hand_over": 1.5}, "hand_over, a probability, is 1.5; allowed: 0 to 1"),
 ])  # fmt: skip
 def test_chains_that_cannot_be(settings, words):
     with pytest.raises(ValueError, match=words):

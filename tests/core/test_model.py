@@ -162,7 +162,7 @@ def test_a_model_without_a_branch_says_that_it_takes_no_image():
 
 
 def test_the_papers_preset_trains_as_many_parameters_as_the_paper():
-    """680M, temporal layers and branch together (design, "Sizes")."""
+    """680M, temporal layers and branch together."""
     model = DreamVideo(PRESETS["paper"], LayerFactory(device="meta"))
     trained = sum(p.numel() for _, p in model.temporal_parameters()) + sum(p.numel() for p in model.retention.parameters())
     assert trained == pytest.approx(680e6, rel=0.02)

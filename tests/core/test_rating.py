@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.cli import app
 from dreamvideo_core.evaluation.captions import read_captions
-from dreamvideo_core.evaluation.rating import CRITERIA, PAPER, Key, Ratings, as_table, model_scores
+from dreamvideo_core.evaluation.paper import RATINGS
+from dreamvideo_core.evaluation.rating import CRITERIA, Key, Ratings, as_table, model_scores
 from dreamvideo_core.evaluation.rating_sheet import shuffled_clips
 from dreamvideo_core.video import save_clip
 
@@ -155,8 +156,8 @@ def test_clips_and_captions_must_belong_together(clips, tmp_path):
         ("c.csv", "file,caption\na.mp4,text\n", "row 1 has no path or no caption"),
         ("c.csv", "path,caption\na.mp4,text\nb/a.webp,text\n", "two captions for 'a'"),
         ("c.jsonl", '{"path": "a.mp4", "caption": 3}', "row 1 has no path or no caption"),
-        ("c.jsonl", "[1]", "row 1 has no path or no caption"),
-        ("c.jsonl", "{", "which cannot be read"),
+        ("c.jsonl", "[1]", r"captions c\.jsonl, line 1 is '\[1\]'; it must be a JSON object"),
+        ("c.jsonl", "{", "line 1 is no JSON"),
         ("c.txt", "a", "its ending is not known"),
     ],
 )
@@ -195,7 +196,7 @@ def test_means_by_hand():
 def test_the_paper_stands_apart():
     table = as_table(model_scores([Ratings("Ann", rated(1, 4, fidelity=5))], KEY))
     methods = list(table.columns[0].cells)
-    assert methods == ["A", "B", *(f"paper: {method}" for method in PAPER)]
+    assert methods == ["A", "B", *(f"paper: {method}" for method in RATINGS)]
     assert table.rows[1].end_section and not table.rows[0].end_section
     assert [column.header for column in table.columns] == ["method", *CRITERIA, "clips", "raters"]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dreamvideo_core.training.recipe import RECIPES, Phase, load_recipe
+from dreamvideo_core.training.recipe import Phase
+from dreamvideo_core.training.recipe_files import RECIPES, load_recipe
 
 PHASE = {
     "name": '"one"',
@@ -67,7 +68,7 @@ def test_a_recipe_by_its_path(write):
 @pytest.mark.parametrize(("key", "value", "words"), [
     ("colour", '"red"', "unknown: colour"),
     ("steps", None, "missing: steps"),
-    ("steps", "0", "steps is 0; it must be at least 1"),
+    ("steps", "0", "steps is 0; allowed: 1 or more"),
     ("steps", '"many"', "steps is 'many'; it must be a whole number"),
     ("steps", "1.5", "steps is 1.5; it must be a whole number"),
     ("steps", "true", "steps is True; it must be a whole number"),
@@ -78,12 +79,12 @@ def test_a_recipe_by_its_path(write):
     ("trainable", '"unet"', "trainable is 'unet'; allowed: a list"),
     ("trainable", None, "`trainable` belongs to the diffusion objective"),
     ("objective", '"autoencoder"', "`trainable` belongs to the diffusion objective"),
-    ("sizes", "[[64, 65]]", "sizes has 64 x 65; both must be multiples of 8"),
+    ("sizes", "[[64, 65]]", "sizes has 64 x 65, whose width is 65; allowed: multiples of 8. Take 64"),
     ("sizes", "[]", "sizes is empty"),
     ("sizes", "[64, 64]", r"sizes is \[64, 64\]; allowed: a list of"),
     ("sizes", "[[64, 64.0]]", "allowed: a list of"),
     ("margin", "0.5", "margin is 0.5; it is a share of a side"),
-    ("drop_text", "1.5", "drop_text is 1.5; it is a probability"),
+    ("drop_text", "1.5", "drop_text, a probability, is 1.5; allowed: 0 to 1"),
 ])  # fmt: skip
 def test_settings_of_a_phase_that_cannot_be(write, key, value, words):
     with pytest.raises(ValueError, match=words):

@@ -42,12 +42,11 @@ def test_a_key_that_shares_its_beginning_is_another(tmp_path):
     assert store.find(1, "a" * 39 + "b") is None
 
 
-def test_a_damaged_stage_is_not_taken(tmp_path):
+@pytest.mark.parametrize("damage", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:-9], lambda data: b""])
+def test_a_damaged_stage_is_not_taken(tmp_path, damage):
     store = StageStore(tmp_path)
     path = keep(store)
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(damage(path.read_bytes()))
     assert store.find(1, "a" * 40) is None
 
 

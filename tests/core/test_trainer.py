@@ -12,14 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY, random_pipeline
 
 from dreamvideo_core.checkpoint import load_checkpoint
-from dreamvideo_core.images import to_uint8
+from dreamvideo_core.images import from_uint8, to_uint8
 from dreamvideo_core.model import is_untrained
 from dreamvideo_core.sprites import Clip, Sprite, sample_clip, sample_scene
 from dreamvideo_core.sprites.scene import seeded
 from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.training.data.sprites import SpriteSource, sprite_weights
-from dreamvideo_core.training.latents import LatentClips, cached_clips, from_bytes
+from dreamvideo_core.training.latents import LatentClips, cached_clips
 from dreamvideo_core.training.objectives import DiffusionObjective, Objective, Samples
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import _precision, run_recipe
@@ -151,7 +151,7 @@ def test_the_text_of_a_batch_belongs_to_its_clip():
     batch = objective.batch(0)
     for latents, image, tokens in zip(batch["latents"], batch["images"], batch["tokens"], strict=True):
         index = next(i for i in range(8) if torch.equal(cache.latents[i].float(), latents))
-        assert torch.equal(from_bytes(cache.images[index]), image)
+        assert torch.equal(from_uint8(cache.images[index]), image)
         clip = cache.source.clip(index)
         colour = tokenize([clip.scene.sprites[clip.actor].colour])[0, 1]
         assert colour in tokens
@@ -244,7 +244,7 @@ def test_the_cache_is_made_once_and_completed(tmp_path):
 def test_images_as_bytes():
     image = torch.tensor([-1.0, 0.0, 1.0])
     assert to_uint8(image).tolist() == [0, 128, 255]
-    torch.testing.assert_close(from_bytes(to_uint8(image)), image, atol=0.005, rtol=0)
+    torch.testing.assert_close(from_uint8(to_uint8(image)), image, atol=0.005, rtol=0)
 
 
 @pytest.fixture

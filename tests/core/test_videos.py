@@ -24,7 +24,7 @@ from dreamvideo_core.text import tokenize
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.training.cache import Makers
 from dreamvideo_core.training.data.held_out import choose_held_out
-from dreamvideo_core.training.data.listing import fingerprint, list_clips
+from dreamvideo_core.training.data.listing import list_clips, list_digest
 from dreamvideo_core.training.data.survey import survey
 from dreamvideo_core.training.data.survey_report import _counts
 from dreamvideo_core.training.data.videos import VideoSource
@@ -88,11 +88,11 @@ def test_a_folder_a_table_and_shards_give_the_same_clips(tmp_path):
 
 def test_a_list_is_known_by_names_sizes_and_captions(tmp_path):
     folder = write_clips(tmp_path / "clips", count=2)
-    before = fingerprint(list_clips(folder))
-    assert fingerprint(list_clips(folder)) == before
-    assert fingerprint(list_clips(folder.rename(tmp_path / "elsewhere"))) == before
+    before = list_digest(list_clips(folder))
+    assert list_digest(list_clips(folder)) == before
+    assert list_digest(list_clips(folder.rename(tmp_path / "elsewhere"))) == before
     (tmp_path / "elsewhere" / "clip1.txt").write_text("something else")
-    assert fingerprint(list_clips(tmp_path / "elsewhere")) != before
+    assert list_digest(list_clips(tmp_path / "elsewhere")) != before
 
 
 @pytest.mark.parametrize(("name", "content", "words"), [
@@ -393,6 +393,16 @@ def test_the_papers_phase_needs_a_model_to_begin_with(tmp_path, recipe):
         run_recipe(recipe, tmp_path)
 
 
+def test_a_part_that_the_start_lacks_is_not_taken_at_random(tmp_path, recipe):
+    start = tmp_path / "unet.safetensors"
+    random_pipeline().save(start, parts=("unet",))
+    with pytest.raises(InputError, match=r"has no autoencoder and no text encoder, and phase image trains none"):
+        run_recipe(recipe, tmp_path / "run", start=start)
+    taught = replace(recipe, phases=(replace(recipe.phases[0], trainable=("retention", "text_encoder")),))
+    with pytest.raises(InputError, match=r"has no autoencoder, and phase image trains none"):
+        run_recipe(taught, tmp_path / "run", start=start)
+
+
 @pytest.fixture
 def written(tmp_path, monkeypatch, clips):
     monkeypatch.setitem(recipes.PRESETS, "tiny", TINY)
@@ -460,9 +470,9 @@ def test_changes_that_cannot_be(written, change, words):
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    ({"windows": 0}, "windows is 0; it must be at least 1"),
-    ({"readers": -1}, "readers is -1; it must be at least 0"),
-    ({"held_out": -1}, "held_out is -1; it must be at least 0"),
+    ({"windows": 0}, "windows is 0; allowed: 1 or more"),
+    ({"readers": -1}, "readers is -1; allowed: 0 or more"),
+    ({"held_out": -1}, "held_out is -1; allowed: 0 or more"),
     ({"sprite_weight": 4.0}, "sprite_weight belongs to sprites, and data is 'clips'"),
     ({"epochs": 2.0}, "steps is 3 and epochs 2.0; give one of them"),
     ({"epochs": 2.0, "steps": 0, "sizes": ((16, 16), (32, 32))}, "epochs with 2 sizes cannot be counted"),

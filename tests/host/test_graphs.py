@@ -165,7 +165,7 @@ def test_a_latent_that_does_not_fit_the_frames(server: Server):
     graph = image_to_video()
     graph["other"] = node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=FRAMES + 1)
     graph["sampler"]["inputs"]["latent"] = ["other", 0]
-    with pytest.raises(ExecutionFailed, match=r"5 frames.*num_video_frames = 4.*RetentionEncode"):
+    with pytest.raises(ExecutionFailed, match=r"5 frames.*num_video_frames = 4.*Retention Encode"):
         server.client.run(graph)
 
 

@@ -316,6 +316,30 @@ def test_a_scheduled_lora_acts_while_its_keyframe_lasts(host, loaded, conditione
     torch.testing.assert_close(hooked(0.0), plain, rtol=1e-3, atol=1e-3)
 
 
+def test_areas_have_encodings_of_their_own(host, loaded, conditioned):
+    """Two halves with sentences of their own over a negative without an area, with work shared and with none."""
+    half = SIZE // 2
+    (left,) = host.call("ConditioningSetArea", conditioning=conditioned[0], width=half, height=SIZE, x=0, y=0, strength=1.0)
+    (right,) = host.call("ConditioningSetArea", conditioning=conditioned[1], width=half, height=SIZE, x=half, y=0, strength=1.0)
+    halves = ([*left, *right], *conditioned[1:])
+    alone = loaded[0].clone()
+    sharing = host.module("nodes.host.sharing")
+    alone.remove_wrappers_with_key("outer_sample", sharing.RUN_KEY)
+    alone.remove_wrappers_with_key("calc_cond_batch", sharing.STEP_KEY)
+    for scales in ({"text_scale": 1.5, "image_scale": 1.5}, {"text_scale": 2.0, "image_scale": 1.0}):
+        shared = sample(host, loaded[0], halves, **scales)
+        torch.testing.assert_close(shared, sample(host, alone, halves, **scales), rtol=1e-4, atol=1e-4)
+    assert (shared - sample(host, loaded[0], conditioned, **scales)).abs().max() > 1e-2
+
+
+def test_the_clip_and_the_vae_can_be_loaded_anew(loaded):
+    """As hooks on the CLIP and nodes that choose a device do."""
+    for part, weights in ((loaded[1], loaded[1].cond_stage_model), (loaded[2], loaded[2].first_stage_model)):
+        load, arguments = part.patcher.cached_patcher_init
+        anew = load(*arguments, disable_dynamic=True).model.state_dict()
+        assert all(torch.equal(anew[name], tensor) for name, tensor in weights.state_dict().items())
+
+
 def test_context_windows_go_over_a_long_clip(host, loaded):
     texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("the red circle moves left", "")]
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0))

@@ -6,19 +6,20 @@ Three kinds: a folder of videos with captions beside them (clip.mp4 and clip.txt
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ...checks import InputError
+from ...clip_files import VIDEOS
+from ...tables import is_table, parse_object, read_rows
 
-VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
+_ENDINGS = (*VIDEOS, ".gif")  # a .gif is decoded as any video is
 _CAPTION_KEYS = ("caption", "text")  # of a shard's .json
 
 
@@ -46,8 +47,10 @@ def list_clips(path: str | Path) -> list[ClipFile]:
     path = Path(path)
     if path.is_dir():
         clips = [clip for shard in sorted(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
-    elif path.suffix in _READERS and path.is_file():
-        clips = _READERS[path.suffix](path)
+    elif is_table(path) and path.is_file():
+        clips = _in_table(path)
+    elif path.suffix == ".tar" and path.is_file():
+        clips = _in_shard(path)
     else:
         what = "which is neither a folder nor a table or shard" if path.exists() else "and there is no such file or folder"
         raise InputError(
@@ -55,11 +58,11 @@ def list_clips(path: str | Path) -> list[ClipFile]:
             "or .jsonl of paths and captions, a .tar shard or a folder of shards"
         )
     if not clips:
-        raise InputError(f"data is {str(path)!r}, in which there is no video; allowed: {', '.join(VIDEOS)}")
+        raise InputError(f"data is {str(path)!r}, in which there is no video; allowed: {', '.join(_ENDINGS)}")
     return clips
 
 
-def fingerprint(clips: Iterable[ClipFile]) -> str:
+def list_digest(clips: Iterable[ClipFile]) -> str:
     """A short name for a list of clips: other names, sizes of files or captions give another one."""
     digest = hashlib.blake2b(digest_size=6)
     for clip in clips:
@@ -68,7 +71,7 @@ def fingerprint(clips: Iterable[ClipFile]) -> str:
 
 
 def _is_video(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in VIDEOS and not PurePosixPath(name).name.startswith(".")
+    return PurePosixPath(name).suffix.lower() in _ENDINGS and not PurePosixPath(name).name.startswith(".")
 
 
 def _in_folder(folder: Path) -> list[ClipFile]:
@@ -89,21 +92,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _in_csv(path: Path) -> list[ClipFile]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return _in_table(path, list(csv.DictReader(file)))
-
-
-def _in_jsonl(path: Path) -> list[ClipFile]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            rows.append(_parsed(line, f"{path.name}, line {number}"))
-    return _in_table(path, rows)
-
-
-def _in_table(table: Path, rows: Sequence[dict]) -> list[ClipFile]:
+def _in_table(table: Path) -> list[ClipFile]:
     """Relative paths start at the table's own folder."""
+    rows = read_rows(table, "data")
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("path"), str) or not row["path"]:
             raise InputError(f"{table.name}, row {number} has {sorted(map(str, row))}; it needs `path`, and `caption`")
@@ -140,18 +131,5 @@ def _caption(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
     text = tar.extractfile(member).read().decode(errors="replace")
     if member.name.endswith(".txt"):
         return _one_line(text)
-    table = _parsed(text, f"{shard.name}/{member.name}")
+    table = parse_object(text, f"{shard.name}/{member.name}")
     return _one_line(str(next((table[key] for key in _CAPTION_KEYS if table.get(key)), "")))
-
-
-def _parsed(text: str, where: str) -> dict:
-    try:
-        table = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where} is no JSON: {error}") from error
-    if not isinstance(table, dict):
-        raise InputError(f"{where} is {text[:40]!r}; it must be a JSON object")
-    return table
-
-
-_READERS = {".csv": _in_csv, ".jsonl": _in_jsonl, ".tar": _in_shard}

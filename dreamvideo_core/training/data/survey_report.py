@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,13 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ...files import atomic
+from ...files import atomic, json_lines, write_text
 from ...grid import clip_grid, film_strip
-from ...images import to_uint8
+from ...images import to_picture
 from .held_out import choose_held_out
 from .survey import Finding
 from .videos import VideoSource
@@ -108,15 +106,14 @@ def _commonest(values: Iterable[str]) -> str:
 def write_findings(findings: Sequence[Finding], folder: Path) -> list[Path]:
     """check.jsonl, a line a window, and check.png, the first, middle and last frame of some windows; their paths."""
     lines, sheet = folder / "check.jsonl", folder / "check.png"
-    with atomic(lines) as temporary:
-        temporary.write_text("".join(f"{json.dumps(_line(f))}\n" for f in findings), encoding="utf-8")
+    write_text(lines, json_lines(_line(f) for f in findings))
     shown = [f for f in findings if f.window is not None]
     if not shown:
         return [lines]
     strips = [film_strip(f.window, (0, len(f.window) // 2, -1)) for f in shown]
     grid = clip_grid(strips, [f"{f.name}: {f.caption}" for f in shown], _SHEET_COLUMNS)
     with atomic(sheet) as temporary:
-        Image.fromarray(to_uint8(grid[0]).permute(1, 2, 0).numpy()).save(temporary)
+        to_picture(grid[0]).save(temporary)
     return [lines, sheet]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...decoding import Facts, UnusableClip, read_facts, read_window
 from ...images import fit_image
 from ..recipe import Phase
-from .listing import ClipFile, fingerprint
+from .listing import ClipFile, list_digest
 from .source import Clips, Source
 
 
@@ -35,7 +35,7 @@ class VideoSource(Source):
         self.files, self.phase, self.size, self.seed = files, phase, size, seed
         self.cache_name = (
             f"{size[1]}x{size[0]}x{phase.num_frames}-stride{phase.stride}-windows{phase.windows}-{phase.crop}-seed{seed}-"
-            f"{fingerprint(files)}"
+            f"{list_digest(files)}"
         )
 
     def __len__(self) -> int:

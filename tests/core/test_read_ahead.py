@@ -8,7 +8,7 @@ import pytest
 
 from dreamvideo_core.text import count_tokens, tokenize
 from dreamvideo_core.training.pace import Pace
-from dreamvideo_core.training.reading import read_ahead
+from dreamvideo_core.training.read_ahead import read_ahead
 
 
 def threads() -> list[str]:

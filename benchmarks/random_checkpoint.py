@@ -1,0 +1,34 @@
+"""A full-size model without its training: memory and time depend on the shapes of weights, not on their values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dreamvideo_core.checkpoint import Checkpoint, save_checkpoint
+from dreamvideo_core.config import PRESETS
+from dreamvideo_core.layers import LayerFactory
+from dreamvideo_core.model import DreamVideo
+from dreamvideo_core.tensor_files import LazyTensors
+
+
+def random_checkpoint(preset: str, path: Path) -> None:
+    """The preset's U-Net and branch in bfloat16; norms keep their ones, so that no value overflows."""
+    config = replace(PRESETS[preset], text_encoder=None, vae=None)
+    shapes = DreamVideo(config, LayerFactory(device="meta")).state_dict()
+    makers = LazyTensors({name: partial(_random, name, tensor.shape) for name, tensor in shapes.items()})
+    parts = {part: makers.renamed(partial(_without, f"{part}.")) for part in ("unet", "retention")}
+    save_checkpoint(path, Checkpoint(config, parts), torch.bfloat16)
+
+
+def _random(name: str, shape: torch.Size) -> torch.Tensor:
+    if len(shape) == 1:
+        return torch.ones(shape) if "norm" in name and name.endswith("weight") else torch.zeros(shape)
+    return torch.randn(shape) / shape[1:].numel() ** 0.5
+
+
+def _without(prefix: str, name: str) -> str | None:
+    return name.removeprefix(prefix) if name.startswith(prefix) else None

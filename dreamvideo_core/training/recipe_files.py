@@ -1,0 +1,107 @@
+"""Recipes read: one TOML file, one table a phase, and the command line's settings (`--set`) laid over it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from ..checks import InputError
+from .recipe import SPRITES, TRAINABLE, Phase, Recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+_HELD_OUT = 4  # of videos, where a recipe does not say it
+# What a setting may be, and how that is called, by its annotation.
+_TYPES = {
+    "str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
+    "bool": (bool, "true or false"),
+}  # fmt: skip
+
+
+def load_recipe(source: str | Path, changes: Sequence[str] = (), data: str | None = None) -> Recipe:
+    """Read a recipe by the name of one that ships (`sprites`) or by the path of a TOML file.
+
+    `changes` are settings of the command line, `key=value` of the recipe or `phase.key=value` of a phase, the values as
+    TOML. `data` takes the place of every diffusion phase's own.
+    """
+    name, table = _read(source)
+    tables = table.pop("phases", [])
+    if not isinstance(tables, list) or not all(isinstance(phase, dict) for phase in tables):
+        raise InputError(f"{name}: phases is {tables!r}; write one [[phases]] table for each")
+    for phase in tables:
+        if data is not None and phase.get("objective") == "diffusion":
+            phase["data"] = data
+    for change in changes:
+        _change(table, tables, change)
+    phases = tuple(_phase(phase, f"{name}, phase {number}") for number, phase in enumerate(tables))
+    return _checked(Recipe, {**table, "phases": phases}, name)
+
+
+def _read(source: str | Path) -> tuple[str, dict]:
+    """The name of the recipe's file, and what it holds."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{source}.toml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
+    try:
+        return path.name, tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path.name} is no TOML file: {error}") from error
+
+
+def _change(recipe: dict, phases: list[dict], change: str) -> None:
+    """Put one `key=value` or `phase.key=value` into the tables."""
+    place, _, text = change.partition("=")
+    phase, _, key = place.strip().rpartition(".")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except ValueError as error:
+        advice = 'write key=value or phase.key=value, the value as in TOML, a text in quotes: name="mine"'
+        raise InputError(f"--set is {change!r}; {advice}") from error
+    named = {str(table.get("name")): table for table in phases}
+    if phase and phase not in named:
+        raise InputError(f"--set is {change!r}, but there is no such phase; allowed: {', '.join(named)}")
+    table = named[phase] if phase else recipe
+    if key in ("steps", "epochs"):  # one takes the place of the other
+        table.pop("epochs" if key == "steps" else "steps", None)
+    table[key] = value
+
+
+def _phase(table: dict, where: str) -> Phase:
+    trainable = table.get("trainable", [])
+    if not isinstance(trainable, list) or not all(isinstance(name, str) for name in trainable):
+        raise InputError(f"{where}: trainable is {trainable!r}; allowed: a list out of {', '.join(TRAINABLE)}")
+    sizes = table.get("sizes", [list(size) for size in Phase.sizes])
+    if not isinstance(sizes, list) or not all(_is_size(size) for size in sizes):
+        raise InputError(f"{where}: sizes is {sizes!r}; allowed: a list of [height, width] pairs, such as [[64, 64]]")
+    given = {"steps": 0} if "epochs" in table and "steps" not in table else {}
+    if table.get("data", SPRITES) != SPRITES:
+        given["held_out"] = table.get("held_out", _HELD_OUT)
+    return _checked(Phase, {**table, **given, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
+
+
+def _checked(cls, table: dict, where: str):
+    names = {f.name for f in fields(cls)}
+    missing = {f.name for f in fields(cls) if f.default is MISSING} - set(table)
+    if missing or set(table) - names:
+        problems = [f"unknown: {', '.join(sorted(set(table) - names))}"] if set(table) - names else []
+        problems += [f"missing: {', '.join(sorted(missing))}"] if missing else []
+        raise InputError(f"{where}: {'; '.join(problems)}. Known settings: {', '.join(sorted(names))}")
+    for field in fields(cls):
+        kind, called = _TYPES.get(field.type, (object, ""))
+        value = table.get(field.name, field.default)
+        if field.name in table and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
+            raise InputError(f"{where}: {field.name} is {table[field.name]!r}; it must be {called}")
+    return cls(**table)

@@ -1,0 +1,179 @@
+"""The network that ComfyUI calls: the primary U-Net and the retention branch, for batches of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from torch import Tensor
+
+from ...dreamvideo_core.config import ModelConfig
+from ...dreamvideo_core.diffusion import in_interval
+from ...dreamvideo_core.images import white_image
+from ...dreamvideo_core.layers import LayerFactory
+from ...dreamvideo_core.model import Encoding, ImageRetention, Residuals, UNet
+from .patches import patched_join, warn_of_idle_patches
+from .sharing import shared_encoding, shared_maps, shared_residuals
+
+
+class Gain(NamedTuple):
+    """How much an image counts, and between which shares of the noise schedule."""
+
+    strength: float
+    start: float
+    end: float
+
+    def at(self, timestep: float) -> float:
+        return self.strength if in_interval(timestep, self.start, self.end) else 0.0
+
+
+class RowTags(NamedTuple):
+    """What a row of the batch is made of: equal text tags mean equal encodings, equal image tags equal maps."""
+
+    clip: int
+    text: Hashable
+    image: Hashable | None
+    gain: Gain
+
+    def within(self, area: tuple[int, ...]) -> RowTags:
+        """The tags of a part of the row."""
+        return self._replace(text=(self.text, area), image=None if self.image is None else (self.image, area))
+
+
+class ResidualTag(NamedTuple):
+    """What the branch's residuals of a row depend on within a step."""
+
+    image: Hashable
+    text: Hashable
+    gain: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch of R clips, one row each: frames (R, T, C, H, W), timesteps (R,), text (R, N, D), images (R, 3, 8H, 8W)."""
+
+    frames: Tensor
+    timesteps: Tensor
+    text: Tensor
+    images: Tensor | None
+    tags: list[RowTags]
+
+    @property
+    def num_frames(self) -> int:
+        return self.frames.shape[1]
+
+    def text_tags(self) -> list[Hashable]:
+        # Texts are repeated to a common length within a call, so the length belongs to the tag.
+        return [(tags.text, self.text.shape[1], self.frames.device) for tags in self.tags]
+
+    def image_tags(self) -> list[Hashable | None]:
+        return [None if tags.image is None else (tags.image, self.frames.device) for tags in self.tags]
+
+    def select(self, rows: list[int]) -> Rows:
+        """These rows, for a model with a branch: it always comes with images."""
+        tags = [self.tags[row] for row in rows]
+        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], self.images[rows], tags)
+
+
+class HostUNet(UNet):
+    """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
+
+    def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
+        make = LayerFactory(operations, optimized_attention, dtype, device)
+        super().__init__(dreamvideo.unet, make)
+        self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
+        self.dtype = dtype
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, control=None, transformer_options={}, **kwargs):  # noqa: B006
+        """ComfyUI's calling convention: `x` (R T) C H W, `timesteps` (R T,), `context` (R, N, D) for R rows of clips."""
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return executor.execute(x, timesteps, context, control, transformer_options, **kwargs)
+
+    def _forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        control: dict | None,
+        transformer_options: dict,
+        *,
+        num_video_frames: int,
+        dreamvideo_rows: list[RowTags],
+        retention_image: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        warn_of_idle_patches(transformer_options)
+        num_frames = _num_frames(len(x), dreamvideo_rows, num_video_frames)
+        rows = Rows(
+            frames=x.unflatten(0, (-1, num_frames)),
+            timesteps=timesteps[::num_frames],
+            text=context,
+            images=retention_image,
+            tags=dreamvideo_rows,
+        )
+        encoding = self._encoding(rows, transformer_options)
+        residuals = None if self.retention is None else self._residuals(rows, transformer_options)
+        return self.decode(encoding, residuals, patched_join(transformer_options))
+
+    def _encoding(self, rows: Rows, options: dict) -> Encoding:
+        def encode(some: list[int]) -> Encoding:
+            return self.encode(rows.frames[some].flatten(0, 1), rows.timesteps[some], rows.text[some], rows.num_frames)
+
+        return shared_encoding(rows.text_tags(), options, encode)
+
+    def _residuals(self, rows: Rows, options: dict) -> Residuals:
+        now = float(rows.timesteps[0])
+        gains = [tags.gain.at(now) for tags in rows.tags]
+        tags = [
+            None if image is None else ResidualTag(image, text, gain)
+            for image, text, gain in zip(rows.image_tags(), rows.text_tags(), gains, strict=True)
+        ]
+
+        def retain(some: list[int]) -> Residuals:
+            return self._retain(rows.select(some), [gains[row] for row in some], options)
+
+        return shared_residuals(tags, options, now, retain, rows.num_frames)
+
+    def _retain(self, rows: Rows, gains: list[float], options: dict) -> Residuals:
+        """R(white) + gain [R(image) - R(white)] for every row; a gain of 0 or 1 needs one pass of the branch."""
+        passes = [(row, True) for row, gain in enumerate(gains) if gain != 0]
+        passes += [(row, False) for row, gain in enumerate(gains) if gain != 1]
+        maps = self._maps(rows, passes, options)
+        places = [row for row, _ in passes]
+        frames = rows.frames[places].flatten(0, 1)
+        made = self.retention(frames, maps, rows.timesteps[places], rows.text[places], rows.num_frames)
+        scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in passes])
+        index = torch.tensor(places, device=frames.device)
+
+        def mix(residual: Tensor) -> Tensor:
+            clips = residual.unflatten(0, (len(passes), -1)) * scale.view(-1, *[1] * residual.ndim)
+            return clips.new_zeros(len(gains), *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
+
+        return Residuals(tuple(map(mix, made.skips)), mix(made.mid))
+
+    def _maps(self, rows: Rows, passes: list[tuple[int, bool]], options: dict) -> Tensor:
+        """conv_s for every pass: of its row's image where that is given, of white where not."""
+        images, tags = rows.images, rows.image_tags()
+        white = white_image(1, *images.shape[-2:], device=images.device, dtype=images.dtype)
+        inputs = torch.cat([images[row : row + 1] if given else white for row, given in passes])
+        white_tag = ("white", *images.shape[-2:], images.device)
+        pass_tags = [tags[row] if given or tags[row] is None else white_tag for row, given in passes]
+        return shared_maps(pass_tags, options, inputs, self.retention.conv_s)
+
+
+def _num_frames(frames: int, rows: list[RowTags], num_video_frames: int) -> int:
+    """The length of each clip in a batch of `frames`; raises ValueError where the clips do not come out even."""
+    if not any(row.clip for row in rows):
+        # One clip at a time: a context window may hold more frames than the conditioning knows of.
+        num_video_frames = frames // len(rows)
+    if frames != len(rows) * num_video_frames:
+        raise ValueError(
+            f"{frames} frames for {len(rows)} clips of {num_video_frames}. Context windows work on one clip at a time: set "
+            "batch_size of Retention Encode to 1."
+        )
+    return num_video_frames
