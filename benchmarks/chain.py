@@ -90,7 +90,7 @@ def _document(
     yield f"{protocol.chains} chains of {protocol.stages} stages on the small world's test split, {size} a stage,"
     yield f"{protocol.steps} steps. fff_ssim is that of the frame handed over and the true one; brightness, contrast and"
     yield "saturation are those of that frame as shares of the true one's."
-    yield from provenance(f"chain.py --chains {protocol.chains} --seed {protocol.seed}", checkpoint)
+    yield from provenance(f"chain.py --chains {protocol.chains} --stages {protocol.stages} --seed {protocol.seed}", checkpoint)
     for title, rows in figures.items():
         yield f"\n## {title}\n"
         yield from table(["stage", *MEASURES], [[str(k), *(f"{r[m]:.3f}" for m in MEASURES)] for k, r in enumerate(rows, 1)])

@@ -139,8 +139,8 @@ def _document(written: Written, training: Training, hosted: dict[str, list[float
     for what, measured in (*_training_rows(written, training), *_fidelity_rows(training, hosted)):
         yield f"| {what} | {measured} |"
     yield "\nIn ComfyUI it is what First Frame Fidelity says behind Load DreamVideo, Retention Encode and Dual CFG Sampler."
-    yield "Before training, when there is no branch, clips are made from the sentence alone, and a grey ground is half of a"
-    yield "picture: `dreamvideo_core/training/NOTES.md` says what these figures mean.\n"
+    yield "Before training, when there is no branch, clips are made from the sentence alone, and a plain grey ground"
+    yield "earns much of the SSIM: `dreamvideo_core/training/NOTES.md` says what these figures mean.\n"
     yield "## What the look at the clips said\n"
     yield _quoted(training.check)
     yield "## What training said\n"

@@ -1,6 +1,6 @@
 """Where a model of the small world still works: other sizes, other lengths, other words, sprites cut by the border.
 
-    python benchmarks/robustness.py --output docs
+    python3 scripts/comfyui.py exec python benchmarks/robustness.py --output docs
 
 writes robustness.md. Similarities are shares of what the autoencoder alone reaches on the same clips. With `--photographs
 FOLDER` it also says what becomes of pictures that are nothing like the small world.
@@ -128,7 +128,7 @@ def main(
     bar = track(cases, "measuring", console=Console(stderr=True))
     figures = {case.name: _figures(pipeline, case, clips, seed) for case in bar}
     pictures = sorted(photographs.iterdir()) if photographs else []
-    lines = [*_document(plan, figures, clips, seed, checkpoint), *_of_photographs(pipeline, pictures, seed)]
+    lines = [*_document(plan, figures, pictures, clips, seed, checkpoint), *_of_photographs(pipeline, pictures, seed)]
     write_text(output / "robustness.md", "\n".join(lines))
 
 
@@ -146,12 +146,13 @@ def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]
 
 
 def _document(
-    plan: dict[str, list[Case]], figures: dict[str, list[str]], clips: int, seed: int, checkpoint: Path
+    plan: dict[str, list[Case]], figures: dict[str, list[str]], pictures: list[Path], clips: int, seed: int, checkpoint: Path
 ) -> Iterator[str]:
     yield "# Other sizes, lengths and words, cut sprites, photographs\n"
     yield f"{clips} scenes of the test split with a picture and a sentence, at the model's own scales and steps. The first"
     yield "three figures are shares of what the autoencoder alone reaches."
-    yield from provenance(f"robustness.py --clips {clips} --seed {seed}", checkpoint)
+    photographs = " --photographs FOLDER" if pictures else ""
+    yield from provenance(f"robustness.py --clips {clips} --seed {seed}{photographs}", checkpoint)
     head = ["", *_SHARES, *_COUNTS]
     for title, cases in plan.items():
         yield f"\n## {title}\n"

@@ -47,8 +47,10 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def json_lines(rows: Iterable[dict]) -> str:
-    """A line of JSON for every row."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    """A line of JSON for every row, readable in any script."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # Names of files may hold what is no UTF-8: that is escaped, as JSON does.
+    return lines.encode(errors="backslashreplace").decode()
 
 
 def digest(paths: Iterable[Path], size: int) -> str:

@@ -26,7 +26,7 @@ PICTURES = {
         "FirstFrameFidelity": ("First frame fidelity", "FFF_SSIM"),
     },
     "stock_samplers": {
-        "DreamVideoGuider": ("Guider", "Noise", "Sampler choice", "Scheduler", "Sampler Custom Advanced"),
+        "DreamVideoGuider": ("Guider", "Noise", "Sampler choice", "Scheduler", "SamplerCustomAdvanced"),
         "VideoMetrics": ("Frame by frame",),
     },
     "two_stage_chain": {"VideoChain": ("Two sentences", "Hand-over frames of two sentences")},

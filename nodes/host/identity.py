@@ -14,6 +14,8 @@ import torch
 from comfy.context_windows import ContextHandlerABC
 from comfy.sd import VAE
 
+from .sharing import RUN_KEY, STEP_KEY
+
 _DEPTH = 12
 _weights: weakref.WeakKeyDictionary[torch.nn.Module, bytes] = weakref.WeakKeyDictionary()
 
@@ -84,9 +86,15 @@ def _model_parts(patcher: comfy.model_patcher.ModelPatcher) -> list:
     if patcher.hook_patches:
         raise Unidentified("the model has weight hooks")
     if patcher.injections:
-        raise Unidentified("something was put into the model's layers, such as a LoRA that is bypassed")
+        raise Unidentified("something was put into the model's layers, such as a LoRA in bypass mode")
     patches = patcher.patches, patcher.object_patches, patcher.weight_wrapper_patches
-    return [source, *patches, patcher.model_options, patcher.wrappers, patcher.callbacks, patcher.additional_models]
+    return [source, *patches, patcher.model_options, _foreign_wrappers(patcher), patcher.callbacks, patcher.additional_models]
+
+
+def _foreign_wrappers(patcher: comfy.model_patcher.ModelPatcher) -> list:
+    """Ours are on every model; their names hold the folder that the pack lies in, which may move."""
+    of_all_kinds = [item for keyed in patcher.wrappers.values() for item in keyed.items()]
+    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in (RUN_KEY, STEP_KEY)]
 
 
 def _module_parts(module: torch.nn.Module) -> list:
