@@ -24,12 +24,13 @@ class Diffusion:
     def __init__(self, prediction_type: str = "epsilon"):
         self.prediction_type = prediction_type
         betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
-        self.alphas_cumprod = (1 - betas).cumprod(0)
+        alphas_cumprod = (1 - betas).cumprod(0)
+        self._roots = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
     def _coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        # Some devices have no float64: the roots are taken before they go there.
-        roots = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
-        signal, sigma = (root.to(like.dtype).to(like.device)[timesteps].view(-1, *[1] * (like.ndim - 1)) for root in roots)
+        # Some devices have no float64: cast before they go there.
+        shape = -1, *[1] * (like.ndim - 1)
+        signal, sigma = (root.to(like.dtype).to(like.device)[timesteps].view(shape) for root in self._roots)
         return signal, sigma
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
