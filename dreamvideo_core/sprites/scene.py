@@ -7,9 +7,13 @@ clip of every sentence about a scene is known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+
+Option = TypeVar("Option")
 
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.10, 0.12),
@@ -110,14 +114,19 @@ def seeded(split: str, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([SPLITS.index(split), seed, index])
 
 
+def pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
+    """What `rng.choice` would give, as it is and several times as fast."""
+    return options[rng.integers(len(options))]
+
+
 def sample_background(rng: np.random.Generator) -> Background:
     base = rng.uniform(0.25, 0.80)
     tint = rng.uniform(-0.10, 0.10, size=(2, 3))
-    contrast = rng.choice((-1, 1)) * rng.uniform(0.08, 0.20)
+    contrast = pick(rng, (-1, 1)) * rng.uniform(0.08, 0.20)
     colours = np.clip(np.array([base - contrast / 2, base + contrast / 2])[:, None] + tint, 0.05, 0.95)
     waves = np.stack([rng.uniform(2, 5, _WAVES), rng.uniform(0, np.pi, _WAVES), rng.uniform(0, 2 * np.pi, _WAVES)], 1)
     return Background(
-        kind=str(rng.choice(BACKGROUNDS)),
+        kind=pick(rng, BACKGROUNDS),
         colours=tuple(tuple(float(c) for c in row) for row in colours),
         waves=tuple(tuple(float(w) for w in row) for row in waves),
     )
@@ -131,7 +140,7 @@ def sample_sprite(rng: np.random.Generator, others: tuple[Sprite, ...], margin: 
         size = rng.uniform(*_SIZE)
         if all(np.hypot(x - s.x, y - s.y) > size + s.size + _GAP for s in others):
             break
-    return Sprite(str(rng.choice(SHAPES)), str(rng.choice(colours)), float(size), float(x), float(y))
+    return Sprite(pick(rng, SHAPES), pick(rng, colours), float(size), float(x), float(y))
 
 
 def sample_scene(rng: np.random.Generator, margin: float = MARGIN) -> Scene:
@@ -146,4 +155,4 @@ def sample_scene(rng: np.random.Generator, margin: float = MARGIN) -> Scene:
 def sample_clip(rng: np.random.Generator, margin: float = MARGIN) -> Clip:
     """A random action of a random sprite of a random scene."""
     scene = sample_scene(rng, margin)
-    return Clip(scene, int(rng.integers(len(scene.sprites))), str(rng.choice(list(ACTIONS))))
+    return Clip(scene, int(rng.integers(len(scene.sprites))), pick(rng, tuple(ACTIONS)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scene import COLOURS, SHAPES, Clip
+from .scene import COLOURS, SHAPES, Clip, pick
 
 ARTICLES = ("the {}", "a {}", "{}")
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -56,10 +56,10 @@ def sentence(clip: Clip, rng: np.random.Generator | None = None) -> str:
     sprite = clip.scene.sprites[clip.actor]
     if rng is None:
         return _PLAINEST.format(name=ARTICLES[0].format(sprite.name), wording=WORDINGS[clip.action][0])
-    shape = rng.choice(SYNONYMS[sprite.shape]) if rng.random() < _SYNONYMS else sprite.shape
-    name = str(rng.choice(ARTICLES)).format(f"{sprite.colour} {shape}")
-    said = {kind: str(rng.choice(words[clip.action])).format(name) for kind, words in _WORDS.items()}
-    return str(rng.choice(_TEMPLATES)).format(name=name, **said)
+    shape = pick(rng, SYNONYMS[sprite.shape]) if rng.random() < _SYNONYMS else sprite.shape
+    name = pick(rng, ARTICLES).format(f"{sprite.colour} {shape}")
+    said = {kind: pick(rng, words[clip.action]).format(name) for kind, words in _WORDS.items()}
+    return pick(rng, _TEMPLATES).format(name=name, **said)
 
 
 def phrases() -> list[str]:

@@ -15,7 +15,9 @@ BETAS = (0.9, 0.99)
 def make_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.optim.Optimizer:
     """The phase's: AdamW keeps two numbers for every weight, Adafactor one for every row and column."""
     if phase.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, phase.learning_rate, betas=BETAS, weight_decay=phase.weight_decay)
+        parameters = list(parameters)
+        fused = all(parameter.is_cuda for parameter in parameters)  # one kernel for many weights
+        return torch.optim.AdamW(parameters, phase.learning_rate, betas=BETAS, weight_decay=phase.weight_decay, fused=fused)
     return MatrixAdafactor(parameters, phase.learning_rate, weight_decay=phase.weight_decay)
 
 

@@ -29,9 +29,9 @@ from .texts import CachedTexts, cached_texts
 console = Console()
 
 
-def _source(phase: Phase, size: tuple[int, int], seed: int, files: Sequence[ClipFile]) -> Source:
+def _source(phase: Phase, size: tuple[int, int], seed: int, files: Sequence[ClipFile], device: torch.device) -> Source:
     """The phase's clips at one size (height, width); `files` are those of its data, none for sprites."""
-    return VideoSource(files, phase, size, seed) if files else SpriteSource(phase, size, seed)
+    return VideoSource(files, phase, size, seed) if files else SpriteSource(phase, size, seed, device)
 
 
 def prepared_clips(
@@ -45,7 +45,7 @@ def prepared_clips(
     """The cache of every size, made where it is not whole, without the clips that are held out."""
     clips = {}
     for size in dict.fromkeys(phase.sizes):
-        source = _source(phase, size, recipe.seed, files)
+        source = _source(phase, size, recipe.seed, files, accelerator.device)
         clips[size] = _cached(source, f"windows of {size[1]} x {size[0]} to latents", folder, pipeline, accelerator)
     first = clips[phase.sizes[0]]
     held_out = choose_held_out(_files_of(first.source, first.numbers), phase.held_out, recipe.seed)

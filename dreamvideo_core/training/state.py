@@ -52,8 +52,9 @@ def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) 
 
 def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], moments: dict) -> None:
     for name, moment in moments.items():
-        device = names[name].device  # but for single numbers, the count of steps, which stay where torch wants them
-        optimizer.state[names[name]] = {k: v.to(device) if v.ndim else v.clone() for k, v in moment.items()}
+        device, fused = names[name].device, optimizer.defaults.get("fused")
+        # Single numbers, the count of steps, stay where torch wants them.
+        optimizer.state[names[name]] = {k: v.to(device) if v.ndim or fused else v.clone() for k, v in moment.items()}
 
 
 def save_state(folder: Path, state: TrainingState) -> None:

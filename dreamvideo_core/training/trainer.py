@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .objectives import Objective, Samples
 from .optimizers import make_optimizer
@@ -149,14 +150,12 @@ class Trainer:
             losses = self._backward(batch, last=number == first + count - 1)
             totals = {name: totals.get(name, 0) + value.detach() / count for name, value in losses.items()}
         totals["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters.values(), self.phase.max_grad_norm)
-        self._check_finite(totals)
+        # All at once: a device is waited for every time it is asked for a number.
+        figures = dict(zip(totals, torch.stack([value.float() for value in totals.values()]).tolist(), strict=True))
+        self._check_finite(figures)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        decay = average_decay(self.step, self.phase)
-        with torch.no_grad():
-            for name, average in self.average.items():
-                average.lerp_(self.parameters[name], 1 - decay)
-        figures = {name: float(value) for name, value in totals.items()}
+        self._update_average()
         pace = Pace(1, clips, time.monotonic() - started, waited)
         return {"learning_rate": cosine_rate(self.step, self.phase), **figures}, pace
 
@@ -168,14 +167,19 @@ class Trainer:
             self.accelerator.backward(losses["loss"] / self.phase.gradient_accumulation)
         return losses
 
-    def _check_finite(self, losses: dict[str, torch.Tensor]) -> None:
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average:
+            update = get_ema_multi_avg_fn(average_decay(self.step, self.phase))
+            update(list(self.average.values()), [self.parameters[name].detach() for name in self.average], self.step)
+
+    def _check_finite(self, figures: dict[str, float]) -> None:
         """Stop before the weights take a step that would spoil them."""
         # With a gradient scaler (fp16) an infinite norm is part of the game: it skips the step itself.
         for name in ("loss",) if self.accelerator.scaler else ("loss", "grad_norm"):
-            value = float(losses[name].detach())
-            if not math.isfinite(value):
+            if not math.isfinite(figures[name]):
                 raise FloatingPointError(
-                    f"{name} is {value} at step {self.step + 1}; the states in {self.folder} are from before "
+                    f"{name} is {figures[name]} at step {self.step + 1}; the states in {self.folder} are from before "
                     "it. Lower learning_rate or use mixed_precision = 'no', then resume."
                 )
 
