@@ -22,6 +22,7 @@ from .model import DreamVideo, Encoding, Residuals
 from .sources import open_model
 from .text import TextEncoder
 
+_PIXELS_TOGETHER = 512 * 512  # what the autoencoder is given at once, where more frames than one are
 SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 
 
@@ -153,19 +154,21 @@ class Pipeline:
         return size
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1].
-
-        One frame at a time: many at once take many times the memory and, on a CPU, longer.
-        """
-        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w").split(1)
+        """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""
+        size = latents.shape[-2] * DOWNSCALE, latents.shape[-1] * DOWNSCALE
+        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w").split(self._together(*size))
         frames = torch.cat([self.autoencoder.decode(row).clamp(-1, 1) for row in rows])
         return rearrange(frames, "(b t) c h w -> b t c h w", b=len(latents))
 
     def encode(self, frames: Tensor) -> Tensor:
         """The reverse of `decode`."""
-        rows = rearrange(frames, "b t c h w -> (b t) c h w").split(1)
+        rows = rearrange(frames, "b t c h w -> (b t) c h w").split(self._together(*frames.shape[-2:]))
         latents = torch.cat([self.autoencoder.encode(row) * SCALE_FACTOR for row in rows])
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
+
+    def _together(self, height: int, width: int) -> int:
+        """How many frames the autoencoder is given at once: on a CPU many take longer than one by one, and more memory."""
+        return 1 if self.device.type == "cpu" else max(1, _PIXELS_TOGETHER // (height * width))
 
 
 class GuidedModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from ..sprites.scene import seeded
 from ..text import tokenize
 from .cache import Rows
 from .checkpointing import checkpoint_gradients
+from .graphs import GraphedPasses
 from .latents import LatentClips
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts
@@ -118,6 +120,7 @@ class DiffusionObjective(Objective):
     """
 
     SAMPLES = 4  # clips on a sheet, and made at a time
+    TEXTS = 1 << 16  # whose tokens are kept: the small world has some 80,000 sentences
 
     def __init__(
         self,
@@ -137,6 +140,9 @@ class DiffusionObjective(Objective):
         self._samples = first.source.samples(first.held_out or first.numbers[: self.SAMPLES])
         if phase.gradient_checkpointing:
             checkpoint_gradients(self.model)
+        alone_on_gpu = pipeline.device.type == "cuda" and not torch.distributed.is_initialized()
+        self._predict = GraphedPasses(self, self._pass) if phase.cuda_graphs and alone_on_gpu else self._pass
+        self._tokens = lru_cache(self.TEXTS)(lambda text: tokenize([text], self.text_encoder.pad_token_id)[0])
         self.requires_grad_(False)
         for parameter in self._trainable():
             parameter.requires_grad_(True)
@@ -156,7 +162,7 @@ class DiffusionObjective(Objective):
         return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._told(texts)}
 
     def _told(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        return self.texts.batch(texts) if self.texts else {TOKENS: tokenize(texts, self.text_encoder.pad_token_id)}
+        return self.texts.batch(texts) if self.texts else {TOKENS: torch.stack([self._tokens(text) for text in texts])}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
@@ -165,11 +171,16 @@ class DiffusionObjective(Objective):
         timesteps = (TIMESTEPS * uniform ** (1 / self.phase.timestep_power)).long().clamp(max=TIMESTEPS - 1)
         noise = torch.randn_like(latents)
         noisy = diffusion.add_noise(latents, noise, timesteps)
-        text = batch[ENCODINGS].float() if ENCODINGS in batch else self.text_encoder(batch[TOKENS])
-        prediction = self.model(noisy, timesteps, text, batch["images"] if self.with_image else None)
+        told = batch[ENCODINGS] if ENCODINGS in batch else batch[TOKENS]
+        prediction = self._predict(noisy, timesteps, told, *([batch["images"]] if self.with_image else []))
         errors = (prediction.float() - diffusion.target(latents, noise, timesteps)).square()
         weights = batch["weights"].expand_as(errors)
         return {"loss": (weights * errors).sum() / weights.sum()}
+
+    def _pass(self, noisy: Tensor, timesteps: Tensor, told: Tensor, image: Tensor | None = None) -> Tensor:
+        """The prediction; `told` are tokens, or encodings where the text encoder is frozen."""
+        text = told.float() if told.is_floating_point() else self.text_encoder(told)
+        return self.model(noisy, timesteps, text, image)
 
     @torch.no_grad()
     def samples(self) -> Samples:
