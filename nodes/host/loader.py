@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
 from ...dreamvideo_core.config import AutoencoderConfig, TextConfig
-from ...dreamvideo_core.model import is_untrained
+from ...dreamvideo_core.layers import LayerFactory
+from ...dreamvideo_core.model import DreamVideo, is_untrained
 from ...dreamvideo_core.sources import open_model
 from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
 from . import sharing
@@ -86,6 +87,7 @@ def load_patcher(
 ) -> comfy.model_patcher.ModelPatcher:
     """The diffusion model alone; ComfyUI calls this again when it wants the weights anew."""
     checkpoint = checkpoint or _open(path, overlay)
+    _check_weights(checkpoint)
     state = {**checkpoint.parts["unet"]}
     state |= {f"retention.{name}": tensor for name, tensor in checkpoint.parts.get("retention", {}).items()}
     load_device = comfy.model_management.get_torch_device()
@@ -93,7 +95,6 @@ def load_patcher(
     dtype = _choose_dtype(support, state, weight_dtype, load_device)
     initial_device = comfy.model_management.unet_inital_load_device(comfy.utils.calculate_parameters(state), dtype)
     model = DreamVideoModel(support, device=initial_device)
-    check_keys(state, model.diffusion_model.state_dict(), "unet and retention")
     # Looked up late: ComfyUI puts another class here on some devices.
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     offload_device = comfy.model_management.unet_offload_device()
@@ -103,6 +104,14 @@ def load_patcher(
     model.source = [(file.name, *last_change(file)) for file in (path, overlay) if file is not None] + [str(dtype)]
     sharing.install(patcher)
     return patcher
+
+
+def _check_weights(checkpoint: Checkpoint) -> None:
+    """Names and shapes, against a model of plain layers: with dynamic memory ComfyUI's own have no weights until loaded."""
+    plain = DreamVideo(checkpoint.config, LayerFactory(device="meta"))
+    for part, module in (("unet", plain.unet), ("retention", plain.retention)):
+        if module is not None:
+            check_keys(checkpoint.parts.get(part, {}), module.state_dict(), part)
 
 
 def _own_vae(checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:

@@ -117,6 +117,21 @@ def test_the_guider_is_the_sum_written_out(host, loaded, conditioned, order, sca
     torch.testing.assert_close(guided, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_model_loads_where_comfyui_makes_weights_late(host, conditioned, monkeypatch):
+    """On NVIDIA cards, with its dynamic memory, ComfyUI's linear layers have no weights before a file's are put there."""
+    early, late = (_half(host, monkeypatch, late) for late in (False, True))
+    torch.testing.assert_close(sample(host, late, conditioned), sample(host, early, conditioned))
+
+
+def _half(host: InProcessComfyUI, monkeypatch: pytest.MonkeyPatch, late: bool) -> Any:
+    """The MODEL with weights as the file has them, in float16: only a GPU's patcher casts those that come late."""
+    import comfy.memory_management
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comfy.memory_management, "aimdo_enabled", late)
+        return host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="fp16")[0]
+
+
 def test_patches_act_on_the_whole_result(host, loaded, conditioned):
     plain = sample(host, loaded[0], conditioned)
     (rescaled,) = host.call("RescaleCFG", model=loaded[0], multiplier=0.7)
