@@ -112,6 +112,12 @@ def test_phases_that_cannot_be(write, tmp_path):
         load_recipe(write(head={"phases": "3"}, phases=0))
 
 
+@pytest.mark.parametrize("setting", [("gradient_checkpointing", "true"), ("gradient_accumulation", "2")])
+def test_graphs_are_for_models_that_need_no_memory_saved(write, setting):
+    with pytest.raises(ValueError, match="cuda_graphs is true, for models so small that they need neither"):
+        load_recipe(write(phase={"cuda_graphs": "true", setting[0]: setting[1]}))
+
+
 def test_what_is_no_recipe(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no recipe 'circus'.*sprites"):
         load_recipe("circus")

@@ -20,7 +20,18 @@ from dreamvideo_core.sprites import (
     sample_scene,
     sentence,
 )
-from dreamvideo_core.sprites.scene import GROWTH, MARGIN, SPEED, SPLITS, Background, Scene, Sprite, sample_background, seeded
+from dreamvideo_core.sprites.scene import (
+    GROWTH,
+    MARGIN,
+    SPEED,
+    SPLITS,
+    Background,
+    Scene,
+    Sprite,
+    pick,
+    sample_background,
+    seeded,
+)
 from dreamvideo_core.sprites.sentences import COMMANDS, PARTICIPLES, SYNONYMS, WORDINGS
 
 SCENES = [sample_scene(seeded("test", 0, i)) for i in range(60)]
@@ -62,6 +73,11 @@ def test_splits_share_no_scenes():
 def test_an_unknown_split():
     with pytest.raises(ValueError, match="split is 'dev'; allowed: train, validation, test"):
         seeded("dev", 0, 0)
+
+
+def test_a_pick_is_numpys_choice():
+    streams = [np.random.default_rng(0) for _ in range(2)]
+    assert [pick(streams[0], SHAPES) for _ in range(100)] == [streams[1].choice(SHAPES) for _ in range(100)]
 
 
 @pytest.mark.parametrize("scene", SCENES[:8])
