@@ -2,8 +2,8 @@
 
     python3 scripts/comfyui.py exec python benchmarks/robustness.py --output docs
 
-writes robustness.md. Similarities are shares of what the autoencoder alone reaches on the same clips. With `--photographs
-FOLDER` it also says what becomes of pictures that are nothing like the small world.
+writes robustness.md, anew after every row. Similarities are shares of what the autoencoder alone reaches on the same clips.
+With `--photographs FOLDER` it also says what becomes of pictures that are nothing like the small world.
 """
 
 from __future__ import annotations
@@ -125,11 +125,13 @@ def main(
     own = pipeline.config.sampling
     plan = tables((own.width, own.height))
     cases = [case for rows in plan.values() for case in rows]
-    bar = track(cases, "measuring", console=Console(stderr=True))
-    figures = {case.name: _figures(pipeline, case, clips, seed) for case in bar}
     pictures = sorted(photographs.iterdir()) if photographs else []
-    lines = [*_document(plan, figures, pictures, clips, seed, checkpoint), *_of_photographs(pipeline, pictures, seed)]
-    write_text(output / "robustness.md", "\n".join(lines))
+    figures: dict[str, list[str]] = {}
+    for case in track(cases, "measuring", console=Console(stderr=True)):
+        figures[case.name] = _figures(pipeline, case, clips, seed)
+        lines = list(_document(plan, figures, pictures, clips, seed, checkpoint))
+        write_text(output / "robustness.md", "\n".join(lines))
+    write_text(output / "robustness.md", "\n".join([*lines, *_of_photographs(pipeline, pictures, seed)]))
 
 
 def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]:
@@ -148,6 +150,7 @@ def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]
 def _document(
     plan: dict[str, list[Case]], figures: dict[str, list[str]], pictures: list[Path], clips: int, seed: int, checkpoint: Path
 ) -> Iterator[str]:
+    """The rows that `figures` has so far."""
     yield "# Other sizes, lengths and words, cut sprites, photographs\n"
     yield f"{clips} scenes of the test split with a picture and a sentence, at the model's own scales and steps. The first"
     yield "three figures are shares of what the autoencoder alone reaches."
@@ -155,8 +158,10 @@ def _document(
     yield from provenance(f"robustness.py --clips {clips} --seed {seed}{photographs}", checkpoint)
     head = ["", *_SHARES, *_COUNTS]
     for title, cases in plan.items():
-        yield f"\n## {title}\n"
-        yield from table(head, ([case.name, *figures[case.name]] for case in cases))
+        rows = [[case.name, *figures[case.name]] for case in cases if case.name in figures]
+        if rows:
+            yield f"\n## {title}\n"
+            yield from table(head, rows)
     yield ""
 
 
