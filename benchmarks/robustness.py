@@ -2,8 +2,9 @@
 
     python3 scripts/comfyui.py exec python benchmarks/robustness.py --output docs
 
-writes robustness.md, anew after every row. Similarities are shares of what the autoencoder alone reaches on the same clips.
-With `--photographs FOLDER` it also says what becomes of pictures that are nothing like the small world.
+writes robustness.md, and until that is whole robustness.part.md with the rows so far. Similarities are shares of what the
+autoencoder alone reaches on the same clips. With `--photographs FOLDER` it also says what becomes of pictures that are nothing
+like the small world.
 """
 
 from __future__ import annotations
@@ -130,8 +131,9 @@ def main(
     for case in track(cases, "measuring", console=Console(stderr=True)):
         figures[case.name] = _figures(pipeline, case, clips, seed)
         lines = list(_document(plan, figures, pictures, clips, seed, checkpoint))
-        write_text(output / "robustness.md", "\n".join(lines))
+        write_text(output / "robustness.part.md", "\n".join(lines))
     write_text(output / "robustness.md", "\n".join([*lines, *_of_photographs(pipeline, pictures, seed)]))
+    (output / "robustness.part.md").unlink()
 
 
 def _figures(pipeline: Pipeline, case: Case, clips: int, seed: int) -> list[str]:

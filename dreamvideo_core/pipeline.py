@@ -22,7 +22,7 @@ from .model import DreamVideo, Encoding, Residuals
 from .sources import open_model
 from .text import TextEncoder
 
-_PIXELS_TOGETHER = 512 * 512  # what the autoencoder is given at once, where more frames than one are
+_PIXELS_TOGETHER = 512 * 512  # that the autoencoder is given at once on a GPU; a larger frame goes alone
 SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 
 
@@ -155,20 +155,26 @@ class Pipeline:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""
-        size = latents.shape[-2] * DOWNSCALE, latents.shape[-1] * DOWNSCALE
-        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w").split(self._together(*size))
+        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w")
+        rows = rows.split(_together(rows, DOWNSCALE))
         frames = torch.cat([self.autoencoder.decode(row).clamp(-1, 1) for row in rows])
         return rearrange(frames, "(b t) c h w -> b t c h w", b=len(latents))
 
     def encode(self, frames: Tensor) -> Tensor:
         """The reverse of `decode`."""
-        rows = rearrange(frames, "b t c h w -> (b t) c h w").split(self._together(*frames.shape[-2:]))
+        rows = rearrange(frames, "b t c h w -> (b t) c h w")
+        rows = rows.split(_together(rows))
         latents = torch.cat([self.autoencoder.encode(row) * SCALE_FACTOR for row in rows])
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
 
-    def _together(self, height: int, width: int) -> int:
-        """How many frames the autoencoder is given at once: on a CPU many take longer than one by one, and more memory."""
-        return 1 if self.device.type == "cpu" else max(1, _PIXELS_TOGETHER // (height * width))
+
+def _together(rows: Tensor, scale: int = 1) -> int:
+    """How many of `rows` (N, C, H, W) the autoencoder is given at once, a pixel of them being `scale` of a picture's a side.
+
+    On a CPU many take longer than one by one, and more memory.
+    """
+    pixels = rows.shape[-2] * rows.shape[-1] * scale**2
+    return 1 if rows.device.type == "cpu" else max(1, _PIXELS_TOGETHER // pixels)
 
 
 class GuidedModel:

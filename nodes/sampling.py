@@ -8,6 +8,7 @@ import comfy.samplers
 import comfy.utils
 from comfy_api.latest import io
 
+from ..dreamvideo_core.config import SPRITES
 from ..dreamvideo_core.guidance import ORDERS, Guidance
 from .host.guider import Guider
 from .host.previews import preview_callback
@@ -15,17 +16,18 @@ from .host.sampling import sampling_sigmas
 from .loading import CATEGORY
 
 MAX_SCALE = 100.0
+DEFAULTS = SPRITES.sampling  # of the model that ships
 
 
 def guidance_inputs() -> list[io.Input]:
     return [
         io.Float.Input(
-            "text_scale", default=1.25, min=0.0, max=MAX_SCALE, step=0.1, round=0.01,
+            "text_scale", default=DEFAULTS.text_scale, min=0.0, max=MAX_SCALE, step=0.05, round=0.01,
             tooltip="How strongly the sentence steers the motion (s_t in the paper). 1 is no guidance; higher follows the "
             "text more and looks harsher.",
         ),
         io.Float.Input(
-            "image_scale", default=1.25, min=0.0, max=MAX_SCALE, step=0.1, round=0.01,
+            "image_scale", default=DEFAULTS.image_scale, min=0.0, max=MAX_SCALE, step=0.05, round=0.01,
             tooltip="How strongly the clip holds on to the picture (s_i in the paper). High values raise brightness and "
             "contrast. Equal scales cost two evaluations a step in place of three.",
         ),
@@ -63,8 +65,8 @@ def sampling_inputs() -> list[io.Input]:
             tooltip="The noise to start from: the same seed and inputs give the same clip.",
         ),
         io.Int.Input(
-            "steps", default=5, min=1, max=1000,
-            tooltip="Sampling steps. The shipped model needs no more than 5; full-size models take 25 to 50.",
+            "steps", default=DEFAULTS.steps, min=1, max=1000,
+            tooltip=f"Sampling steps. The shipped model needs no more than {DEFAULTS.steps}; full-size models take 25 to 50.",
         ),
         io.Combo.Input(
             "sampler", options=list(comfy.samplers.SAMPLER_NAMES), default="ddim",

@@ -12,6 +12,7 @@ class GraphedPasses:
     """`function` of tensors, a pass of `module`, as a forward and a backward graph for every set of shapes it is given.
 
     The numbers stay the same. The module's weights may change, but neither their places nor which of them are trained.
+    Gradients lie in memory that the next backward pass writes over: a step is taken after each.
     """
 
     def __init__(self, module: nn.Module, function: Callable[..., Tensor]):
@@ -28,6 +29,7 @@ class GraphedPasses:
         samples = tuple(tensor.clone() for tensor in inputs)
         # What autocast keeps, weights cast before, would be missing from a graph.
         with torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
+            # Not every weight that is trained need have a part in every pass.
             return torch.cuda.make_graphed_callables(_Pass(self.module, self.function), samples, allow_unused_input=True)
 
 

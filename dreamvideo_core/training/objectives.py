@@ -116,11 +116,12 @@ class DiffusionObjective(Objective):
     U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
     `clips` holds a cache for each of the phase's sizes (height, width), `texts` one of all their texts where there is one,
     `hand_overs` the pictures that take the place of some first frames where the phase has a share of them.
+    With `graphed` a pass is a CUDA graph.
     Samples are of the clips that the first size holds out, else of `SAMPLES` that its source chooses.
     """
 
     SAMPLES = 4  # clips on a sheet, and made at a time
-    TEXTS = 1 << 16  # whose tokens are kept: the small world has some 80,000 sentences
+    KEPT_TEXTS = 1 << 17  # whose tokens are: the small world has 70,560 sentences
 
     def __init__(
         self,
@@ -130,6 +131,7 @@ class DiffusionObjective(Objective):
         seed: int,
         texts: CachedTexts | None = None,
         hand_overs: Mapping[tuple[int, int], Rows] | None = None,
+        graphed: bool = False,
     ):
         super().__init__()
         self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
@@ -140,9 +142,8 @@ class DiffusionObjective(Objective):
         self._samples = first.source.samples(first.held_out or first.numbers[: self.SAMPLES])
         if phase.gradient_checkpointing:
             checkpoint_gradients(self.model)
-        alone_on_gpu = pipeline.device.type == "cuda" and not torch.distributed.is_initialized()
-        self._predict = GraphedPasses(self, self._pass) if phase.cuda_graphs and alone_on_gpu else self._pass
-        self._tokens = lru_cache(self.TEXTS)(lambda text: tokenize([text], self.text_encoder.pad_token_id)[0])
+        self._predict = GraphedPasses(self, self._pass) if graphed else self._pass
+        self._tokens = lru_cache(self.KEPT_TEXTS)(lambda text: tokenize([text], self.text_encoder.pad_token_id)[0])
         self.requires_grad_(False)
         for parameter in self._trainable():
             parameter.requires_grad_(True)

@@ -16,7 +16,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.op
     """The phase's: AdamW keeps two numbers for every weight, Adafactor one for every row and column."""
     if phase.optimizer == "adamw":
         parameters = list(parameters)
-        fused = all(parameter.is_cuda for parameter in parameters)  # one kernel for many weights
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None  # None: as torch sees fit
         return torch.optim.AdamW(parameters, phase.learning_rate, betas=BETAS, weight_decay=phase.weight_decay, fused=fused)
     return MatrixAdafactor(parameters, phase.learning_rate, weight_decay=phase.weight_decay)
 

@@ -83,11 +83,8 @@ class Phase:
         self._check_sizes()
         self._check_numbers()
         self._check_chains()
-        if self.cuda_graphs and (self.gradient_checkpointing or self.gradient_accumulation > 1):
-            raise InputError(
-                f"phase {self.name}: cuda_graphs is true, for models so small that they need neither gradient_checkpointing "
-                "nor gradient_accumulation; leave it out, or both of them"
-            )
+        if self.cuda_graphs:
+            self._check_graphs()
         if self.epochs:
             self._check_epochs()
 
@@ -140,6 +137,16 @@ class Phase:
             )
         if self.chain_stages > 1 and self.margin != MARGIN:
             raise InputError(f"phase {self.name}: margin is {self.margin}; chains keep their sprites inside, leave it out")
+
+    def _check_graphs(self) -> None:
+        """Graphs keep no gradients from one batch to the next, and layers that are computed again cannot be recorded."""
+        for name in ("objective", "gradient_accumulation", "gradient_checkpointing"):
+            allowed = "diffusion" if name == "objective" else getattr(Phase, name)
+            if getattr(self, name) != allowed:
+                raise InputError(
+                    f"phase {self.name}: {name} is {getattr(self, name)} and cuda_graphs is true; with graphs {name} must be "
+                    f"{allowed}. Leave cuda_graphs out, or change {name}"
+                )
 
     def _check_epochs(self) -> None:
         if not 0 < self.epochs < math.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -61,9 +62,19 @@ def run_recipe(
         left = None if deadline is None else (deadline - time.monotonic()) / 60
         if left is not None and left <= 0:
             return None
-        if not _run_phase(recipe, phase, files, folder, start, before, result, accelerator, left):
+        finished = _run_phase(recipe, phase, files, folder, start, before, result, accelerator, left)
+        _let_go(accelerator)
+        if not finished:
             return None
     return result
+
+
+def _let_go(accelerator: Accelerator) -> None:
+    """Of a phase's weights, moments and graphs, which would fill the device of the next one."""
+    accelerator.free_memory()
+    gc.collect()
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _precision(asked: str, device: torch.device) -> str:
@@ -185,7 +196,8 @@ def _diffusion(
     texts = prepared_texts(phase, first.source, folder, pipeline, accelerator)
     hand_overs = prepared_hand_overs(clips, folder, pipeline, accelerator) if phase.hand_over else None
     phase = phase.with_steps(len(first), accelerator.num_processes)
-    return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts, hand_overs)
+    graphed = phase.cuda_graphs and accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts, hand_overs, graphed=graphed)
 
 
 def _announcement(phase: Phase, objective: Objective, precision: str, step: int | None) -> str:

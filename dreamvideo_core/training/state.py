@@ -51,9 +51,10 @@ def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) 
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], moments: dict) -> None:
+    """Undo `collect_moments`. Fused kernels want the single number, the count of steps, on the device; others do not."""
+    fused = optimizer.defaults.get("fused")
     for name, moment in moments.items():
-        device, fused = names[name].device, optimizer.defaults.get("fused")
-        # Single numbers, the count of steps, stay where torch wants them.
+        device = names[name].device
         optimizer.state[names[name]] = {k: v.to(device) if v.ndim or fused else v.clone() for k, v in moment.items()}
 
 

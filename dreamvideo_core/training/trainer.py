@@ -171,7 +171,7 @@ class Trainer:
     def _update_average(self) -> None:
         if self.average:
             update = get_ema_multi_avg_fn(average_decay(self.step, self.phase))
-            update(list(self.average.values()), [self.parameters[name].detach() for name in self.average], self.step)
+            update(list(self.average.values()), [self.parameters[name] for name in self.average], None)
 
     def _check_finite(self, figures: dict[str, float]) -> None:
         """Stop before the weights take a step that would spoil them."""

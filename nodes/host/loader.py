@@ -18,7 +18,7 @@ from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
 from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
-from ...dreamvideo_core.config import AutoencoderConfig, TextConfig
+from ...dreamvideo_core.config import AutoencoderConfig, ModelConfig, TextConfig
 from ...dreamvideo_core.layers import LayerFactory
 from ...dreamvideo_core.model import DreamVideo, is_untrained
 from ...dreamvideo_core.sources import open_model
@@ -87,9 +87,9 @@ def load_patcher(
 ) -> comfy.model_patcher.ModelPatcher:
     """The diffusion model alone; ComfyUI calls this again when it wants the weights anew."""
     checkpoint = checkpoint or _open(path, overlay)
-    _check_weights(checkpoint)
     state = {**checkpoint.parts["unet"]}
     state |= {f"retention.{name}": tensor for name, tensor in checkpoint.parts.get("retention", {}).items()}
+    check_keys(state, _expected(checkpoint.config), "unet and retention")
     load_device = comfy.model_management.get_torch_device()
     support = DreamVideoSupport(checkpoint.config, _own_vae(checkpoint))
     dtype = _choose_dtype(support, state, weight_dtype, load_device)
@@ -106,12 +106,11 @@ def load_patcher(
     return patcher
 
 
-def _check_weights(checkpoint: Checkpoint) -> None:
-    """Names and shapes, against a model of plain layers: with dynamic memory ComfyUI's own have no weights until loaded."""
-    plain = DreamVideo(checkpoint.config, LayerFactory(device="meta"))
-    for part, module in (("unet", plain.unet), ("retention", plain.retention)):
-        if module is not None:
-            check_keys(checkpoint.parts.get(part, {}), module.state_dict(), part)
+def _expected(config: ModelConfig) -> dict[str, Tensor]:
+    """All weights by name, without values; with dynamic memory ComfyUI's own layers have none before they are loaded."""
+    plain = DreamVideo(config, LayerFactory(device="meta"))
+    branch = {} if plain.retention is None else plain.retention.state_dict()
+    return {**plain.unet.state_dict(), **{f"retention.{name}": tensor for name, tensor in branch.items()}}
 
 
 def _own_vae(checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:

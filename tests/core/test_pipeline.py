@@ -80,6 +80,15 @@ def test_latents_are_on_the_scale_of_the_model(pipeline):
     assert pipeline.decode(latents).shape == frames.shape
 
 
+def test_frames_go_through_the_autoencoder_together_or_one_by_one(pipeline, monkeypatch):
+    frames = torch.rand(2, 3, 3, 16, 24) * 2 - 1
+    latents = pipeline.encode(frames)
+    pixels = pipeline.decode(latents)
+    monkeypatch.setattr("dreamvideo_core.pipeline._together", lambda rows, scale=1: 4)
+    torch.testing.assert_close(pipeline.encode(frames), latents, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pipeline.decode(latents), pixels, rtol=1e-4, atol=1e-5)
+
+
 def test_an_untrained_branch_changes_nothing():
     torch.manual_seed(0)
     with_branch = Pipeline.build(TINY).to("cpu")

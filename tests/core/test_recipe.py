@@ -112,10 +112,14 @@ def test_phases_that_cannot_be(write, tmp_path):
         load_recipe(write(head={"phases": "3"}, phases=0))
 
 
-@pytest.mark.parametrize("setting", [("gradient_checkpointing", "true"), ("gradient_accumulation", "2")])
-def test_graphs_are_for_models_that_need_no_memory_saved(write, setting):
-    with pytest.raises(ValueError, match="cuda_graphs is true, for models so small that they need neither"):
-        load_recipe(write(phase={"cuda_graphs": "true", setting[0]: setting[1]}))
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"gradient_checkpointing": "true"}, "gradient_checkpointing is True .* must be False"),
+    ({"gradient_accumulation": "2"}, "gradient_accumulation is 2 .* must be 1"),
+    ({"objective": '"autoencoder"', "trainable": None}, "objective is autoencoder .* must be diffusion"),
+])  # fmt: skip
+def test_graphs_do_not_go_with_everything(write, changes, words):
+    with pytest.raises(ValueError, match=words):
+        load_recipe(write(phase={"cuda_graphs": "true", **changes}))
 
 
 def test_what_is_no_recipe(tmp_path):

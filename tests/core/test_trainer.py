@@ -115,7 +115,13 @@ def test_errors_count_more_where_the_acting_sprite_is_at_any_time():
     assert weights.shape == (1, 1, 1, 16, 16)
     row = weights[0, 0, 0, 8]
     assert row[5] == row[8] == 4 and row[0] == row[15] == 1
-    assert (sprite_weights([clip], torch.zeros(1, 8, 4, 16, 16), 1.0) == 1).all()
+    assert torch.equal(sprite_weights([clip], torch.zeros(1, 8, 4, 16, 16), 1.0), torch.ones(1, 1, 1, 16, 16))
+
+
+def test_sprites_are_drawn_on_the_device_that_is_asked_for():
+    phase = Phase("drawn", "diffusion", 1, 8, 1e-3, ("retention",))
+    drawn = SpriteSource(phase, (16, 24), 0, "meta").read(range(8)).frames  # of all kinds of shapes and grounds
+    assert drawn.device.type == "meta" and drawn.shape == (8, 8, 3, 16, 24)
 
 
 def test_without_drops_nothing_is_dropped():

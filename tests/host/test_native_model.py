@@ -8,6 +8,7 @@ import pytest
 import torch
 from comfy_host.in_process import InProcessComfyUI
 from graphs import FRAMES, SHIPPED, SIZE
+from safetensors import safe_open
 from safetensors.torch import save_file
 from sampling import sample
 
@@ -119,17 +120,41 @@ def test_the_guider_is_the_sum_written_out(host, loaded, conditioned, order, sca
 
 def test_a_model_loads_where_comfyui_makes_weights_late(host, conditioned, monkeypatch):
     """On NVIDIA cards, with its dynamic memory, ComfyUI's linear layers have no weights before a file's are put there."""
-    early, late = (_half(host, monkeypatch, late) for late in (False, True))
+    import comfy.memory_management
+    import comfy.ops
+
+    early = _in_half_precision(host)
+    with monkeypatch.context() as patch:
+        patch.setattr(comfy.memory_management, "aimdo_enabled", True)
+        assert comfy.ops.disable_weight_init.Linear(1, 1).weight is None
+        late = _in_half_precision(host)
     torch.testing.assert_close(sample(host, late, conditioned), sample(host, early, conditioned))
 
 
-def _half(host: InProcessComfyUI, monkeypatch: pytest.MonkeyPatch, late: bool) -> Any:
-    """The MODEL with weights as the file has them, in float16: only a GPU's patcher casts those that come late."""
-    import comfy.memory_management
+def _in_half_precision(host: InProcessComfyUI) -> Any:
+    """The shipped MODEL with weights as its file has them: those that come late are cast by a GPU's patcher alone."""
+    return host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="fp16")[0]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(comfy.memory_management, "aimdo_enabled", late)
-        return host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="fp16")[0]
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("unet.conv_in.bias"), "1 missing, 'conv_in.bias' for one"),
+        (lambda state: state.update({"retention.colour": torch.ones(1)}), "1 unknown, 'retention.colour' for one"),
+        (lambda state: state.update({"unet.conv_in.bias": torch.ones(3)}), r"'conv_in.bias' has shape \(3,\) and not"),
+    ],
+    ids=["missing", "unknown", "shape"],
+)
+def test_weights_that_do_not_fit_are_refused(host, change, words):
+    shipped = host.module("dreamvideo_core.pipeline").SHIPPED
+    with safe_open(shipped, "pt") as file:
+        config, state = file.metadata()["dreamvideo"], {name: file.get_tensor(name) for name in file.keys()}
+    change(state)
+    folder = host.base.models / "dreamvideo"
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "unfit.safetensors", {"dreamvideo": config})
+    with pytest.raises(ValueError, match=words):
+        host.call("LoadDreamVideo", checkpoint="unfit.safetensors", weight_dtype="default")
 
 
 def test_patches_act_on_the_whole_result(host, loaded, conditioned):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -20,6 +21,11 @@ class Clips:
     frames: Tensor
     numbers: Sequence[int]
     skipped: Mapping[int, str] = field(default_factory=dict)
+
+
+def even_weights(count: int) -> Tensor:
+    """`Source.weights` where every error of so many clips counts alike."""
+    return torch.ones(count, 1, 1, 1, 1)
 
 
 class Source(ABC):

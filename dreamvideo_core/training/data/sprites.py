@@ -13,7 +13,7 @@ from torch import Tensor
 from ...sprites import Clip, cover_batch, render_batch, sample_chain, sample_clip, sentence
 from ...sprites.scene import seeded
 from ..recipe import Phase
-from .source import Clips, Source
+from .source import Clips, Source, even_weights
 
 
 class SpriteSource(Source):
@@ -26,12 +26,15 @@ class SpriteSource(Source):
         self.count = phase.clips_at(size)
         kind = f"margin{phase.margin:g}" if phase.chain_stages == 1 else f"chains{phase.chain_stages}"
         self.cache_name = f"{size[1]}x{size[0]}x{phase.num_frames}-{kind}-seed{seed}"
-        self.clip = cache(self._clip)  # asked for in every epoch
+        self._kept = cache(self._drawn)  # a clip is asked for in every epoch
 
     def __len__(self) -> int:
         return self.count
 
-    def _clip(self, number: int) -> Clip:
+    def clip(self, number: int) -> Clip:
+        return self._kept(number)
+
+    def _drawn(self, number: int) -> Clip:
         if self.phase.chain_stages == 1:
             return sample_clip(seeded("train", self.seed, number), self.phase.margin)
         chain, stage = divmod(number, self.phase.chain_stages)
@@ -59,6 +62,8 @@ class SpriteSource(Source):
         return f"scene {number}"
 
     def weights(self, numbers: Sequence[int], latents: Tensor) -> Tensor:
+        if self.phase.sprite_weight == 1:
+            return even_weights(len(numbers))
         return sprite_weights([self.clip(i) for i in numbers], latents, self.phase.sprite_weight)
 
     def samples(self, numbers: Sequence[int]) -> tuple[Tensor, list[str]]:
@@ -68,8 +73,6 @@ class SpriteSource(Source):
 
 def sprite_weights(clips: Sequence[Clip], latents: Tensor, weight: float) -> Tensor:
     """`weight` in the latents' cells (B, T, 4, h, w) that a clip's acting sprite ever covers, 1 elsewhere: (B, 1, 1, h, w)."""
-    if weight == 1:
-        return torch.ones(len(clips), 1, 1, 1, 1)
     actors = [clip.scene.sprites[clip.actor] for clip in clips]
     height, width = latents.shape[-2:]
     cover = cover_batch(actors, [c.action for c in clips], num_frames=latents.shape[1], height=height, width=width)

@@ -13,7 +13,7 @@ from ...decoding import Facts, UnusableClip, read_facts, read_window
 from ...images import fit_image
 from ..recipe import Phase
 from .listing import ClipFile, list_digest
-from .source import Clips, Source
+from .source import Clips, Source, even_weights
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class VideoSource(Source):
         return self.files[self.file_of(number)].name
 
     def weights(self, numbers: Sequence[int], latents: Tensor) -> Tensor:
-        return torch.ones(len(numbers), 1, 1, 1, 1)
+        return even_weights(len(numbers))
 
     def samples(self, numbers: Sequence[int]) -> tuple[Tensor, list[str]]:
         return self.read(numbers).frames, [self.files[self.file_of(n)].caption for n in numbers]
