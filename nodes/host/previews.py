@@ -12,16 +12,21 @@ import comfy.latent_formats
 import comfy.utils
 import latent_preview
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
 from ...dreamvideo_core.autoencoder import Autoencoder
+from ...dreamvideo_core.config import DOWNSCALE
 from ...dreamvideo_core.images import to_uint8
+from ...dreamvideo_core.sprites import render_batch, sample_clip
+from ...dreamvideo_core.sprites.scene import seeded
 from .messages import log
 
 _SIDE = 128  # of the moving preview, in pixels: encoding it must cost next to nothing
 _MILLISECONDS = 125
+_SCENES = 8  # that the colours of previews are learned from
 
 
 class ClipLatents(comfy.latent_formats.SD15):
@@ -44,13 +49,17 @@ def side_by_side(latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _rgb_factors(vae: Mapping[str, Tensor]) -> tuple[list[list[float]], list[float]]:
-    """The linear map from latents to RGB in [-1, 1] that is nearest to what the autoencoder does to plain colours."""
+    """The linear map from latents to the mean RGB of their pixels, in [-1, 1], that is nearest to the truth over some scenes.
+
+    Not over plain colours: the latents of those have little in common with a picture's.
+    """
     autoencoder = Autoencoder().eval()
     autoencoder.load_state_dict({name: tensor.float() for name, tensor in vae.items()})
-    levels = torch.linspace(-1, 1, 4)
-    colours = torch.cartesian_prod(levels, levels, levels)
-    latents = autoencoder.encode(colours[:, :, None, None].expand(-1, 3, 16, 16)) * ClipLatents().scale_factor
-    known = torch.cat([latents.mean((2, 3)), torch.ones(len(colours), 1)], dim=1)
+    clips = [sample_clip(seeded("train", 0, number)) for number in range(_SCENES)]
+    pictures = render_batch(clips, num_frames=1)[:, 0]
+    latents = rearrange(autoencoder.encode(pictures) * ClipLatents().scale_factor, "n c h w -> (n h w) c")
+    colours = rearrange(F.avg_pool2d(pictures, DOWNSCALE), "n c h w -> (n h w) c")
+    known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
     solution = torch.linalg.lstsq(known, colours).solution
     return solution[:-1].tolist(), solution[-1].tolist()
 
