@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -150,14 +151,10 @@ def whole_clip(machine: Machine) -> Iterator[Measure]:
     def make() -> Tensor:
         return pipeline("the red circle moves left", image, steps=50, **scales)
 
-    original = GuidedModel.__call__
-    GuidedModel.__call__ = inside
-    try:
+    with patch.object(GuidedModel, "__call__", inside):
         make()
         inside.seconds = 0.0
         total = seconds(make, machine.device)
-    finally:
-        GuidedModel.__call__ = original
     one, two = (_flops(lambda n=n: pipeline("the red circle moves left", image, steps=n, **scales)) for n in (1, 2))
     rate = 50 * (two - one) / inside.seconds
     ceiling = matrix_product_rate(torch.float32, machine.device)

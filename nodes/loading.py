@@ -66,7 +66,7 @@ class LoadDreamVideo(io.ComfyNode):
     def execute(cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY) -> io.NodeOutput:
         loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay))
         remarks = [*loaded.shortcomings, _made_for(loaded.model.model.config.sampling)]
-        say(cls.hidden.unique_id, f"{checkpoint}: {'; '.join(remarks)}")
+        say(cls.hidden.unique_id, "; ".join(remarks), about=checkpoint)
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae)
 
     @classmethod

@@ -17,10 +17,11 @@ from ..sprites import Clip, render, sample_chain, sentence
 from ..sprites.scene import seeded
 from .metrics import first_frame_ssim
 from .protocol import Sampling
+from .reading import is_done
 from .sprites import Candidates, same
 
 _COLOURS = ("brightness", "contrast", "saturation")
-MEASURES = ("fff_ssim", "action_accuracy", *_COLOURS)
+MEASURES = ("fff_ssim", "action_found", "action_accuracy", *_COLOURS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,11 @@ class ChainProtocol(Sampling):
 def measure_chains(
     pipeline: Pipeline, protocol: ChainProtocol, on_chain: Callable[[int], None] = lambda done: None
 ) -> list[dict[str, float]]:
-    """`MEASURES` of every stage, means over the chains; colours are shares of the truth's."""
+    """`MEASURES` of every stage, means over the chains; colours are shares of the truth's.
+
+    `action_found` reads what the sprites do from where they stand. `action_accuracy` asks which true rendering the clip is
+    nearest to: what a chain has gathered on its way, in colours, shapes and places, counts even where the action is done.
+    """
     rows: list[list[dict[str, float]]] = []
     for index in range(protocol.chains):
         rows.append(_measure_chain(pipeline, protocol, index))
@@ -69,6 +74,7 @@ def _measure_stage(made: Tensor, clip: Clip, size: dict[str, int]) -> dict[str, 
     ratios = {name: a / b for (name, a), b in zip(colours(made[-1]).items(), colours(true[-1]).values(), strict=True)}
     return {
         "fff_ssim": float(first_frame_ssim(made[-1:], true[-1:])),
+        "action_found": float(is_done(clip, made)),
         "action_accuracy": float(same(found, clip)),
         **ratios,
     }

@@ -1,4 +1,6 @@
-"""Reading a sprite of a known colour out of the pixels of a clip whose scene nobody knows (text to video).
+"""Reading a sprite of a known colour out of the pixels of a clip, wherever it is.
+
+Its scene may be unknown (text to video) or no longer what it should be (the later stages of a chain).
 
 By rendering: the pixels of the colour are compared with what every shape, size and action would cover.
 """
@@ -11,7 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ..sprites import ACTIONS, COLOURS, SHAPES, Sprite, cover_batch
+from ..sprites import ACTIONS, COLOURS, SHAPES, Clip, Sprite, cover_batch
 
 # The most colourful backgrounds come as near as 0.207 to pink (Euclidean, channels 0 to 1).
 _TOLERANCE = 0.2
@@ -37,6 +39,13 @@ def read_sprite(frames: Tensor, colour: str) -> Reading | None:
     sprite = _fit(seen[0], colour)
     cover = cover_batch([sprite] * len(ACTIONS), list(ACTIONS), num_frames=num_frames, height=height, width=width)
     return Reading(sprite.shape, list(ACTIONS)[int(_overlap(cover, seen).argmax())])
+
+
+def is_done(clip: Clip, frames: Tensor) -> bool:
+    """Whether in `frames` (T, 3, H, W) the acting sprite of `clip` does its action, from where it stands, and others rest."""
+    readings = [read_sprite(frames, sprite.colour) for sprite in clip.scene.sprites]
+    asked = [clip.action if number == clip.actor else "still" for number in range(len(readings))]
+    return all(found is not None and found.action == action for found, action in zip(readings, asked, strict=True))
 
 
 def _pixels_of(frames: Tensor, colour: str) -> Tensor:

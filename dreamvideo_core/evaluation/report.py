@@ -103,8 +103,9 @@ def as_chain_table(report: dict) -> Table:
     for number, row in enumerate(report["stages"], 1):
         table.add_row(str(number), *(f"{row[name]:.3f}" for name in MEASURES))
     table.caption = (
-        "fff_ssim: the frame handed over and the true one. Brightness, contrast and saturation: of that frame, as a share of "
-        "the true one's."
+        "fff_ssim: the frame handed over and the true one. action_found: read from the pixels, wherever the sprites stand; "
+        "action_accuracy: by the nearest true clip, so drift counts as well. Brightness, contrast and saturation: of the frame "
+        "handed over, as a share of the true one's."
     )
     return table
 

@@ -16,7 +16,7 @@ from dreamvideo_core.cli import app
 from dreamvideo_core.evaluation.chain import MEASURES
 from dreamvideo_core.evaluation.metrics import confidence_interval, first_frame_ssim, ssim_map
 from dreamvideo_core.evaluation.protocol import MODES, Protocol, measure
-from dreamvideo_core.evaluation.reading import read_sprite
+from dreamvideo_core.evaluation.reading import is_done, read_sprite
 from dreamvideo_core.evaluation.report import as_table, summary, write_sheets
 from dreamvideo_core.evaluation.sprites import Candidates, first_region, other_clip, same, swept_region
 from dreamvideo_core.sprites import COLOURS, Background, Clip, Scene, candidates, render, render_batch, sample_clip, sentence
@@ -144,6 +144,15 @@ def test_sprites_are_read_out_of_true_clips(size):
     assert None not in found.values()
     assert np.mean([r.action == c.action for c, r in found.items()]) >= 0.95
     assert np.mean([r.shape == c.scene.sprites[c.actor].shape for c, r in found.items()]) >= 0.95
+
+
+def test_a_clip_does_what_it_says_and_nothing_else():
+    """Also where its sprites stand elsewhere, in other shapes, on another background."""
+    for clip in CLIPS[:6]:
+        moved = tuple(replace(s, shape="circle", x=s.x + 0.05) for s in clip.scene.sprites)
+        frames = render(replace(clip, scene=Scene(GREY, moved)))
+        assert is_done(clip, frames)
+        assert not is_done(other_clip(clip, np.random.default_rng(0)), frames)
 
 
 def test_a_colour_that_is_not_there_is_not_read():
