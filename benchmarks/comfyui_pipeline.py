@@ -44,7 +44,7 @@ class ComfyUIPipeline:
         """Clips (B, T, 3, H, W) in [-1, 1], one after the other, each from noise of its own seed."""
         clips = []
         for number, prompt in enumerate(prompts):
-            picture = {} if image is None else {"image": (image[number : number + 1].movedim(1, -1) + 1) / 2}
+            picture = {} if image is None else {"image": (image[number : number + 1].movedim(1, -1) + 1) / 2, "vae": self.vae}
             positive, negative, latent = self.host.call(
                 "RetentionEncode",
                 positive=self._text(prompt),

@@ -53,7 +53,7 @@ def _shown(outputs: dict[str, dict], node: str) -> float:
 def _graph(model: Path, picture: str, prompt: str) -> dict[str, dict]:
     """From picture and prompt to the figures; a model without a branch is asked by the prompt alone."""
     config = open_model(model).config
-    default, image = config.sampling, {} if config.retention is None else {"image": ["picture", 0]}
+    default, image = config.sampling, {} if config.retention is None else {"image": ["picture", 0], "vae": ["model", 2]}
     return {
         "model": _node("LoadDreamVideo", checkpoint=model.name, weight_dtype="default"),
         "picture": _node("LoadImage", image=picture),

@@ -34,8 +34,8 @@ from dreamvideo_core.pipeline import SHIPPED
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
-SCALES = (1.0, 1.5, 2.5)
-STEPS = (2, 4, 6, 10, 25)
+SCALES = (1.0, 1.25, 2.0)
+STEPS = (2, 5, 10, 25)
 SAMPLERS = (
     ("ddim", "simple"), ("ddim", "normal"), ("ddim", "karras"), ("euler_ancestral", "simple"), ("dpmpp_2m", "simple"),
     ("dpmpp_2m_sde", "simple"), ("uni_pc", "simple"), ("lcm", "simple"),

@@ -38,6 +38,10 @@ class Diffusion:
         signal, sigma = self._coefficients(timesteps, clean)
         return signal * clean + sigma * noise
 
+    def trace(self, clean: Tensor) -> Tensor:
+        """What the noisiest timestep has left of clean latents, 0.07 of them. Noise alone stands for a clip of mean zero."""
+        return self.add_noise(clean, torch.zeros_like(clean), torch.full((len(clean),), TIMESTEPS - 1, device=clean.device))
+
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is trained to give: the noise, or v = sqrt(abar) e - sqrt(1 - abar) z_0."""
         if self.prediction_type == "epsilon":

@@ -148,8 +148,8 @@ class _Expansion:
 
         text = node("CLIPTextEncode", "sentence", clip=self.clip, text=stage.sentence)
         retention = node(
-            "RetentionEncode", "retention", positive=text.out(0), negative=self.negative, image=image, batch_size=1,
-            strength=1.0, start=0.0, end=1.0, **self.size,
+            "RetentionEncode", "retention", positive=text.out(0), negative=self.negative, image=image, vae=self.vae,
+            batch_size=1, strength=1.0, start=0.0, end=1.0, **self.size,
         )  # fmt: skip
         conditioned = dict(zip(("positive", "negative", "latent"), map(retention.out, range(3)), strict=True))
         sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **self.sampling)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import comfy.model_management
 import torch
+from comfy.sd import VAE
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
 from ..dreamvideo_core.config import DOWNSCALE
 from ..dreamvideo_core.images import FITS, fit_image
 from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
-from .images import from_comfy
+from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
 MAX_SIZE = 4096
@@ -22,11 +23,11 @@ def size_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "width", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-            tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained at 64 and 128.",
+            tooltip="Width of the clip in pixels, a multiple of 8. The shipped model was trained from 64 to 256.",
         ),
         io.Int.Input(
             "height", default=128, min=DOWNSCALE, max=MAX_SIZE, step=DOWNSCALE,
-            tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained at 64 and 128.",
+            tooltip="Height of the clip in pixels, a multiple of 8. The shipped model was trained from 64 to 256.",
         ),
         io.Combo.Input(
             "fit", options=list(FITS), default="crop",
@@ -81,6 +82,11 @@ class RetentionEncode(io.ComfyNode):
                     "end", default=1.0, min=0.0, max=1.0, step=0.01, advanced=True,
                     tooltip="The share of the noise schedule after which the picture counts no more.",
                 ),
+                io.Vae.Input(
+                    "vae", optional=True,
+                    tooltip="The model's VAE, so that the clip keeps the picture's brightness: the latent then holds the "
+                    "picture's mean, of which samplers leave a trace in the noise. Unconnected: the latent is empty.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="The text with the picture."),
@@ -89,28 +95,40 @@ class RetentionEncode(io.ComfyNode):
                     tooltip="The negative text with the picture, for stock samplers. Our own sampler and guider take the "
                     "picture off where they need to.",
                 ),
-                io.Latent.Output(display_name="latent", tooltip="An empty latent of frames times clips."),
+                io.Latent.Output(display_name="latent", tooltip="A latent of frames times clips, plain or empty."),
             ],
         )  # fmt: skip
 
     @classmethod
     def execute(
         cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
-        strength: float, start: float, end: float, image: torch.Tensor | None = None,
+        strength: float, start: float, end: float, image: torch.Tensor | None = None, vae: VAE | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         check_size(width, height)
         _check_interval(start, end)
         values: dict = {FRAMES_KEY: frames}
+        samples = torch.zeros(
+            batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,
+            device=comfy.model_management.intermediate_device(),
+        )  # fmt: skip
         if image is not None:
             fitted = fit_image(_one_or_each(from_comfy(image), batch_size), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
-        samples = torch.zeros(
-            batch_size * frames, 4, height // DOWNSCALE, width // DOWNSCALE,
-            device=comfy.model_management.intermediate_device(),
-        )  # fmt: skip
-        return io.NodeOutput(
-            conditioning_set_values(positive, values), conditioning_set_values(negative, values), {"samples": samples}
+            if vae is not None and strength:
+                samples += _mean_latents(vae, fitted)
+        conditioned = (conditioning_set_values(texts, values) for texts in (positive, negative))
+        return io.NodeOutput(*conditioned, {"samples": samples.flatten(0, 1)})
+
+
+def _mean_latents(vae: VAE, image: torch.Tensor) -> torch.Tensor:
+    """Of pictures (B, 3, H, W): (B, 1, 4, 1, 1)."""
+    mean = vae.encode(to_comfy(image)).mean((-2, -1), keepdim=True)
+    if mean.ndim != 4 or mean.shape[1] != 4:
+        raise ValueError(
+            f"vae makes latents of {mean.shape[1]} channels; allowed: 4, as the VAE from Load DreamVideo does. Connect "
+            "that, or none."
         )
+    return mean[:, None]
 
 
 def check_size(width: int, height: int) -> None:

@@ -99,9 +99,8 @@ class _Stage:
         self.number, self.total, self.sentence, self.seed, self.sampling = number, total, sentence, seed, sampling
         self.anchor, self.reference, self.shown_on, self.model = anchor, reference, shown_on, model
         self.store = stage_store(folder)
-        size = tuple(latent["samples"].shape)
         try:
-            self.key = identify(model, vae, positive, negative, size, seed, sampling, anchor, reference)
+            self.key = identify(model, vae, positive, negative, latent["samples"], seed, sampling, anchor, reference)
         except Unidentified as reason:
             self.key = None
             log.info("stage %d is not kept: %s", number, reason)

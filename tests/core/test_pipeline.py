@@ -55,10 +55,29 @@ def test_without_a_text_the_text_scale_does_nothing(pipeline):
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
-def test_white_is_no_image(pipeline):
+def test_white_is_no_image(pipeline, monkeypatch):
+    """But for what a picture leaves in the noise."""
+    monkeypatch.setattr(pipeline.diffusion, "trace", torch.zeros_like)
     options = {"text_scale": 3.0, "image_scale": 3.0}
     white = torch.ones(1, 3, 16, 16)
     torch.testing.assert_close(pipeline("left", white, **options), pipeline("left", **options), rtol=1e-4, atol=1e-4)
+
+
+def test_noise_has_a_trace_of_each_pictures_mean(pipeline, monkeypatch):
+    """What is left of it by the schedule, as in the clips that a model is trained on; of text alone there is none."""
+    starts, ddim = [], pipeline.diffusion.ddim
+
+    def watched(predict, noise, steps):
+        starts.append(noise)
+        return ddim(predict, noise, steps)
+
+    monkeypatch.setattr(pipeline.diffusion, "ddim", watched)
+    images = torch.cat([picture(0), picture(1)])
+    pipeline(["left", "right"], images)
+    pipeline(["left", "right"])
+    left = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).prod().sqrt()
+    means = pipeline.encode(images[:, None]).mean((1, 3, 4))
+    torch.testing.assert_close(starts[0] - starts[1], (left * means)[:, None, :, None, None].expand_as(starts[0]))
 
 
 def test_several_prompts_are_several_clips(pipeline):
@@ -89,9 +108,11 @@ def test_frames_go_through_the_autoencoder_together_or_one_by_one(pipeline, monk
     torch.testing.assert_close(pipeline.decode(latents), pixels, rtol=1e-4, atol=1e-5)
 
 
-def test_an_untrained_branch_changes_nothing():
+def test_an_untrained_branch_changes_nothing(monkeypatch):
+    """But for what a picture leaves in the noise."""
     torch.manual_seed(0)
     with_branch = Pipeline.build(TINY).to("cpu")
+    monkeypatch.setattr(with_branch.diffusion, "trace", torch.zeros_like)
     torch.manual_seed(0)
     without = Pipeline.build(replace(TINY, retention=None)).to("cpu")
     without.load_parts({"unet": with_branch.model.unet.state_dict(), "vae": with_branch.autoencoder.state_dict()})

@@ -111,7 +111,7 @@ def test_motion_goes_on_across_a_seam(pipeline: Pipeline):
 
 
 def test_a_long_chain_keeps_colours_and_goes_on_listening(pipeline: Pipeline):
-    """One scene; over many the bar for actions is missed so far: docs/chain.md."""
+    """One scene; docs/chain.md has many."""
     sampling = pipeline.config.sampling
     made = _red_circle_moves(
         pipeline, ["right", "left"] * 4, fit_image(read_image(PICTURE), sampling.height, sampling.width), anchor=True

@@ -270,7 +270,7 @@ def test_the_graph_gives_what_the_pipeline_gives(host, loaded, guidance):
     texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("a green ring grows", "")]
     conditioned = host.call(
         "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=FRAMES,
-        batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
+        batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0, vae=loaded[2],
     )  # fmt: skip
     samples = sample(host, loaded[0], conditioned, steps=4, **guidance)
     (frames,) = host.call("VAEDecode", vae=loaded[2], samples={"samples": samples})
@@ -279,6 +279,28 @@ def test_the_graph_gives_what_the_pipeline_gives(host, loaded, guidance):
         seed=3, **guidance,
     )  # fmt: skip
     torch.testing.assert_close(frames, (ours[0].movedim(1, -1) + 1) / 2, rtol=0, atol=2e-2)
+
+
+def test_with_a_vae_the_latent_is_the_mean_of_each_picture(host, loaded):
+    text = host.call("CLIPTextEncode", clip=loaded[1], text="")[0]
+    bright = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
+    pictures = torch.cat([bright, bright / 4])
+    inputs = {
+        "positive": text, "negative": text, "image": pictures, "width": SIZE, "height": SIZE, "frames": FRAMES, "batch_size": 2,
+        "fit": "crop", "start": 0.0, "end": 1.0,
+    }  # fmt: skip
+    samples = host.call("RetentionEncode", strength=1.0, vae=loaded[2], **inputs)[2]["samples"]
+    with torch.inference_mode():
+        means = loaded[2].encode(pictures).mean((2, 3))
+    torch.testing.assert_close(samples, means.repeat_interleave(FRAMES, 0)[..., None, None].expand_as(samples))
+    empty = (
+        host.call("RetentionEncode", strength=1.0, **inputs),
+        host.call("RetentionEncode", strength=0.0, vae=loaded[2], **inputs),
+    )
+    assert not any(latent["samples"].any() for *_, latent in empty)
+    (pixels,) = host.call("VAELoader", vae_name="pixel_space")
+    with pytest.raises(ValueError, match="vae makes latents of 3 channels; allowed: 4"):
+        host.call("RetentionEncode", strength=1.0, vae=pixels, **inputs)
 
 
 @pytest.mark.parametrize(

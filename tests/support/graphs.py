@@ -33,5 +33,5 @@ def image_to_video(picture: str | None = None, prompt: str = "the red circle mov
     }  # fmt: skip
     if picture is not None:
         graph["picture"] = node("LoadImage", image=picture)
-        graph["retention"]["inputs"]["image"] = ["picture", 0]
+        graph["retention"]["inputs"] |= {"image": ["picture", 0], "vae": ["model", 2]}
     return graph
