@@ -60,7 +60,7 @@ def by_hand(picture: str) -> dict:
     graph["save"] = node("SaveFrames", frames=["decode", 0], name="first")
     graph["last"] = node("ImageFromBatch", image=["decode", 0], batch_index=FRAMES - 1, length=1)
     second = image_to_video(None, TWO)
-    second["retention"]["inputs"]["image"] = ["last", 0]
+    second["retention"]["inputs"] |= {"image": ["last", 0], "vae": ["model", 2]}
     second["sampler"]["inputs"]["seed"] = 4
     del second["model"], second["save"]
     rename = {name: f"{name}2" for name in second}
