@@ -90,9 +90,8 @@ def _document(
     yield "# What a chain loses on its way\n"
     yield f"{protocol.chains} chains of {protocol.stages} stages on the small world's test split, {size} a stage,"
     yield f"{protocol.steps} steps. fff_ssim is that of the frame handed over and the true one; brightness, contrast and"
-    yield "saturation are those of that frame as shares of the true one's. action_found: every sprite does what the sentence"
-    yield "says, read from the pixels wherever it stands. action_accuracy: the true clip of the sentence is the nearest of all"
-    yield "that the scene allows; it falls as well where colours, shapes or places have drifted."
+    yield "saturation are those of that frame as shares of the true one's. action_done is read from the pixels wherever sprites"
+    yield "stand, action_accuracy by the nearest true clip, so that drift counts as well (evaluate.md)."
     yield from provenance(f"chain.py --chains {protocol.chains} --stages {protocol.stages} --seed {protocol.seed}", checkpoint)
     for title, rows in figures.items():
         yield f"\n## {title}\n"

@@ -1,7 +1,7 @@
 """Clips that go on from each other: the paper's two-stage inference (its Fig. 7), for any number of stages.
 
-The picture of a stage is the last frame of the stage before it, as it was decoded. It goes through no autoencoder again, so
-nothing is lost on the way; of its latents the mean alone is used, for the noise.
+The picture of a stage is the last frame of the stage before it, as it was decoded. The branch sees its pixels, so
+nothing is lost on the way; it is encoded only for the mean of its latents, of which the noise has a trace.
 """
 
 from __future__ import annotations

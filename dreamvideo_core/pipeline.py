@@ -136,17 +136,18 @@ class Pipeline:
             images = {True: white if image is None else image.to(self.device), False: white}
         guided = GuidedModel(self.model, texts, images, guidance, retention_every, **given)
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        if image is not None:
-            noise = noise + self.diffusion.trace(self._mean_latents(images[True]))
+        noise = self._noise(shape, seed, None if image is None else images[True])
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
             if on_step:
                 on_step(number, steps)
         return self.decode(latents)
 
-    def _mean_latents(self, image: Tensor) -> Tensor:
-        """Of pictures (B, 3, H, W): (B, 1, 4, 1, 1)."""
-        return self.encode(image[:, None]).mean((-2, -1), keepdim=True)
+    def _noise(self, shape: tuple[int, ...], seed: int, image: Tensor | None) -> Tensor:
+        """Where sampling begins (B, T, C, h, w): noise, with what its timestep leaves of the mean of pictures (B, 3, H, W)."""
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        if image is None:
+            return noise
+        return noise + self.diffusion.trace(self.encode(image[:, None]).mean((-2, -1), keepdim=True))
 
     def _image_size(self, image: Tensor, clips: int, height: int | None, width: int | None) -> tuple[int, int]:
         if self.model.retention is None:

@@ -34,7 +34,10 @@ class VideoChain(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", raw_link=True, tooltip="From Load DreamVideo, with or without LoRAs and patches."),
                 io.Clip.Input("clip", raw_link=True, tooltip="Encodes the sentences."),
-                io.Vae.Input("vae", raw_link=True, tooltip="Turns each stage's latents into frames."),
+                io.Vae.Input(
+                    "vae", raw_link=True,
+                    tooltip="Turns each stage's latents into frames, and gives its noise the mean of its picture.",
+                ),
                 io.Image.Input(
                     "image", optional=True, raw_link=True,
                     tooltip="The first frame of all. Unconnected: the first stage is made from its sentence alone.",

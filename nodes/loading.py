@@ -58,7 +58,7 @@ class LoadDreamVideo(io.ComfyNode):
             outputs=[
                 io.Model.Output(tooltip="The U-Net and, where the file has one, the image retention branch."),
                 io.Clip.Output(tooltip="The text encoder for the prompts."),
-                io.Vae.Output(tooltip="Turns latents into frames."),
+                io.Vae.Output(tooltip="Turns latents into frames: for VAE Decode, and for Retention Encode."),
             ],
         )
 

@@ -84,8 +84,8 @@ class RetentionEncode(io.ComfyNode):
                 ),
                 io.Vae.Input(
                     "vae", optional=True,
-                    tooltip="The model's VAE, so that the clip keeps the picture's brightness: the latent then holds the "
-                    "picture's mean, of which samplers leave a trace in the noise. Unconnected: the latent is empty.",
+                    tooltip="The model's VAE. Clips then keep the picture's brightness better: the noise that they begin from "
+                    "holds a little of the picture's mean, as in training. Unconnected: noise alone.",
                 ),
             ],
             outputs=[
@@ -95,7 +95,10 @@ class RetentionEncode(io.ComfyNode):
                     tooltip="The negative text with the picture, for stock samplers. Our own sampler and guider take the "
                     "picture off where they need to.",
                 ),
-                io.Latent.Output(display_name="latent", tooltip="A latent of frames times clips, plain or empty."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="What the sampler starts from, frames times clips: empty, or with a VAE the mean of the picture.",
+                ),
             ],
         )  # fmt: skip
 
@@ -114,21 +117,24 @@ class RetentionEncode(io.ComfyNode):
         if image is not None:
             fitted = fit_image(_one_or_each(from_comfy(image), batch_size), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
-            if vae is not None and strength:
+            if vae is not None and strength and not start:  # else the picture does not count where noise begins
                 samples += _mean_latents(vae, fitted)
-        conditioned = (conditioning_set_values(texts, values) for texts in (positive, negative))
-        return io.NodeOutput(*conditioned, {"samples": samples.flatten(0, 1)})
+        return io.NodeOutput(
+            conditioning_set_values(positive, values),
+            conditioning_set_values(negative, values),
+            {"samples": samples.flatten(0, 1)},
+        )
 
 
 def _mean_latents(vae: VAE, image: torch.Tensor) -> torch.Tensor:
-    """Of pictures (B, 3, H, W): (B, 1, 4, 1, 1)."""
-    mean = vae.encode(to_comfy(image)).mean((-2, -1), keepdim=True)
-    if mean.ndim != 4 or mean.shape[1] != 4:
+    """Of pictures (B, 3, H, W): (B, 1, 4, 1, 1). At full denoise samplers add it to the noise, as `Pipeline` does."""
+    latents = vae.encode(to_comfy(image))
+    if latents.ndim != 4 or latents.shape[1] != 4:
         raise ValueError(
-            f"vae makes latents of {mean.shape[1]} channels; allowed: 4, as the VAE from Load DreamVideo does. Connect "
-            "that, or none."
+            f"vae makes latents of shape {tuple(latents.shape)}; allowed: (pictures, 4, height, width), as the VAE of Load "
+            "DreamVideo makes them. Connect that one."
         )
-    return mean[:, None]
+    return latents.mean((-2, -1), keepdim=True)[:, None]
 
 
 def check_size(width: int, height: int) -> None:

@@ -99,10 +99,11 @@ class _Stage:
         self.number, self.total, self.sentence, self.seed, self.sampling = number, total, sentence, seed, sampling
         self.anchor, self.reference, self.shown_on, self.model = anchor, reference, shown_on, model
         self.store = stage_store(folder)
-        # Picture and VAE say what the latent's values are, and these differ by rounding from run to run.
-        start = tuple(latent["samples"].shape), bool(latent["samples"].any())
+        # Not the latent's values: picture and VAE determine them but for rounding. Whether there are any sets these stages
+        # apart from those that were kept before noise had a trace of the picture.
+        latent_kind = tuple(latent["samples"].shape), bool(latent["samples"].any())
         try:
-            self.key = identify(model, vae, positive, negative, start, seed, sampling, anchor, reference)
+            self.key = identify(model, vae, positive, negative, latent_kind, seed, sampling, anchor, reference)
         except Unidentified as reason:
             self.key = None
             log.info("stage %d is not kept: %s", number, reason)

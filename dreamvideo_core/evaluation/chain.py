@@ -21,7 +21,7 @@ from .reading import is_done
 from .sprites import Candidates, same
 
 _COLOURS = ("brightness", "contrast", "saturation")
-MEASURES = ("fff_ssim", "action_found", "action_accuracy", *_COLOURS)
+MEASURES = ("fff_ssim", "action_done", "action_accuracy", *_COLOURS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def measure_chains(
 ) -> list[dict[str, float]]:
     """`MEASURES` of every stage, means over the chains; colours are shares of the truth's.
 
-    `action_found` reads what the sprites do from where they stand. `action_accuracy` asks which true rendering the clip is
+    `action_done` reads what the sprites do from where they stand. `action_accuracy` asks which true rendering the clip is
     nearest to: what a chain has gathered on its way, in colours, shapes and places, counts even where the action is done.
     """
     rows: list[list[dict[str, float]]] = []
@@ -74,7 +74,7 @@ def _measure_stage(made: Tensor, clip: Clip, size: dict[str, int]) -> dict[str, 
     ratios = {name: a / b for (name, a), b in zip(colours(made[-1]).items(), colours(true[-1]).values(), strict=True)}
     return {
         "fff_ssim": float(first_frame_ssim(made[-1:], true[-1:])),
-        "action_found": float(is_done(clip, made)),
+        "action_done": float(is_done(clip, made)),
         "action_accuracy": float(same(found, clip)),
         **ratios,
     }

@@ -22,7 +22,7 @@ from .protocol import Measured, Protocol, Values
 # Rows of the table, in order; a measure that a mode does not have is left blank there.
 _ROWS = (
     "fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "named_sprite_accuracy",
-    "colour_found", "shape_found", "action_found", "motion", "background_drift", "seconds_per_clip",
+    "colour_found", "shape_found", "action_done", "motion", "background_drift", "seconds_per_clip",
 )  # fmt: skip
 _CAPTION = 14
 
@@ -103,7 +103,7 @@ def as_chain_table(report: dict) -> Table:
     for number, row in enumerate(report["stages"], 1):
         table.add_row(str(number), *(f"{row[name]:.3f}" for name in MEASURES))
     table.caption = (
-        "fff_ssim: the frame handed over and the true one. action_found: read from the pixels, wherever the sprites stand; "
+        "fff_ssim: the frame handed over and the true one. action_done: read from the pixels, wherever the sprites stand; "
         "action_accuracy: by the nearest true clip, so drift counts as well. Brightness, contrast and saturation: of the frame "
         "handed over, as a share of the true one's."
     )

@@ -10,7 +10,7 @@ log = logging.getLogger("DreamVideo")
 
 
 def say(node_id: str | None, text: str, about: str = "") -> None:
-    """Show `text` on the node that is running, and in the log, where `about` says what the node shows already."""
+    """Show `text` on the node that is running and log it, there behind `about`, which the node shows anyway."""
     log.info(f"{about}: {text}" if about else text)
     if node_id is not None:
         PromptServer.instance.send_progress_text(text, node_id)

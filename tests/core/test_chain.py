@@ -170,7 +170,7 @@ def test_the_truth_scores_full_marks_at_every_stage():
 def test_fading_is_found_out_and_the_anchor_takes_it_back():
     clips = sample_chain(seeded("test", 0, 0), 4, 5, 32, 32)
     for row in measure_chains(Fading(clips), PROTOCOL):
-        assert row["brightness"] < 0.95 and row["action_accuracy"] == 1
+        assert row["brightness"] < 0.95 and row["action_done"] == row["action_accuracy"] == 1
     for row in measure_chains(Fading(clips), replace(PROTOCOL, anchor=True)):
         assert row["brightness"] == pytest.approx(1, abs=0.03) and row["action_accuracy"] == 1
 

@@ -75,9 +75,9 @@ def test_noise_has_a_trace_of_each_pictures_mean(pipeline, monkeypatch):
     images = torch.cat([picture(0), picture(1)])
     pipeline(["left", "right"], images)
     pipeline(["left", "right"])
-    left = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).prod().sqrt()
+    share = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).prod().sqrt()
     means = pipeline.encode(images[:, None]).mean((1, 3, 4))
-    torch.testing.assert_close(starts[0] - starts[1], (left * means)[:, None, :, None, None].expand_as(starts[0]))
+    torch.testing.assert_close(starts[0] - starts[1], (share * means)[:, None, :, None, None].expand_as(starts[0]))
 
 
 def test_several_prompts_are_several_clips(pipeline):

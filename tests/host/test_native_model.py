@@ -266,7 +266,7 @@ def test_the_text_encoder_is_that_of_the_core(host, loaded):
 def test_the_graph_gives_what_the_pipeline_gives(host, loaded, guidance):
     """Same noise, same steps: the nodes and `dreamvideo generate` are one model."""
     core = host.module("dreamvideo_core.pipeline").Pipeline.load()
-    picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1))
+    picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1)) / 4
     texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("a green ring grows", "")]
     conditioned = host.call(
         "RetentionEncode", positive=texts[0], negative=texts[1], image=picture, width=SIZE, height=SIZE, frames=FRAMES,
@@ -287,20 +287,17 @@ def test_with_a_vae_the_latent_is_the_mean_of_each_picture(host, loaded):
     pictures = torch.cat([bright, bright / 4])
     inputs = {
         "positive": text, "negative": text, "image": pictures, "width": SIZE, "height": SIZE, "frames": FRAMES, "batch_size": 2,
-        "fit": "crop", "start": 0.0, "end": 1.0,
+        "fit": "crop", "strength": 1.0, "start": 0.0, "end": 1.0,
     }  # fmt: skip
-    samples = host.call("RetentionEncode", strength=1.0, vae=loaded[2], **inputs)[2]["samples"]
+    samples = host.call("RetentionEncode", vae=loaded[2], **inputs)[2]["samples"]
     with torch.inference_mode():
         means = loaded[2].encode(pictures).mean((2, 3))
     torch.testing.assert_close(samples, means.repeat_interleave(FRAMES, 0)[..., None, None].expand_as(samples))
-    empty = (
-        host.call("RetentionEncode", strength=1.0, **inputs),
-        host.call("RetentionEncode", strength=0.0, vae=loaded[2], **inputs),
-    )
-    assert not any(latent["samples"].any() for *_, latent in empty)
+    for others in ({}, {"vae": loaded[2], "strength": 0.0}, {"vae": loaded[2], "start": 0.5}):
+        assert not host.call("RetentionEncode", **{**inputs, **others})[2]["samples"].any()
     (pixels,) = host.call("VAELoader", vae_name="pixel_space")
-    with pytest.raises(ValueError, match="vae makes latents of 3 channels; allowed: 4"):
-        host.call("RetentionEncode", strength=1.0, vae=pixels, **inputs)
+    with pytest.raises(ValueError, match=r"vae makes latents of shape .*; allowed: \(pictures, 4, height, width\)"):
+        host.call("RetentionEncode", vae=pixels, **inputs)
 
 
 @pytest.mark.parametrize(
