@@ -96,7 +96,9 @@ def as_chain_table(report: dict) -> Table:
     p = report["protocol"]
     size = f"{p['width']} x {p['height']} x {p['num_frames']}"
     anchor = "anchored" if p["anchor"] else "not anchored"
-    table = Table(box=SIMPLE_HEAD, title=f"{report['checkpoint']}: {p['chains']} chains, {size} a stage, colours {anchor}")
+    chains = "1 chain" if p["chains"] == 1 else f"{p['chains']} chains"
+    title = f"{report['checkpoint']}: {chains}, {size} a stage, colours {anchor}"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=title)  # whole in 80 columns
     table.add_column("stage", justify="right")
     for name in MEASURES:
         table.add_column(name, justify="right")
