@@ -22,7 +22,7 @@ from .protocol import Measured, Protocol, Values
 # Rows of the table, in order; a measure that a mode does not have is left blank there.
 _ROWS = (
     "fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "named_sprite_accuracy",
-    "colour_found", "shape_found", "action_done", "motion", "background_drift", "seconds_per_clip",
+    "colour_found", "shape_found", "action_found", "motion", "background_drift", "seconds_per_clip",
 )  # fmt: skip
 _CAPTION = 14
 

@@ -225,7 +225,7 @@ def test_evaluate_writes_figures_and_sheets(tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert set(figures["modes"]) == {"t2v", "i2v", "ti2v"}
     assert {p.name for p in (tmp_path / "sheets").iterdir()} == {"best.png", "median.png", "worst.png"}
-    assert "clip_ssim_sprite" in result.output
+    assert all(name in result.output for name in ("clip_ssim_sprite", "action_accuracy", "action_found"))
 
 
 def test_evaluate_measures_chains(tmp_path):
