@@ -124,7 +124,7 @@ def _identity_layers(config: UNetConfig) -> dict[str, Tensor]:
 def _start_of_branch(checkpoint: Checkpoint, config: RetentionConfig) -> LazyTensors:
     branch = ImageRetention(checkpoint.config.unet, config, LayerFactory(device="meta"))
     _draw([module for name, module in branch.named_modules() if name.startswith(ImageRetention.OWN)])
-    branch.zero()
+    branch.initialise()
     unet, state = checkpoint.parts["unet"], branch.state_dict()
     dtype = unet["conv_in.weight"].dtype
     fresh = {name: tensor.to(dtype) for name, tensor in state.items() if not tensor.is_meta}

@@ -262,6 +262,9 @@ class UNet(Encoder):
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 
 
+_SILU_GAIN = 1.677  # 1 / sqrt(E[silu(x)^2]), x normal: the second moment stays what it is
+
+
 class ImageStem(nn.Module):
     """conv_s: the RGB image (B, 3, H, W) in [-1, 1] to one map (B, C, H/8, W/8)."""
 
@@ -271,6 +274,13 @@ class ImageStem(nn.Module):
         for before, after in pairwise(widths):
             layers += [nn.SiLU(), make.conv2d(before, before), nn.SiLU(), make.conv2d(before, after, stride=2)]
         self.layers = nn.Sequential(*layers, nn.SiLU(), make.conv2d(widths[-1], out_channels))
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Keep the scale from layer to layer; behind torch's own start all images have the same map, within 1e-4."""
+        for conv in self.layers[::2]:
+            nn.init.normal_(conv.weight, std=_SILU_GAIN / conv.weight[0].numel() ** 0.5)
+            nn.init.zeros_(conv.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.layers(image)
@@ -306,11 +316,12 @@ class ImageRetention(Encoder):
         """The paper's start: every layer that the encoder has too is a copy of it; the zero convolutions are zero."""
         own = self.state_dict()
         self.load_state_dict({k: v for k, v in unet.state_dict().items() if k in own}, strict=False)
-        self.zero()
+        self.initialise()
 
     @torch.no_grad()
-    def zero(self) -> None:
-        """Put the zero convolutions at zero: the image has no effect."""
+    def initialise(self) -> None:
+        """The start of its own layers: conv_s tells images apart, but the zero convolutions let none have an effect."""
+        self.conv_s.initialise()
         for conv in (*self.zero_convs, self.zero_conv_mid):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)

@@ -42,5 +42,10 @@ def say_what_is_cut(text: str, name: str) -> None:
 
 
 def progress_bar(shown: bool = True) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     return Progress(*columns, console=ERRORS, disable=not shown)

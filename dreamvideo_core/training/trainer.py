@@ -203,7 +203,12 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _progress(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
         return Progress(*columns, TextColumn("{task.fields[note]}"), disable=not self.accelerator.is_main_process)
 
 

@@ -7,7 +7,9 @@ from tiny import config, inputs, random_model
 
 from dreamvideo_core.config import PRESETS
 from dreamvideo_core.layers import LayerFactory, TemporalConvLayer
-from dreamvideo_core.model import DreamVideo, is_untrained, skip_channels
+from dreamvideo_core.model import DreamVideo, ImageStem, is_untrained, skip_channels
+from dreamvideo_core.sprites import render_batch, sample_clip
+from dreamvideo_core.sprites.scene import seeded
 
 KINDS = [
     {
@@ -62,6 +64,18 @@ def test_the_branch_starts_as_a_copy_of_the_encoder(model):
     assert all(torch.equal(p, own[name]) for name, p in copied.items())
     encoder = {name for name in own if not name.startswith(("up_blocks", "conv_norm_out", "conv_out"))}
     assert set(copied) == encoder
+
+
+@pytest.mark.parametrize("preset", ["sprites", "modelscope"])
+@torch.no_grad()
+def test_a_branch_that_starts_tells_images_apart_as_well_as_latents(preset):
+    torch.manual_seed(0)
+    stem = ImageStem(PRESETS[preset].retention.image_channels, 64, LayerFactory())
+    stem.initialise()
+    scenes = [sample_clip(seeded("train", 0, number)) for number in range(8)]
+    seen = stem(render_batch(scenes, num_frames=1, height=64, width=64)[:, 0])
+    latents = LayerFactory().conv2d(4, 64)(torch.randn(8, 4, 8, 8))
+    assert 0.25 < seen.std(dim=0).mean() / latents.std(dim=0).mean() < 4
 
 
 @torch.no_grad()
