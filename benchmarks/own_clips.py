@@ -2,16 +2,17 @@
 
     python3 scripts/comfyui.py exec python benchmarks/own_clips.py --output docs
 
-writes own_clips.md and own_clips.png. Scenes are encoded to .mp4 files with captions beside them, some of them broken, too
-short or still. `dreamvideo` then does what a user would have it do: it looks at the clips, makes a text-to-video model out of
-the shipped one by leaving its retention branch out, and trains it with a new branch by benchmarks/own_clips.toml. Both models
-are opened in a ComfyUI server at last.
+writes own_clips.md, its curve own_clips.png and own_clips_sheet.png. Scenes are encoded to .mp4 files with captions beside
+them, some of them broken, too short or still. `dreamvideo` then does what a user would have it do: it looks at the clips,
+makes a text-to-video model out of the shipped one by leaving its retention branch out, and trains it with a new branch by
+benchmarks/own_clips.toml. Both models are opened in a ComfyUI server at last.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,11 +64,11 @@ class Training:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for own_clips.md and own_clips.png.")] = Path("docs"),
+    output: Annotated[Path, typer.Option(help="Folder for own_clips.md and its pictures.")] = Path("docs"),
     clips: Annotated[int, typer.Option(min=12, help="Good clips; odd ones come on top.")] = 400,
     steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 1600,
     sample_every: Annotated[int, typer.Option(min=1, help="Steps between two looks at the held-out clips.")] = 200,
-    pictures: Annotated[int, typer.Option(min=1, help="That are animated in ComfyUI by each model.")] = 8,
+    pictures: Annotated[int, typer.Option(min=1, help="That are animated in ComfyUI by each model.")] = 16,
     seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
     keep: Annotated[Path | None, typer.Option(help="A new folder for all that is made.", show_default="none is kept")] = None,
 ) -> None:
@@ -113,6 +114,8 @@ def _write(
 ) -> None:
     with atomic(output / "own_clips.png") as temporary:
         _plot(training).save(temporary)
+    with atomic(output / "own_clips_sheet.png") as temporary:
+        shutil.copyfile(max((work / "run" / "retention" / "samples").iterdir()), temporary)
     lines = _document(written, training, hosted, command)
     write_text(output / "own_clips.md", "\n".join(lines).replace(f"{work}/", ""))
 
@@ -132,8 +135,10 @@ def _document(written: Written, training: Training, hosted: dict[str, list[float
     yield "# From video files to a model in ComfyUI, in the small world\n"
     yield f"Made by `{command}` on {os.cpu_count()} CPU cores."
     yield "Its commands are those of [Train your own](train_your_own.md), its recipe is `benchmarks/own_clips.toml`. It begins"
-    yield "with the shipped model without its retention branch; the U-Net and a new branch are trained, at 64 x 64 x 8.\n"
+    yield "with the shipped model without its retention branch; temporal layers and a new branch are trained, at 64 x 64 x 8.\n"
     yield "![First frame fidelity over steps](own_clips.png)\n"
+    yield "Four held-out clips after the last step: each the true one, then made from its sentence, its picture, and both.\n"
+    yield "![Four held-out clips](own_clips_sheet.png)\n"
     yield "| what | measured |"
     yield "| --- | --- |"
     for what, measured in (*_training_rows(written, training), *_fidelity_rows(training, hosted)):

@@ -322,6 +322,10 @@ class ImageRetention(Encoder):
     def initialise(self) -> None:
         """The start of its own layers: conv_s tells images apart, but the zero convolutions let none have an effect."""
         self.conv_s.initialise()
+        if hasattr(self, "fusion"):  # begins as the sum, which the copied layers know
+            one = torch.eye(self.fusion.out_channels)[..., None, None]
+            self.fusion.weight.copy_(torch.cat([one, one], dim=1))
+            nn.init.zeros_(self.fusion.bias)
         for conv in (*self.zero_convs, self.zero_conv_mid):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)

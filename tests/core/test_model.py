@@ -79,6 +79,18 @@ def test_a_branch_that_starts_tells_images_apart_as_well_as_latents(preset):
 
 
 @torch.no_grad()
+def test_fusion_by_concatenation_starts_as_the_sum():
+    latents, timesteps, text, image = inputs()
+    added, joined = (random_model(config(fusion=fusion)).initialise() for fusion in ("add", "concat"))
+    for conv in added.retention.zero_convs:
+        torch.nn.init.normal_(conv.weight)
+    joined.load_state_dict(added.state_dict(), strict=False)
+    made = added(latents, timesteps, text, image)
+    torch.testing.assert_close(joined(latents, timesteps, text, image), made)
+    assert not torch.allclose(made, added(latents, timesteps, text))
+
+
+@torch.no_grad()
 def test_the_start_leaves_every_frame_to_itself_in_the_temporal_convolutions(model):
     model.initialise()
     for block in (*model.unet.down_blocks, model.unet.mid_block, *model.unet.up_blocks):
