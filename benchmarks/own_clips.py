@@ -115,7 +115,7 @@ def _write(
     with atomic(output / "own_clips.png") as temporary:
         _plot(training).save(temporary)
     with atomic(output / "own_clips_sheet.png") as temporary:
-        shutil.copyfile(max((work / "run" / "retention" / "samples").iterdir()), temporary)
+        shutil.copyfile(max((work / "run" / "retention" / "samples").iterdir()), temporary)  # named by their steps
     lines = _document(written, training, hosted, command)
     write_text(output / "own_clips.md", "\n".join(lines).replace(f"{work}/", ""))
 
@@ -133,11 +133,13 @@ def _plot(training: Training) -> Image.Image:
 
 def _document(written: Written, training: Training, hosted: dict[str, list[float]], command: str) -> Iterator[str]:
     yield "# From video files to a model in ComfyUI, in the small world\n"
-    yield f"Made by `{command}` on {os.cpu_count()} CPU cores."
+    yield f"Made by `{command}` on {len(os.sched_getaffinity(0))} of {os.cpu_count()} CPU cores."
     yield "Its commands are those of [Train your own](train_your_own.md), its recipe is `benchmarks/own_clips.toml`. It begins"
     yield "with the shipped model without its retention branch; temporal layers and a new branch are trained, at 64 x 64 x 8.\n"
     yield "![First frame fidelity over steps](own_clips.png)\n"
-    yield "Four held-out clips after the last step: each the true one, then made from its sentence, its picture, and both.\n"
+    step = training.fidelity[-1]["step"]
+    yield f"Four held-out clips after step {step}: each the true one, then made from its sentence, its picture, and both. First"
+    yield "frames are kept, which is what FFF_SSIM sees; shapes that move lose their outlines.\n"
     yield "![Four held-out clips](own_clips_sheet.png)\n"
     yield "| what | measured |"
     yield "| --- | --- |"
@@ -145,7 +147,7 @@ def _document(written: Written, training: Training, hosted: dict[str, list[float
         yield f"| {what} | {measured} |"
     yield "\nIn ComfyUI it is what First Frame Fidelity says behind Load DreamVideo, Retention Encode and Dual CFG Sampler."
     yield "Before training, when there is no branch, clips are made from the sentence alone, and a plain grey ground"
-    yield "earns much of the SSIM: `dreamvideo_core/training/NOTES.md` says what these figures mean.\n"
+    yield "earns much of the SSIM.\n"
     yield "## What the look at the clips said\n"
     yield _quoted(training.check)
     yield "## What training said\n"

@@ -68,7 +68,7 @@ def convert(
 def init_retention(
     source: Path, target: Path, fusion: str = "add", dtype: torch.dtype | None = None, on_tensor: Progress | None = None
 ) -> Checkpoint:
-    """Write `source` with a retention branch at the paper's start: the encoder's copy, zero convolutions at zero."""
+    """Write `source` with a retention branch at the paper's start: a copy of the encoder that has no effect yet."""
     checkpoint = open_model(source, pickles=True)
     if "retention" in checkpoint.parts:
         raise CheckpointError(f"{source.name} has a retention branch already; train it with `dreamvideo train`")

@@ -277,7 +277,7 @@ class ImageStem(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Keep the scale from layer to layer; behind torch's own start all images have the same map, within 1e-4."""
+        """Weights that keep the second moment from SiLU to SiLU: behind torch's own, images have one map within 1e-4."""
         for conv in self.layers[::2]:
             nn.init.normal_(conv.weight, std=_SILU_GAIN / conv.weight[0].numel() ** 0.5)
             nn.init.zeros_(conv.bias)
@@ -313,7 +313,7 @@ class ImageRetention(Encoder):
 
     @torch.no_grad()
     def start_from(self, unet: UNet) -> None:
-        """The paper's start: every layer that the encoder has too is a copy of it; the zero convolutions are zero."""
+        """The paper's start: every layer that the encoder has too is a copy of it; `initialise` for the others."""
         own = self.state_dict()
         self.load_state_dict({k: v for k, v in unet.state_dict().items() if k in own}, strict=False)
         self.initialise()

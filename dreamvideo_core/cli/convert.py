@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, Progress
 
+from ..progress import columns
 from .reporting import ERRORS, reported
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[to
         raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
     if target.suffix != ".safetensors" or target.is_dir():
         raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=ERRORS) as bar:
+    with Progress(*columns(DownloadColumn()), console=ERRORS) as bar:
         task = bar.add_task("writing", total=None)
         yield DTYPES.get(dtype), lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress
+
+from ..progress import columns
 
 ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -42,10 +44,4 @@ def say_what_is_cut(text: str, name: str) -> None:
 
 
 def progress_bar(shown: bool = True) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    return Progress(*columns, console=ERRORS, disable=not shown)
+    return Progress(*columns(MofNCompleteColumn()), console=ERRORS, disable=not shown)

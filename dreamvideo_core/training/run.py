@@ -190,6 +190,7 @@ def _diffusion(
                 f"phase {phase.name}: hand_over is {phase.hand_over}, but this model's branch is untrained and hands over "
                 "nothing of the picture; begin with a trained one (--start), or train it in a phase before"
             )
+        # Anew, whatever the file has: those begun by version 0.1.0 have a conv_s that cannot tell images apart.
         pipeline.model.retention.start_from(pipeline.model.unet)
     clips = prepared_clips(recipe, phase, files, folder, pipeline, accelerator)
     first = clips[phase.sizes[0]]

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, send_to_device
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..progress import columns
 from .objectives import Objective, Samples
 from .optimizers import make_optimizer
 from .pace import Pace
@@ -203,13 +204,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _progress(self) -> Progress:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        return Progress(*columns, TextColumn("{task.fields[note]}"), disable=not self.accelerator.is_main_process)
+        note = TextColumn("{task.fields[note]}")
+        return Progress(*columns(MofNCompleteColumn()), note, disable=not self.accelerator.is_main_process)
 
 
 def _note(figures: dict[str, float], pace: Pace) -> str:

@@ -56,7 +56,7 @@ def start(comfyui: Path, output: Path | None = None) -> Server:
     """A server, not started yet, on the base directory below the repository."""
     base = BaseDirectory(BASE).prepare()
     server = Server(comfyui, base, output)
-    say(f"starting ComfyUI at {server.url}, log in {server.log_path} (kept where it fails)")
+    say(f"starting ComfyUI at {server.url}, log in {server.log_path} (kept only if something fails)")
     return server
 
 

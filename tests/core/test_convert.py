@@ -149,9 +149,12 @@ def test_the_branch_begins_as_the_encoders_copy(tmp_path):
     encoder = start.unet.state_dict()
     copied = {name: tensor for name, tensor in start.retention.state_dict().items() if name in encoder}
     assert len(copied) > 50 and all(torch.equal(encoder[name], tensor) for name, tensor in copied.items())
+    fusion = again.parts["retention"]["fusion.weight"][..., 0, 0]
+    assert torch.equal(fusion, torch.eye(len(fusion)).repeat(1, 2))
     latents, timesteps = torch.randn(1, 3, 4, 8, 8), torch.tensor([10])
     words, image = torch.randn(1, 5, 24), torch.rand(1, 3, 64, 64)
     with torch.no_grad():
+        assert start.image_map(torch.rand(4, 3, 64, 64)).std(dim=0).mean() > 0.01  # torch's own start: below 1e-4
         assert torch.equal(start(latents, timesteps, words, image), text(latents, timesteps, words))
     with pytest.raises(CheckpointError, match="has a retention branch already"):
         init_retention(tmp_path / "start.safetensors", tmp_path / "more.safetensors")
