@@ -59,7 +59,7 @@ def savings() -> dict[str, dict[str, Options]]:
         "retention_every": {f"{every}": {"retention_every": every} for every in EVERY},
         "guidance_end": {f"{end:g}": {"guidance_end": end} for end in ENDS},
         "guidance_start": {f"{start:g}": {"guidance_start": start} for start in STARTS},
-        "guidance_start, guidance_end": {f"{a:g}, {b:g}": {"guidance_start": a, "guidance_end": b} for a, b in BETWEEN},
+        "both": {f"{a:g}, {b:g}": {"guidance_start": a, "guidance_end": b} for a, b in BETWEEN},
     }
 
 
@@ -115,7 +115,7 @@ def _document(figures: Figures, protocol: Protocol, repeats: int, checkpoint: Pa
     cells = [[name, f"{f[GAIN]:.2f}", *(f"{f[column]:.3f}" for column in COLUMNS)] for name, f in figures.items()]
     yield from table(head, cells)
     yield "\n`guidance_start` and `guidance_end` are shares of the noise schedule, 0 its noisiest end; a step outside is"
-    yield f"one evaluation. Recommended: **{fastest(figures)}**, the fastest row that loses at most {LOSS:g} in each of"
+    yield f"one evaluation, and `both` gives the two. Recommended: **{fastest(figures)}**, the fastest row that loses at most {LOSS:g} in each of"
     yield f"{', '.join(PRICES)}."
     yield f"\n![{', '.join(PRICES)} over how many times as fast a clip is made](savings.png)\n"
 
