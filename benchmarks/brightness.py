@@ -8,6 +8,7 @@ writes brightness.md. Brightness, contrast and saturation are those of the first
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,9 @@ from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites import Clip, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
-IMAGE_SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
-RESCALES = (0.0, 0.5, 0.7, 1.0)
+IMAGE_SCALES = (1.0, 2.0, 3.0, 5.0)
+RESCALES = (0.0, 0.7, 1.0)
+ENDS = (1.0, 0.4)  # of guidance, in shares of the noise schedule
 MEASURES = ("fff_ssim", "action_accuracy", "brightness", "contrast", "saturation")
 BATCH = 4
 
@@ -38,7 +40,8 @@ def main(
 ) -> None:
     pipeline = Pipeline.load(checkpoint)
     scenes = [sample_clip(seeded("validation", seed, number)) for number in range(clips)]
-    settings = [{"image_scale": scale, "rescale": rescale} for rescale in RESCALES for scale in IMAGE_SCALES]
+    choices = product(ENDS, RESCALES, IMAGE_SCALES)
+    settings = [{"guidance_end": end, "rescale": rescale, "image_scale": scale} for end, rescale, scale in choices]
     bar = track(settings, "measuring", console=Console(stderr=True))
     rows = [(setting, _means(pipeline, scenes, seed, setting)) for setting in bar]
     write_text(output / "brightness.md", "\n".join(_document(rows, clips, seed, checkpoint)))
@@ -63,13 +66,13 @@ def _batch(pipeline: Pipeline, scenes: list[Clip], start: int, seed: int, settin
 
 
 def _document(rows: list[tuple[dict, list[float]]], clips: int, seed: int, checkpoint: Path) -> Iterator[str]:
-    yield "# What image scales do to brightness and contrast, and what rescale takes back\n"
+    yield "# What image scales do to brightness and contrast, and what takes it back\n"
     yield f"{clips} scenes of the validation split with a picture and a sentence, at the model's own text scale and steps."
     yield "Colours are those of the first frame as shares of the picture's."
     yield from provenance(f"brightness.py --clips {clips} --seed {seed}", checkpoint)
     yield ""
-    head = ["rescale", "image scale", *MEASURES]
-    cells = [[f"{s['rescale']:g}", f"{s['image_scale']:g}", *(f"{v:.3f}" for v in values)] for s, values in rows]
+    head = [*rows[0][0], *MEASURES]
+    cells = [[*(f"{amount:g}" for amount in setting.values()), *(f"{v:.3f}" for v in values)] for setting, values in rows]
     yield from table(head, cells)
     yield ""
 

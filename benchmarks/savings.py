@@ -115,8 +115,8 @@ def _document(figures: Figures, protocol: Protocol, repeats: int, checkpoint: Pa
     cells = [[name, f"{f[GAIN]:.2f}", *(f"{f[column]:.3f}" for column in COLUMNS)] for name, f in figures.items()]
     yield from table(head, cells)
     yield "\n`guidance_start` and `guidance_end` are shares of the noise schedule, 0 its noisiest end; a step outside is"
-    yield f"one evaluation, and `both` gives the two. Recommended: **{fastest(figures)}**, the fastest row that loses at most {LOSS:g} in each of"
-    yield f"{', '.join(PRICES)}."
+    yield f"one evaluation, and `both` gives the two. Recommended: **{fastest(figures)}**, the fastest row that loses at"
+    yield f"most {LOSS:g} in each of {', '.join(PRICES)}."
     yield f"\n![{', '.join(PRICES)} over how many times as fast a clip is made](savings.png)\n"
 
 

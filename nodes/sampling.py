@@ -38,7 +38,8 @@ def guidance_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "rescale", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True,
-            tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value.",
+            tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value. For image scales of 2 to 5 "
+            "take 1 with guidance_end 0.4 (docs/brightness.md).",
         ),
         io.Float.Input(
             "guidance_start", optional=True, default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,
@@ -51,8 +52,8 @@ def guidance_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "retention_every", optional=True, default=1, min=1, max=100, advanced=True,
-            tooltip="Run the image branch in every so many steps only, and use its result again in between. 1 is exact; 2 "
-            "keeps the first frame a little less well (docs/savings.md).",
+            tooltip="Run the image branch in every so many steps only, and use its result again in between. 1 is exact; "
+            "larger numbers keep the first frame less well (docs/savings.md).",
         ),
     ]  # fmt: skip
 
