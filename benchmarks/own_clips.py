@@ -36,6 +36,7 @@ from dreamvideo_core.plot import Curve, frame_plot
 from dreamvideo_core.training.recipe_files import load_recipe
 
 RECIPE = Path(__file__).with_suffix(".toml")
+TEXT_TO_VIDEO = "unet,text_encoder,vae"
 BAR = 0.05  # of the time, waiting for data with two readers
 _CONSOLE = Console(stderr=True)
 
@@ -77,7 +78,7 @@ def main(
         _CONSOLE.print(f"writing {clips} clips to {work}")
         written = write_files(work / "clips", clips, seed)
         start = work / "text_to_video.safetensors"
-        _dreamvideo("convert", SHIPPED, start, "--parts", "unet,text_encoder,vae")
+        _dreamvideo("convert", SHIPPED, start, "--parts", TEXT_TO_VIDEO)
         training = _train(work, start, steps, sample_every)
         models = {"before": start, "after": work / "run" / "0-retention.safetensors"}
         hosted = measure_in_comfyui(models, work / "comfyui", pictures, seed)
@@ -135,7 +136,9 @@ def _document(written: Written, training: Training, hosted: dict[str, list[float
     yield "# From video files to a model in ComfyUI, in the small world\n"
     yield f"Made by `{command}` on {len(os.sched_getaffinity(0))} of {os.cpu_count()} CPU cores."
     yield "Its commands are those of [Train your own](train_your_own.md), its recipe is `benchmarks/own_clips.toml`. It begins"
-    yield "with the shipped model without its retention branch; temporal layers and a new branch are trained, at 64 x 64 x 8.\n"
+    yield "with the shipped model without its retention branch, made by"
+    yield f"`dreamvideo convert dreamvideo_core/assets/{SHIPPED.name} start.safetensors --parts {TEXT_TO_VIDEO}`;"
+    yield "temporal layers and a new branch are trained, at 64 x 64 x 8.\n"
     yield "![First frame fidelity over steps](own_clips.png)\n"
     step = training.fidelity[-1]["step"]
     yield f"Four held-out clips after step {step}: each the true one, then made from its sentence, its picture, and both. First"

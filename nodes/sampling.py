@@ -38,8 +38,8 @@ def guidance_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "rescale", default=0.0, min=0.0, max=1.0, step=0.05, advanced=True,
-            tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value. For image scales of 2 to 5 "
-            "take 1 with guidance_end 0.4 (docs/brightness.md).",
+            tooltip="Takes back the contrast that high scales add. 0 is off; 0.7 is a usual value. At image scales above 2 "
+            "set guidance_end to 0.4 as well (docs/brightness.md).",
         ),
         io.Float.Input(
             "guidance_start", optional=True, default=0.0, min=0.0, max=1.0, step=0.01, advanced=True,

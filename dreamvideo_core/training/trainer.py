@@ -209,4 +209,7 @@ class Trainer:
 
 
 def _note(figures: dict[str, float], pace: Pace) -> str:
-    return f"loss {figures['loss']:.4f}  rate {figures['learning_rate']:.1e}  {pace}"
+    """Short enough that a bar has room beside it in 80 columns."""
+    figures = figures | pace.figures()
+    speed = f"{figures['clips_per_second']:.1f} clips/s {figures['data_share']:.1%} waiting"
+    return f"loss {figures['loss']:.4f} rate {figures['learning_rate']:.0e} {speed}"

@@ -422,6 +422,7 @@ def test_a_run_holds_clips_out_and_says_so(tmp_path, monkeypatch, start, capsys)
     run_recipe(Recipe("tiny", "tiny", (phase,)), tmp_path / "run", start=start)
     said = " ".join(capsys.readouterr().out.split())
     assert "24 windows of 12 clips, 2 cannot be used" in said and "1 held out for samples" in said
+    assert "11/11" in said  # the bar has room for its count in 80 columns
     assert "step 11 of 11" in said and "of the time waiting for data" in said  # 11 clips, 2 windows, 2 a step
     assert len(list((tmp_path / "run").glob("texts-*/*.safetensors"))) == 1
     assert len((tmp_path / "run" / "image" / "skipped.jsonl").read_text().splitlines()) == 2
