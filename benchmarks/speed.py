@@ -2,9 +2,10 @@
 
     python3 scripts/comfyui.py exec python benchmarks/speed.py --output docs
 
-prints a table for each row when it is measured, every figure beside its bar, and writes all so far to speed.md, or to
-speed_gpu.md on a CUDA device. Compared calls take turns in one run and give the same result, which is checked before they
-are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32.
+prints a table for each row when it is measured, every figure beside its bar, and writes all figures so far to speed.md, or
+to speed_gpu.md on a CUDA device. Compared calls take turns in one run and give the same result, which is checked before they
+are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32; `compiled`, which takes minutes,
+runs in bfloat16 or float32, and on a CPU only where it is asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from speed_rows import (
     FullSize,
     Machine,
     Measure,
+    compiled,
     forward,
     growth,
     guided_step,
@@ -36,12 +38,15 @@ from speed_rows import (
 from dreamvideo_core.files import write_text
 
 HEAD = ("figure", "measured", "bar", "held")
-ROWS = ("forward", "guided_step", "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
+ROWS = ("forward", "guided_step", "compiled", "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
 Job = Callable[[], Iterator[Measure]]
 
 
 def main(
-    rows: Annotated[str, typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.")] = ",".join(ROWS),
+    rows: Annotated[
+        str | None,
+        typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.", show_default="all; on a CPU not compiled"),
+    ] = None,
     preset: Annotated[str, typer.Option(help="The model of the full-size rows.")] = "modelscope",
     size: Annotated[int | None, typer.Option(help="Their width and height.", show_default="256; on a GPU 512")] = None,
     frames: Annotated[int | None, typer.Option(help="Their frames.", show_default="8; on a GPU 16")] = None,
@@ -49,23 +54,25 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Folder for speed.md.", show_default="only printed")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures into this file too.")] = None,
 ) -> None:
-    asked = rows.split(",")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
+    asked = rows.split(",") if rows else [row for row in ROWS if on_gpu or row != "compiled"]
     unknown = sorted(set(asked) - set(ROWS))
     if unknown:
         raise typer.BadParameter(f"--rows has {', '.join(unknown)}; allowed: {', '.join(ROWS)}")
     torch.set_grad_enabled(False)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = device.type == "cuda"
     shape = size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)
     console, figures = Console(width=140), {}
     for name, job in _jobs(asked, preset, shape, repeats, device):
-        figures[name] = list(job())
+        figures[name] = []
+        for measure in job():
+            figures[name].append(measure)
+            if json_file:
+                write_text(json_file, json.dumps(_record(figures, device, preset, shape), indent=2))
+            if output:
+                lines = _document(figures, device, preset, shape, repeats)
+                write_text(output / ("speed_gpu.md" if on_gpu else "speed.md"), "\n".join(lines))
         console.print(_table(name, figures[name]))
-        if json_file:
-            write_text(json_file, json.dumps(_record(figures, device, preset, shape), indent=2))
-        if output:
-            lines = _document(figures, device, preset, shape, repeats)
-            write_text(output / ("speed_gpu.md" if on_gpu else "speed.md"), "\n".join(lines))
 
 
 def _jobs(
@@ -74,7 +81,8 @@ def _jobs(
     """The rows in order; the full-size model is made once for each precision and let go."""
     single = Machine(device, torch.float32, repeats)
     for dtype in (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32,):
-        chosen = [row for row in (forward, guided_step) if row.__name__ in rows]
+        of_dtype = (forward, guided_step) if dtype == torch.float16 else (forward, guided_step, compiled)
+        chosen = [row for row in of_dtype if row.__name__ in rows]
         full = FullSize(preset, Machine(device, dtype, repeats), *shape) if chosen else None
         for row in chosen:
             yield f"{row.__name__}, {str(dtype).removeprefix('torch.')}", lambda row=row, full=full: row(full)

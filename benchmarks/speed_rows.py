@@ -19,7 +19,7 @@ from gauge import Gauge
 from host import BaseDirectory, Server, releases
 from random_checkpoint import random_checkpoint
 from timing import alternate, matrix_product_rate, seconds
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreamvideo_core.config import PRESETS
@@ -89,12 +89,7 @@ class FullSize:
 
 def forward(full: FullSize) -> Iterator[Measure]:
     """One pass of the U-Net alone, against diffusers' on the same tensors."""
-    theirs = diffusers_unet(full.config.unet, full.model.unet.state_dict())
-    volume = rearrange(full.latents, "b t c h w -> b c t h w")
-    calls = {
-        "ours": lambda: full.model(full.latents, full.timesteps, full.texts[True]),
-        "diffusers": lambda: rearrange(theirs(volume, full.timesteps, full.texts[True]).sample, "b c t h w -> b t c h w"),
-    }
+    calls = _passes(full)
     error = _relative_error(*(call() for call in calls.values()))
     times = alternate(calls, full.machine.repeats, full.machine.device)
     peaks = {name: _peak(call, full.machine.device) for name, call in calls.items()}
@@ -102,6 +97,32 @@ def forward(full: FullSize) -> Iterator[Measure]:
     yield Measure("seconds", times["ours"], "s")
     yield Measure("times as fast as diffusers", times["diffusers"] / times["ours"], bar=1.5 if full.machine.on_gpu else 1.25)
     yield Measure("peak beside the weights, of diffusers'", peaks["ours"] / peaks["diffusers"], bar=1.0, at_most=True)
+
+
+def _passes(full: FullSize, prepare: Callable[[nn.Module], nn.Module] = lambda module: module) -> dict[str, Callable]:
+    """One pass of each U-Net, `prepare`d."""
+    ours, theirs = prepare(full.model), prepare(diffusers_unet(full.config.unet, full.model.unet.state_dict()))
+    volume = rearrange(full.latents, "b t c h w -> b c t h w")
+    return {
+        "ours": lambda: ours(full.latents, full.timesteps, full.texts[True]),
+        "diffusers": lambda: rearrange(theirs(volume, full.timesteps, full.texts[True]).sample, "b c t h w -> b t c h w"),
+    }
+
+
+def compiled(full: FullSize) -> Iterator[Measure]:
+    """The same pass behind torch.compile, which ComfyUI's own node TorchCompileModel does to a model."""
+    plain, fast = _passes(full), _passes(full, lambda module: torch.compile(module, dynamic=False))
+    device, repeats = full.machine.device, full.machine.repeats
+    expected = plain["ours"]()
+    yield Measure("seconds until the first pass", seconds(fast["ours"], device), "s")
+    yield Measure("relative error against the plain pass", _relative_error(fast["ours"](), expected), "", 0.05, True)
+    times = alternate({"fast": fast["ours"], **plain}, repeats, device)
+    yield Measure("seconds", times["fast"], "s")
+    yield Measure("times as fast as the plain pass", times["ours"] / times["fast"])
+    yield Measure("times as fast as diffusers, not compiled", times["diffusers"] / times["fast"])
+    yield Measure("seconds until diffusers' first pass", seconds(fast["diffusers"], device), "s")
+    times = alternate(fast, repeats, device)
+    yield Measure("times as fast as diffusers, compiled", times["diffusers"] / times["ours"])
 
 
 def guided_step(full: FullSize) -> Iterator[Measure]:

@@ -236,6 +236,6 @@ SPRITES = ModelConfig(
     text_encoder=TextConfig(hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4),
     vae=AutoencoderConfig(),
     prediction_type="v_prediction",
-    sampling=SamplingDefaults(steps=5, text_scale=1.25, image_scale=1.25, width=128, height=128),  # training/NOTES.md
+    sampling=SamplingDefaults(steps=5, text_scale=1.15, image_scale=1.15, width=128, height=128),  # training/NOTES.md
 )
 PRESETS: dict[str, ModelConfig] = {"modelscope": MODELSCOPE, "paper": PAPER, "sprites": SPRITES}
