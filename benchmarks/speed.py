@@ -66,7 +66,7 @@ def main(
     for name, job in _jobs(asked, preset, shape, repeats, device):
         figures[name] = []
         for measure in job():
-            figures[name].append(measure)
+            figures[name].append(measure)  # a row that is stopped keeps what it has
             if json_file:
                 write_text(json_file, json.dumps(_record(figures, device, preset, shape), indent=2))
             if output:
@@ -120,9 +120,9 @@ def _document(
 ) -> Iterator[str]:
     size, frames = shape
     yield "# Speed and memory, ours against diffusers and against separate passes\n"
-    yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The first two rows and loading have"
-    yield f"the preset {preset} with random weights ({size} x {size} x {frames}), the others the shipped model. Compared calls"
-    yield "took turns in one run, and their results were compared before. Made by"
+    yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The rows forward, guided_step, compiled"
+    yield f"and loading have the preset {preset} with random weights ({size} x {size} x {frames}), the others the shipped"
+    yield "model. Compared calls took turns in one run, and their results were compared before. Made by"
     rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
     command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
     yield f"`python3 scripts/comfyui.py exec python {command}`."

@@ -104,6 +104,9 @@ class Trainer:
                 if save:
                     self._checkpoint()
                     checkpointed = time.monotonic()
+                    if log is not None and not bar.console.is_terminal:  # no bar moves there
+                        done = f"phase {self.phase.name}: step {self.step} of {self.phase.steps}"
+                        bar.console.print(f"{done}, {_note(figures, self.pace)}", soft_wrap=True)
                 if stop:
                     break
         self._checkpoint()

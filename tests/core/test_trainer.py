@@ -210,6 +210,12 @@ def test_what_samples_measure_is_logged_from_before_the_first_step_on(tmp_path):
     assert [event.step for event in read.Scalars("fidelity")] == [0, 20, 40]
 
 
+def test_a_run_without_a_terminal_says_at_every_checkpoint_how_far_it_is(tmp_path, capsys):
+    assert falling(tmp_path, checkpoint_minutes=1e-9).fit()
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("phase ") and "clips/s" in line]
+    assert [line.split(",")[0] for line in said] == [f"phase falling: step {step} of 40" for step in range(1, 41)]
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     run = falling(tmp_path, Falling(breaks_at=3))
     with pytest.raises(FloatingPointError, match=r"loss is nan at step 4; .* Lower learning_rate"):
