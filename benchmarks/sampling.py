@@ -34,7 +34,7 @@ from dreamvideo_core.pipeline import SHIPPED
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
-SCALES = (1.0, 1.25, 2.0)
+SCALES = (1.0, 1.15, 2.0)
 STEPS = (2, 5, 10, 25)
 SAMPLERS = (
     ("ddim", "simple"), ("ddim", "normal"), ("ddim", "karras"), ("euler_ancestral", "simple"), ("dpmpp_2m", "simple"),

@@ -18,6 +18,8 @@ from ..sprites import render_batch, sentence
 from .cache import ALONE, Makers, Rows, make_blocks
 from .data.sprites import SpriteSource
 
+_TOGETHER = 16  # chains: a block's, where they have four stages
+
 
 def cached_hand_overs(folder: Path, source: SpriteSource, pipeline: Pipeline, model: str, makers: Makers = ALONE) -> Rows:
     """Row r is what clip r of the source begins with where `pipeline` makes the chain up to it: (3, H, W), uint8.
@@ -34,8 +36,9 @@ def _handed_over(source: SpriteSource, rows: range, pipeline: Pipeline) -> Tenso
     rows = range(rows.start, min(rows.stop, len(source)))  # the last block may go beyond the end
     length = source.phase.chain_stages
     chains = range(rows.start // length, (rows.stop - 1) // length + 1)
+    parts = [_images(source, chains[first : first + _TOGETHER], pipeline) for first in range(0, len(chains), _TOGETHER)]
     first = rows.start - chains.start * length
-    return _images(source, chains, pipeline)[first : first + len(rows)]
+    return torch.cat(parts)[first : first + len(rows)]
 
 
 def _images(source: SpriteSource, numbers: Sequence[int], pipeline: Pipeline) -> Tensor:

@@ -210,7 +210,9 @@ def test_what_samples_measure_is_logged_from_before_the_first_step_on(tmp_path):
     assert [event.step for event in read.Scalars("fidelity")] == [0, 20, 40]
 
 
-def test_a_run_without_a_terminal_says_at_every_checkpoint_how_far_it_is(tmp_path, capsys):
+def test_a_run_without_a_terminal_says_at_every_checkpoint_how_far_it_is(tmp_path, capsys, monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which make rich take anything for a terminal
+        monkeypatch.delenv(name, raising=False)
     assert falling(tmp_path, checkpoint_minutes=1e-9).fit()
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("phase ") and "clips/s" in line]
     assert [line.split(",")[0] for line in said] == [f"phase falling: step {step} of 40" for step in range(1, 41)]
