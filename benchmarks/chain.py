@@ -29,13 +29,16 @@ MIB = 2**20
 
 
 def ways(default: ChainProtocol) -> dict[str, ChainProtocol]:
-    text_alone = replace(default, order="image_first", text_scale=2.0, image_scale=1.0)
+    too_high = replace(default, image_scale=3.0)
     return {
         "The model's own scales": default,
-        "The same, colours anchored to the first image": replace(default, anchor=True),
-        "Guided by the text alone: image_first, text 2, image 1": text_alone,
-        "The same, colours anchored": replace(text_alone, anchor=True),
+        "The model's own scales, with the colour anchor": replace(default, anchor=True),
+        "Guided by the text alone: image_first, text 2, image 1": replace(
+            default, order="image_first", text_scale=2.0, image_scale=1.0
+        ),
         "Without guidance, scales 1 / 1": replace(default, text_scale=1.0, image_scale=1.0),
+        "Image scale 3, which is too high": too_high,
+        "Image scale 3, with the colour anchor": replace(too_high, anchor=True),
     }
 
 

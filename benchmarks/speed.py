@@ -3,9 +3,9 @@
     python3 scripts/comfyui.py exec python benchmarks/speed.py --output docs
 
 prints a table for each row when it is measured, every figure beside its bar, and writes all figures so far to speed.md, or
-to speed_gpu.md on a CUDA device. Compared calls take turns in one run and give the same result, which is checked before they
-are timed. On a CUDA device the full-size rows run in bfloat16 and float16, else in float32; `compiled`, which takes minutes,
-runs in bfloat16 or float32, and on a CPU only where it is asked for.
+to speed_gpu.md on a CUDA device. Compared calls take turns in one run; that they return the same is a figure of its own. On a
+CUDA device the full-size rows run in bfloat16 and float16, else in float32; `compiled`, which takes minutes, runs in bfloat16
+or float32, and on a CPU only where it is asked for.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _document(
     yield "# Speed and memory, ours against diffusers and against separate passes\n"
     yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The rows forward, guided_step, compiled"
     yield f"and loading have the preset {preset} with random weights ({size} x {size} x {frames}), the others the shipped"
-    yield "model. Compared calls took turns in one run, and their results were compared before. Made by"
+    yield "model. Compared calls took turns in one run; errors are those of what they returned last. Made by"
     rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
     command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
     yield f"`python3 scripts/comfyui.py exec python {command}`."

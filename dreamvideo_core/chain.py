@@ -95,8 +95,8 @@ def run_chain(
 ) -> Chain:
     """Every stage from the last frame of the one before; the first from `image` (1, 3, H, W), or from its text alone.
 
-    `anchor` holds every frame to the colours of the first picture (`match_colours`). `options` are those of
-    `Pipeline.__call__`. `on_stage` is told each stage before it begins.
+    `anchor` takes back at every stage what its colours have drifted from its picture's (`match_colours`). `options` are
+    those of `Pipeline.__call__`. `on_stage` is told each stage before it begins.
     """
     if pipeline.model.retention is None and len(stages) > 1:
         raise InputError(
@@ -104,11 +104,9 @@ def run_chain(
             "one sentence, or a model with a branch"
         )
     clips: list[Tensor] = []
-    first = image
     for stage in stages:
         on_stage(stage)
         clip = pipeline(stage.sentence, image, seed=stage.seed, **options)[0]
-        first = clip[:1] if first is None else first
-        clips.append(match_colours(clip, first) if anchor else clip)
+        clips.append(match_colours(clip, image) if anchor and image is not None else clip)
         image = clips[-1][-1:]
     return Chain(join(clips, seam), torch.stack([clip[-1] for clip in clips]))

@@ -9,19 +9,20 @@ from torch import Tensor
 _MAX_GAIN = 2.0
 
 
-def match_colours(frames: Tensor, reference: Tensor) -> Tensor:
-    """Give every frame (T, 3, H, W) the reference's (1, 3, H, W) mean and spread of L, a and b, and its chroma; in [-1, 1].
+def match_colours(frames: Tensor, picture: Tensor) -> Tensor:
+    """Give the first of `frames` (T, 3, H, W) the picture's (1, 3, H, W) colours, and change the others alike; in [-1, 1].
 
     Reinhard et al., "Color Transfer between Images" (2001), in CIELAB: brightness is the mean of L, contrast its spread,
     casts are the means of a and b. Their spreads alone would not keep saturation, the mean chroma, where stains take the
-    place of shapes: a and b are scaled to it at last. Frames of a size of their own are fine.
+    place of shapes: a and b are scaled to it at last. The first frame shows what the picture shows, so what sets them apart
+    is drift; later frames may show other things, and keep their colours. A picture of another size is fine.
     """
-    made, wanted = (rgb_to_lab((x.clamp(-1, 1) + 1) / 2) for x in (frames, reference.to(frames)))
-    means, wanted_means = (x.mean((2, 3), keepdim=True) for x in (made, wanted))
-    spreads, wanted_spreads = (x.std((2, 3), keepdim=True).clamp(min=1e-3) for x in (made, wanted))
+    made, wanted = (rgb_to_lab((x.clamp(-1, 1) + 1) / 2) for x in (frames, picture.to(frames)))
+    means, wanted_means = (x[:1].mean((2, 3), keepdim=True) for x in (made, wanted))
+    spreads, wanted_spreads = (x[:1].std((2, 3), keepdim=True).clamp(min=1e-3) for x in (made, wanted))
     matched = (made - means) * _gain(spreads, wanted_spreads) + wanted_means
     lightness, tints = matched.tensor_split([1], dim=1)
-    tints = tints * _gain(_chroma(tints), _chroma(wanted[:, 1:]))
+    tints = tints * _gain(_chroma(tints[:1]), _chroma(wanted[:, 1:]))
     return lab_to_rgb(torch.cat([lightness, tints], dim=1)) * 2 - 1
 
 
@@ -30,5 +31,5 @@ def _gain(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _chroma(tints: Tensor) -> Tensor:
-    """The mean length of (a, b), of (T, 2, H, W): (T, 1, 1, 1)."""
+    """The mean length of (a, b), of (1, 2, H, W): (1, 1, 1, 1)."""
     return tints.norm(dim=1, keepdim=True).mean((2, 3), keepdim=True).clamp(min=1e-3)

@@ -75,8 +75,8 @@ class VideoChain(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "colour_anchor", options=list(ANCHORS), default="off",
-                    tooltip="first image: hold brightness, contrast and colours of all stages to those of the first image. "
-                    "Leave it off where the scene is to become another.",
+                    tooltip="first image: take back at every stage what brightness, contrast and colours have drifted from its "
+                    "picture, and so from the first image.",
                 ),
                 io.Boolean.Input(
                     "save_stages", default=False,
@@ -136,15 +136,13 @@ class _Expansion:
         self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=negative).out(0)
 
     def chain(self, stages: list[Stage], image: list | None, seam: str):
-        clips, reference = {}, None
+        clips = {}
         for stage in stages:
-            kept = self._stage(stage, len(stages), image, reference)
+            kept = self._stage(stage, len(stages), image)
             clips[f"stage{stage.number}"], image = kept.out(0), kept.out(1)
-            if self.anchor and reference is None:
-                reference = kept.out(2)
         return self.graph.node("DreamVideoChainJoin", id="join", seam=seam, **clips)
 
-    def _stage(self, stage: Stage, total: int, image: list | None, reference: list | None):
+    def _stage(self, stage: Stage, total: int, image: list | None):
         def node(kind: str, role: str, **inputs):
             given = {name: value for name, value in inputs.items() if value is not None}
             return self.graph.node(kind, id=f"stage{stage.number}.{role}", **given)
@@ -158,7 +156,7 @@ class _Expansion:
         sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **self.sampling)
         decoded = node("VAEDecode", "decode", samples=sampler.out(0), vae=self.vae)
         return node(
-            "DreamVideoChainStage", "keep", model=self.model, vae=self.vae, frames=decoded.out(0), reference=reference,
-            number=stage.number, total=total, sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(self.sampling),
-            anchor=self.anchor, folder=self.folder, shown_on=self.shown_on, **conditioned,
+            "DreamVideoChainStage", "keep", model=self.model, vae=self.vae, frames=decoded.out(0), number=stage.number,
+            total=total, sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(self.sampling), anchor=self.anchor,
+            folder=self.folder, shown_on=self.shown_on, **conditioned,
         )  # fmt: skip

@@ -49,7 +49,6 @@ class VideoChainStage(io.ComfyNode):
                 io.Conditioning.Input("negative"),
                 io.Latent.Input("latent"),
                 io.Image.Input("frames", lazy=True),
-                io.Image.Input("reference", optional=True),
                 io.Int.Input("number"),
                 io.Int.Input("total"),
                 io.String.Input("sentence"),
@@ -62,7 +61,6 @@ class VideoChainStage(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="frames"),
                 io.Image.Output(display_name="last"),
-                io.Image.Output(display_name="reference"),
             ],
         )
 
@@ -83,7 +81,7 @@ class VideoChainStage(io.ComfyNode):
         else:
             done = stage.anchored(frames)
             stage.keep(done)
-        return io.NodeOutput(done, done[-1:], stage.reference_for(done))
+        return io.NodeOutput(done, done[-1:])
 
 
 class _Stage:
@@ -91,19 +89,18 @@ class _Stage:
 
     def __init__(
         self, model, vae, positive, negative, latent, number, total, sentence, seed, sampling, anchor, folder, shown_on,
-        reference=None,
     ):  # fmt: skip
         self.picture = positive[0][1].get(IMAGE_KEY)
         if number > 1:
             check_branch(model.model.config, self.picture)
         self.number, self.total, self.sentence, self.seed, self.sampling = number, total, sentence, seed, sampling
-        self.anchor, self.reference, self.shown_on, self.model = anchor, reference, shown_on, model
+        self.anchor, self.shown_on, self.model = anchor, shown_on, model
         self.store = stage_store(folder)
         # Not the latent's values: picture and VAE determine them but for rounding. Whether there are any sets these stages
         # apart from those that were kept before noise had a trace of the picture.
         latent_kind = tuple(latent["samples"].shape), bool(latent["samples"].any())
         try:
-            self.key = identify(model, vae, positive, negative, latent_kind, seed, sampling, anchor, reference)
+            self.key = identify(model, vae, positive, negative, latent_kind, seed, sampling, anchor)
         except Unidentified as reason:
             self.key = None
             log.info("stage %d is not kept: %s", number, reason)
@@ -118,15 +115,9 @@ class _Stage:
         say(self.shown_on, f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}")
 
     def anchored(self, frames: torch.Tensor) -> torch.Tensor:
-        if not self.anchor:
+        if not self.anchor or self.picture is None:
             return frames
-        return to_comfy(match_colours(from_comfy(frames, "frames"), from_comfy(self.reference_for(frames))))
-
-    def reference_for(self, frames: torch.Tensor) -> torch.Tensor:
-        """What colours are held to, (1, H, W, 3) in [0, 1]: the chain's picture, or its first frame."""
-        if self.reference is not None:
-            return self.reference
-        return frames[:1] if self.picture is None else to_comfy(self.picture[:1])
+        return to_comfy(match_colours(from_comfy(frames, "frames"), self.picture[:1]))
 
     def keep(self, frames: torch.Tensor) -> None:
         if not self.key:
