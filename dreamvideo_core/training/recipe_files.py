@@ -69,7 +69,11 @@ def _change(recipe: dict, phases: list[dict], change: str) -> None:
     named = {str(table.get("name")): table for table in phases}
     if phase and phase not in named:
         raise InputError(f"--set is {change!r}, but there is no such phase; allowed: {', '.join(named)}")
-    table = named[phase] if phase else recipe
+    table, of = (named[phase], Phase) if phase else (recipe, Recipe)
+    known = sorted(field.name for field in fields(of) if field.name != "phases")
+    if key not in known:
+        what = of.__name__.lower()
+        raise InputError(f"--set is {change!r}, but a {what} has no such setting; allowed: {', '.join(known)}")
     if key in ("steps", "epochs"):  # one takes the place of the other
         table.pop("epochs" if key == "steps" else "steps", None)
     table[key] = value

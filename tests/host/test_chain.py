@@ -16,6 +16,9 @@ from graphs import FRAMES, SHIPPED, SIZE, STEPS, image_to_video, node
 from PIL import Image
 from safetensors.torch import load_file
 
+from dreamvideo_core.colour import match_colours
+from dreamvideo_core.images import fit_image, read_image
+
 PICTURE = "dreamvideo_two_sprites.png"
 ONE, TWO, THREE = "the red circle moves left", "the red circle moves up", "the blue square grows"
 
@@ -102,12 +105,15 @@ def test_without_a_picture_the_first_stage_is_text_to_video(server: Server):
     assert saved(server, "frames").shape == (1 + 2 * (FRAMES - 1), SIZE, SIZE, 3)
 
 
-def test_the_anchor_changes_colours_and_hands_them_over(server: Server):
+def test_the_anchor_gives_each_stage_the_colours_of_its_picture_and_hands_them_over(server: Server):
     server.client.run(chain(ONE, TWO))
-    free = saved(server, "frames")
+    free = saved(server, "frames")[:FRAMES].movedim(-1, 1) * 2 - 1
     server.client.run(chain(ONE, TWO, colour_anchor="first image"))
     held = saved(server, "frames")
-    assert not torch.equal(free, held)
+    picture = fit_image(read_image(server.base.pack / "pictures" / PICTURE), SIZE, SIZE)
+    expected = (match_colours(free, picture).movedim(1, -1) + 1) / 2
+    torch.testing.assert_close(held[:FRAMES], expected.clamp(0, 1), rtol=0, atol=1e-4)
+    assert (free.movedim(1, -1) / 2 + 0.5 - expected).abs().max() > 1e-3
     assert torch.equal(saved(server, "hand_overs")[-1], held[-1])
 
 
