@@ -175,8 +175,13 @@ class _Axes:
         self.draw.text((x + right * away, y + down * away), name, colour, self.font, anchor)
 
     def draw_legend(self, labels: Sequence[str]) -> None:
+        """In one line above the axes, smaller where it would be too long."""
+        line, to_text, to_next = 24 * _FINE, 30 * _FINE, 54 * _FINE
+        length = sum(to_next + self.font.getlength(label) for label in labels)
+        shrunk = min(1.0, (self.picture.width - self.left) / length)
+        font = ImageFont.load_default(_TEXT * _FINE * shrunk)
         x, y = self.left, self.top / 2
         for label, colour in zip(labels, COLOURS, strict=False):
-            self.draw.line((x, y, x + 24 * _FINE, y), colour, 4 * _FINE)
-            self.draw.text((x + 30 * _FINE, y), label, "black", self.font, "lm")
-            x += 54 * _FINE + self.font.getlength(label)
+            self.draw.line((x, y, x + line * shrunk, y), colour, 4 * _FINE)
+            self.draw.text((x + to_text * shrunk, y), label, "black", font, "lm")
+            x += (to_next + self.font.getlength(label)) * shrunk

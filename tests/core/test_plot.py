@@ -46,6 +46,15 @@ def test_another_label_is_another_legend():
     assert not torch.equal(frame_plot([Curve("one", [0.5])]), frame_plot([Curve("two", [0.5])]))
 
 
+def test_a_long_legend_fits():
+    names = [f"a model with quite a long name, number {number}" for number in range(4)]
+    plot = frame_plot([Curve(name, [0.0, 1.0]) for name in names])[0]
+    legend = plot[:, :36]
+    assert (legend[:, :, -4:] == 1).all() and (legend[:, :, -60:] < 0).any()
+    wanted = torch.tensor(ImageColor.getrgb(COLOURS[3])) / 127.5 - 1
+    assert ((legend - wanted[:, None, None]).abs().amax(0) < 0.05).any()
+
+
 def test_the_axis_says_what_is_counted_and_by_how_much():
     curves = [Curve("c", [0.0, 0.5, 1.0])]
     plain, counted, named = (frame_plot(curves, **said)[0] for said in ({}, {"every": 50}, {"across": "step"}))
