@@ -75,8 +75,8 @@ def _peak_of_one(stages: int, protocol: ChainProtocol) -> int:
 
 def _frames_held(stages: int, protocol: ChainProtocol) -> int:
     """Bytes of frames that a server holds at the end of a chain."""
-    kept, joined = 2 * stages * protocol.num_frames, 1 + stages * (protocol.num_frames - 1)
-    return (kept + joined) * protocol.width * protocol.height * 3 * torch.float32.itemsize
+    stages_own, joined, hand_overs = stages * protocol.num_frames, 1 + stages * (protocol.num_frames - 1), stages
+    return (stages_own + joined + hand_overs) * protocol.width * protocol.height * 3 * torch.float32.itemsize
 
 
 def _graph(stages: int, protocol: ChainProtocol) -> dict:
@@ -113,10 +113,9 @@ def _document(
         yield f"\n## {title}\n"
         yield from table(["stage", *MEASURES], [[str(k), *(f"{r[m]:.3f}" for m in MEASURES)] for k, r in enumerate(rows, 1)])
     yield "\n## Peak memory of a ComfyUI server\n"
-    yield f"Medians of {SERVERS} fresh servers. ComfyUI keeps what each stage's nodes gave: its frames as decoded, and as"
-    yield "stored for the next run; Video Chain joins them once more.\n"
+    yield f"Medians of {SERVERS} fresh servers. ComfyUI keeps each stage's frames, all of them joined, and the hand-overs.\n"
     yield from table(
-        ["stages", "MiB at the peak", "MiB of frames, kept and joined"],
+        ["stages", "MiB at the peak", "MiB of these frames"],
         [[str(n), f"{p / MIB:.0f}", f"{_frames_held(n, protocol) / MIB:.0f}"] for n, p in peaks.items()],
     )
     yield ""

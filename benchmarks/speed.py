@@ -122,7 +122,7 @@ def _document(
     yield "# Speed and memory, ours against diffusers and against separate passes\n"
     yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The rows forward, guided_step, compiled"
     yield f"and loading have the preset {preset} with random weights ({size} x {size} x {frames}), the others the shipped"
-    yield "model. Compared calls took turns in one run; errors are those of what they returned last. Made by"
+    yield "model. Compared calls took turns in one run, and what they returned was compared. Made by"
     rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
     command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
     yield f"`python3 scripts/comfyui.py exec python {command}`."

@@ -95,8 +95,8 @@ def run_chain(
 ) -> Chain:
     """Every stage from the last frame of the one before; the first from `image` (1, 3, H, W), or from its text alone.
 
-    `anchor` takes back at every stage what its colours have drifted from its picture's (`match_colours`). `options` are
-    those of `Pipeline.__call__`. `on_stage` is told each stage before it begins.
+    `anchor` takes back at every stage what the colours of its first frame have drifted from its picture (`match_colours`).
+    `options` are those of `Pipeline.__call__`. `on_stage` is told each stage before it begins.
     """
     if pipeline.model.retention is None and len(stages) > 1:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Colours that stay where they began."""
+"""Colours that do not drift."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
 _MAX_GAIN = 2.0
+_JUST_VISIBLE = 1.0  # in Lab: what spreads less is flat, and says nothing of a gain
 
 
 def match_colours(frames: Tensor, picture: Tensor) -> Tensor:
@@ -14,12 +15,12 @@ def match_colours(frames: Tensor, picture: Tensor) -> Tensor:
 
     Reinhard et al., "Color Transfer between Images" (2001), in CIELAB: brightness is the mean of L, contrast its spread,
     casts are the means of a and b. Their spreads alone would not keep saturation, the mean chroma, where stains take the
-    place of shapes: a and b are scaled to it at last. The first frame shows what the picture shows, so what sets them apart
-    is drift; later frames may show other things, and keep their colours. A picture of another size is fine.
+    place of shapes: a and b are scaled to it at last. The first frame shows what the picture shows, so what sets the two
+    apart is drift; what changes from frame to frame is not, and stays. A picture of another size is fine.
     """
     made, wanted = (rgb_to_lab((x.clamp(-1, 1) + 1) / 2) for x in (frames, picture.to(frames)))
     means, wanted_means = (x[:1].mean((2, 3), keepdim=True) for x in (made, wanted))
-    spreads, wanted_spreads = (x[:1].std((2, 3), keepdim=True).clamp(min=1e-3) for x in (made, wanted))
+    spreads, wanted_spreads = (x[:1].std((2, 3), keepdim=True) for x in (made, wanted))
     matched = (made - means) * _gain(spreads, wanted_spreads) + wanted_means
     lightness, tints = matched.tensor_split([1], dim=1)
     tints = tints * _gain(_chroma(tints[:1]), _chroma(wanted[:, 1:]))
@@ -27,9 +28,9 @@ def match_colours(frames: Tensor, picture: Tensor) -> Tensor:
 
 
 def _gain(found: Tensor, wanted: Tensor) -> Tensor:
-    return (wanted / found).clamp(1 / _MAX_GAIN, _MAX_GAIN)
+    return (wanted.clamp(min=_JUST_VISIBLE) / found.clamp(min=_JUST_VISIBLE)).clamp(1 / _MAX_GAIN, _MAX_GAIN)
 
 
 def _chroma(tints: Tensor) -> Tensor:
     """The mean length of (a, b), of (1, 2, H, W): (1, 1, 1, 1)."""
-    return tints.norm(dim=1, keepdim=True).mean((2, 3), keepdim=True).clamp(min=1e-3)
+    return tints.norm(dim=1, keepdim=True).mean((2, 3), keepdim=True)

@@ -175,13 +175,19 @@ class _Axes:
         self.draw.text((x + right * away, y + down * away), name, colour, self.font, anchor)
 
     def draw_legend(self, labels: Sequence[str]) -> None:
-        """In one line above the axes, smaller where it would be too long."""
-        line, to_text, to_next = 24 * _FINE, 30 * _FINE, 54 * _FINE
-        length = sum(to_next + self.font.getlength(label) for label in labels)
-        shrunk = min(1.0, (self.picture.width - self.left) / length)
+        """In one line above the axes, or in two where that is too long, and smaller where those are."""
+        entries, room = list(zip(labels, COLOURS, strict=False)), self.picture.width - self.left
+        half = math.ceil(len(entries) / 2) if self._length(entries) > room else len(entries)
+        rows = [row for row in (entries[:half], entries[half:]) if row]
+        shrunk = min(1.0, room / max(map(self._length, rows)))
         font = ImageFont.load_default(_TEXT * _FINE * shrunk)
-        x, y = self.left, self.top / 2
-        for label, colour in zip(labels, COLOURS, strict=False):
-            self.draw.line((x, y, x + line * shrunk, y), colour, 4 * _FINE)
-            self.draw.text((x + to_text * shrunk, y), label, "black", font, "lm")
-            x += (to_next + self.font.getlength(label)) * shrunk
+        for number, row in enumerate(rows, 1):
+            y = self.top * number / (len(rows) + 1)
+            for place, (label, colour) in enumerate(row):
+                x = self.left + shrunk * self._length(row[:place])
+                self.draw.line((x, y, x + 24 * _FINE * shrunk, y), colour, 4 * _FINE)
+                self.draw.text((x + 30 * _FINE * shrunk, y), label, "black", font, "lm")
+
+    def _length(self, entries: Sequence[tuple[str, str]]) -> float:
+        """Of entries in the legend beside each other."""
+        return sum(54 * _FINE + self.font.getlength(label) for label, _ in entries)

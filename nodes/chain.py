@@ -14,7 +14,7 @@ from .retention import MAX_FRAMES, check_size, size_inputs
 from .sampling import guidance_inputs, sampling_inputs
 from .stage import stage_store
 
-ANCHORS = ("off", "first image")
+ANCHORS = ("off", "first image")  # as workflows have it; every stage is held to its own picture, which comes from the first
 
 
 class VideoChain(io.ComfyNode):
@@ -75,8 +75,8 @@ class VideoChain(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "colour_anchor", options=list(ANCHORS), default="off",
-                    tooltip="first image: take back at every stage what brightness, contrast and colours have drifted from its "
-                    "picture, and so from the first image.",
+                    tooltip="first image: take back at every stage what the colours of its first frame have drifted from its "
+                    "picture. What changes within a stage stays.",
                 ),
                 io.Boolean.Input(
                     "save_stages", default=False,

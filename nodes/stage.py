@@ -88,8 +88,8 @@ class _Stage:
     """What a stage is made of, and where it is kept."""
 
     def __init__(
-        self, model, vae, positive, negative, latent, number, total, sentence, seed, sampling, anchor, folder, shown_on,
-    ):  # fmt: skip
+        self, model, vae, positive, negative, latent, number, total, sentence, seed, sampling, anchor, folder, shown_on
+    ):
         self.picture = positive[0][1].get(IMAGE_KEY)
         if number > 1:
             check_branch(model.model.config, self.picture)

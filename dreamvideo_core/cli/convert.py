@@ -84,9 +84,9 @@ def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[to
         raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
     if target.suffix != ".safetensors" or target.is_dir():
         raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
-    with Progress(*columns(DownloadColumn()), console=ERRORS) as bar:
-        task = bar.add_task("writing", total=None, visible=False)  # until there is something: an error needs no bar
-        yield DTYPES.get(dtype), lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+    with Progress(*columns(DownloadColumn()), console=ERRORS, transient=True) as bar:  # an error needs no bar above it
+        task = bar.add_task("writing", total=None)
+        yield DTYPES.get(dtype), lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:

@@ -38,7 +38,10 @@ ImageScale = Annotated[
     typer.Option("--image-scale", help="How closely to keep the picture; 1 is no guidance.", show_default=OWN),
 ]
 Order = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
-Anchor = Annotated[bool, typer.Option("--anchor", help="Take back at every stage what colours have drifted from its picture.")]
+Anchor = Annotated[
+    bool,
+    typer.Option("--anchor", help="Take back what the colours of a stage's first frame have drifted from its picture."),
+]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
 
 

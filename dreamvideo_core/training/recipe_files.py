@@ -69,14 +69,17 @@ def _change(recipe: dict, phases: list[dict], change: str) -> None:
     named = {str(table.get("name")): table for table in phases}
     if phase and phase not in named:
         raise InputError(f"--set is {change!r}, but there is no such phase; allowed: {', '.join(named)}")
-    table, of = (named[phase], Phase) if phase else (recipe, Recipe)
-    known = sorted(field.name for field in fields(of) if field.name != "phases")
+    kind, table, known = ("phase", named[phase], _settings(Phase)) if phase else ("recipe", recipe, _settings(Recipe))
     if key not in known:
-        what = of.__name__.lower()
-        raise InputError(f"--set is {change!r}, but a {what} has no such setting; allowed: {', '.join(known)}")
+        advice = f"write PHASE.{key}=..." if not phase and key in _settings(Phase) else f"allowed: {', '.join(known)}"
+        raise InputError(f"--set is {change!r}, but a {kind} has no such setting; {advice}")
     if key in ("steps", "epochs"):  # one takes the place of the other
         table.pop("epochs" if key == "steps" else "steps", None)
     table[key] = value
+
+
+def _settings(cls: type[Phase | Recipe]) -> list[str]:
+    return sorted({field.name for field in fields(cls)} - {"phases"})
 
 
 def _phase(table: dict, where: str) -> Phase:

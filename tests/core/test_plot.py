@@ -46,13 +46,14 @@ def test_another_label_is_another_legend():
     assert not torch.equal(frame_plot([Curve("one", [0.5])]), frame_plot([Curve("two", [0.5])]))
 
 
-def test_a_long_legend_fits():
-    names = [f"a model with quite a long name, number {number}" for number in range(4)]
-    plot = frame_plot([Curve(name, [0.0, 1.0]) for name in names])[0]
-    legend = plot[:, :36]
-    assert (legend[:, :, -4:] == 1).all() and (legend[:, :, -60:] < 0).any()
-    wanted = torch.tensor(ImageColor.getrgb(COLOURS[3])) / 127.5 - 1
-    assert ((legend - wanted[:, None, None]).abs().amax(0) < 0.05).any()
+@pytest.mark.parametrize("words", [0, 1, 5])
+def test_a_legend_fits(words):
+    names = [f"a model with {'quite ' * words}a long name, number {number}" for number in range(4)]
+    legend = frame_plot([Curve(name, [0.0, 1.0]) for name in names])[0, :, :36]
+    assert (legend[:, :, -1] == 1).all() and (legend[:, :, 320:] < 0).any()
+    for colour in COLOURS:
+        wanted = torch.tensor(ImageColor.getrgb(colour)) / 127.5 - 1
+        assert ((legend - wanted[:, None, None]).abs().amax(0) < 0.05).any()
 
 
 def test_the_axis_says_what_is_counted_and_by_how_much():

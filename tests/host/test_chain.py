@@ -105,16 +105,17 @@ def test_without_a_picture_the_first_stage_is_text_to_video(server: Server):
     assert saved(server, "frames").shape == (1 + 2 * (FRAMES - 1), SIZE, SIZE, 3)
 
 
-def test_the_anchor_gives_each_stage_the_colours_of_its_picture_and_hands_them_over(server: Server):
-    server.client.run(chain(ONE, TWO))
-    free = saved(server, "frames")[:FRAMES].movedim(-1, 1) * 2 - 1
-    server.client.run(chain(ONE, TWO, colour_anchor="first image"))
-    held = saved(server, "frames")
+def test_the_anchor_gives_each_stage_the_colours_of_its_picture(server: Server):
+    def made(anchor: str) -> list[torch.Tensor]:
+        server.client.run(chain(ONE, TWO, colour_anchor=anchor))
+        return [stage.movedim(-1, 1) * 2 - 1 for stage in saved(server, "frames").split(FRAMES)]
+
+    (free, _), (first, second) = made("off"), made("first image")
     picture = fit_image(read_image(server.base.pack / "pictures" / PICTURE), SIZE, SIZE)
-    expected = (match_colours(free, picture).movedim(1, -1) + 1) / 2
-    torch.testing.assert_close(held[:FRAMES], expected.clamp(0, 1), rtol=0, atol=1e-4)
-    assert (free.movedim(1, -1) / 2 + 0.5 - expected).abs().max() > 1e-3
-    assert torch.equal(saved(server, "hand_overs")[-1], held[-1])
+    torch.testing.assert_close(first, match_colours(free, picture).clamp(-1, 1), rtol=0, atol=1e-4)
+    assert (first - free).abs().max() > 1e-2
+    torch.testing.assert_close(second, match_colours(second, first[-1:]), rtol=0, atol=0.02)
+    assert torch.equal(saved(server, "hand_overs").movedim(-1, 1) * 2 - 1, torch.cat([first[-1:], second[-1:]]))
 
 
 def test_stages_are_saved_and_taken_up_by_another_server(server: Server, tmp_path: Path):
