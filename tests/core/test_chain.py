@@ -114,7 +114,7 @@ def test_what_changes_in_a_clip_is_not_taken_back():
 
 def test_a_ground_that_greys_does_not_make_sprites_garish():
     """Most of a picture is ground, and small autoencoders grey it."""
-    stripes = torch.tensor([[0.04, -0.02, -0.06], [-0.06, -0.02, 0.04]])[torch.arange(32) % 2].T.expand(1, 3, 32, 32)
+    stripes = torch.tensor([[0.04, -0.02, -0.06], [-0.06, -0.02, 0.04]])[torch.arange(32) % 2].T[:, None].expand(1, 3, 32, 32)
     made, image = (stripes + stripes.mean(1, keepdim=True)) / 2, stripes.clone()
     for x in (made, image):
         x[:, :, 8:16, 8:16] = torch.tensor([0.7, -0.6, -0.6])[:, None, None]
