@@ -146,14 +146,14 @@ def guided_step(full: FullSize) -> Iterator[Measure]:
         "diffusers": lambda: full.diffusers.step(full.latents, full.timesteps, *inputs, weights),
     }
     times, made = _race(calls, full.machine)
-    made["equal, separate"] = separate(guidance_weights(7.0, 7.0))
-    for what, names in {
-        "shared against separate": ("shared", "separate"),
-        "equal scales against separate": ("equal", "equal, separate"),
-        "shared against diffusers": ("shared", "diffusers"),
-    }.items():
-        error = _relative_error(*(made[name] for name in names))
-        yield Measure(f"relative error, {what}", error, "", bar=_tolerance(full.machine), at_most=True)
+    tolerance = _tolerance(full.machine)
+    error = _relative_error(made["shared"], made["separate"])
+    yield Measure("relative error, shared against separate", error, "", tolerance, at_most=True)
+    error = _relative_error(made["equal"], separate(guidance_weights(7.0, 7.0)))
+    yield Measure("relative error, equal scales against separate", error, "", tolerance, at_most=True)
+    error = _relative_error(made["shared"], made["diffusers"])
+    most = max(map(abs, weights.values()))  # so often guidance multiplies what a pass differs from diffusers'
+    yield Measure("relative error, shared against diffusers", error, "", tolerance * most, at_most=True)
     yield Measure("seconds", times["shared"], "s")
     yield Measure("times as fast as three passes of ours", times["separate"] / times["shared"], bar=1.08)
     yield Measure("the same with equal scales", times["separate"] / times["equal"], bar=1.45)
