@@ -44,8 +44,8 @@ def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
         raise InputError('prompts has no sentence; write one a line, such as "the red circle moves right"')
     if len(sentences) > MAX_STAGES:
         raise InputError(
-            f"prompts has {len(sentences)} sentences; allowed: up to {MAX_STAGES}. Make the rest in a second chain, whose image "
-            "is the last frame of this one"
+            f"prompts has {len(sentences)} sentences; allowed: up to {MAX_STAGES}. Make the rest in a second chain, from the "
+            "last frame of this one as its image"
         )
     named = re.split(r"[\s,]+", seeds.strip(" \t\n,")) if seeds.strip(" \t\n,") else []
     if len(named) > len(sentences):
