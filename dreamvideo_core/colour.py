@@ -7,6 +7,7 @@ from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
 _MAX_GAIN = 2.0
+_SLOW = 0.01
 _JUST_VISIBLE = 1.0  # in Lab: what spreads less is flat, and says nothing of a gain
 
 
@@ -15,15 +16,17 @@ def match_colours(frames: Tensor, picture: Tensor) -> Tensor:
 
     Reinhard et al., "Color Transfer between Images" (2001), in CIELAB: brightness is the mean of L, contrast its spread,
     casts are the means of a and b, and saturation their spreads. The first frame shows what the picture shows, so what sets
-    the two apart is drift; what changes from frame to frame is not, and stays. A picture of another size is fine.
+    the two apart is drift. What sets later frames apart from it is most often what happens in them, and stays; but drift is
+    slow, so up to a hundredth of their spreads is taken for it. A picture of another size is fine.
     """
     made, wanted = (rgb_to_lab((x.clamp(-1, 1) + 1) / 2) for x in (frames, picture.to(frames)))
-    (mean, spread), (wanted_mean, wanted_spread) = _moments(made[:1]), _moments(wanted)
-    gain = (wanted_spread / spread).clamp(1 / _MAX_GAIN, _MAX_GAIN)
-    return lab_to_rgb((made - mean) * gain + wanted_mean) * 2 - 1
+    (means, spreads), (wanted_mean, wanted_spread) = _moments(made), _moments(wanted)
+    gain = (wanted_spread / spreads[:1]).clamp(1 / _MAX_GAIN, _MAX_GAIN)
+    later = (wanted_spread / (spreads * gain)).clamp(1 - _SLOW, 1 + _SLOW)
+    return lab_to_rgb((made - means[:1]) * gain * later + wanted_mean) * 2 - 1
 
 
-def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each channel of (1, 3, H, W), as (1, 3, 1, 1)."""
-    spread, mean = torch.std_mean(image, (2, 3), keepdim=True)
-    return mean, spread.clamp(min=_JUST_VISIBLE)
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each channel of (N, 3, H, W), as (N, 3, 1, 1)."""
+    spreads, means = torch.std_mean(images, (2, 3), keepdim=True)
+    return means, spreads.clamp(min=_JUST_VISIBLE)
