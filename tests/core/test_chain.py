@@ -115,8 +115,9 @@ def test_what_changes_in_a_clip_is_not_taken_back():
 def test_what_fades_slowly_comes_back():
     image = torch.nn.functional.interpolate(picture() * 0.4, (32, 32), mode="bicubic").clamp(-1, 1)
     fading = torch.cat([image * (1 - 0.002 * number) for number in range(5)])
-    torch.testing.assert_close(match_colours(fading, image)[-1:], image, rtol=0, atol=4e-3)
-    assert (fading[-1:] - image).abs().max() > 6e-3
+    faded, held, wanted = (statistics(x[-1:])[:, 3:] for x in (fading, match_colours(fading, image), image))
+    assert (faded < 0.995 * wanted).all()
+    torch.testing.assert_close(held, wanted, rtol=1e-3, atol=0)
 
 
 def test_a_ground_that_greys_does_not_make_sprites_garish():
