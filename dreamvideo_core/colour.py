@@ -7,7 +7,7 @@ from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
 _MAX_GAIN = 2.0
-_SLOW = 0.01
+_SLOW = 0.02
 _JUST_VISIBLE = 1.0  # in Lab: what spreads less is flat, and says nothing of a gain
 
 
@@ -17,7 +17,7 @@ def match_colours(frames: Tensor, picture: Tensor) -> Tensor:
     Reinhard et al., "Color Transfer between Images" (2001), in CIELAB: brightness is the mean of L, contrast its spread,
     casts are the means of a and b, and saturation their spreads. The first frame shows what the picture shows, so what sets
     the two apart is drift. What sets later frames apart from it is most often what happens in them, and stays; but drift is
-    slow, so up to a hundredth of their spreads is taken for it. A picture of another size is fine.
+    slow, so up to a fiftieth of their spreads is taken for it. A picture of another size is fine.
     """
     made, wanted = (rgb_to_lab((x.clamp(-1, 1) + 1) / 2) for x in (frames, picture.to(frames)))
     (means, spreads), (wanted_mean, wanted_spread) = _moments(made), _moments(wanted)

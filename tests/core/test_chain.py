@@ -106,7 +106,7 @@ def test_what_changes_in_a_clip_is_not_taken_back():
     """A sunset stays one, and after a drift it is one again."""
     day = torch.nn.functional.interpolate(picture() * 0.4, (32, 32), mode="bicubic").clamp(-1, 1)
     clip = torch.cat([day, day * 0.5 - 0.3, day.flip(3) * 0.2 - 0.5])
-    torch.testing.assert_close(match_colours(clip, day), clip, rtol=0, atol=0.02)
+    torch.testing.assert_close(match_colours(clip, day), clip, rtol=0, atol=0.04)
     drifted = clip * 0.9 + 0.05
     errors = (drifted - clip).abs().mean(), (match_colours(drifted, day) - clip).abs().mean()
     assert errors[1] < errors[0] / 3
@@ -143,7 +143,7 @@ def test_noise_on_a_flat_picture_is_no_drift():
     later = noisy.clone()
     later[:, 0, 4:12, 4:12] = 0.8
     clip = torch.cat([noisy, later])
-    torch.testing.assert_close(match_colours(clip, grey), clip, rtol=0, atol=0.02)
+    torch.testing.assert_close(match_colours(clip, grey), clip, rtol=0, atol=0.04)
 
 
 def test_an_anchored_stage_has_the_colours_of_the_picture_it_was_given(pipeline):
