@@ -36,7 +36,7 @@ def _handed_over(source: SpriteSource, rows: range, pipeline: Pipeline) -> Tenso
     rows = range(rows.start, min(rows.stop, len(source)))  # the last block may go beyond the end
     length = source.phase.chain_stages
     chains = range(rows.start // length, (rows.stop - 1) // length + 1)
-    parts = [_images(source, chains[first : first + _TOGETHER], pipeline) for first in range(0, len(chains), _TOGETHER)]
+    parts = [_images(source, chains[group : group + _TOGETHER], pipeline) for group in range(0, len(chains), _TOGETHER)]
     first = rows.start - chains.start * length
     return torch.cat(parts)[first : first + len(rows)]
 
