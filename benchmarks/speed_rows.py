@@ -97,6 +97,7 @@ def forward(full: FullSize) -> Iterator[Measure]:
     yield Measure("seconds", times["ours"], "s")
     yield Measure("times as fast as diffusers", times["diffusers"] / times["ours"], bar=1.5 if full.machine.on_gpu else 1.25)
     yield Measure("peak beside the weights, of diffusers'", peaks["ours"] / peaks["diffusers"], bar=1.0, at_most=True)
+    yield _share_of_products(full, times["ours"])
 
 
 def _passes(full: FullSize, ours: nn.Module, theirs: nn.Module) -> dict[str, Callable[[], Tensor]]:
@@ -105,6 +106,16 @@ def _passes(full: FullSize, ours: nn.Module, theirs: nn.Module) -> dict[str, Cal
         "ours": lambda: ours(full.latents, full.timesteps, full.texts[True]),
         "diffusers": lambda: rearrange(theirs(volume, full.timesteps, full.texts[True]).sample, "b c t h w -> b t c h w"),
     }
+
+
+def _share_of_products(full: FullSize, seconds: float) -> Measure:
+    """How near a pass of so many seconds comes to the rate of one large product of matrices."""
+    shapes = DreamVideo(full.config, LayerFactory(device="meta"))
+    inputs = (full.latents.to("meta"), full.timesteps.to("meta"), full.texts[True].float().to("meta"))
+    rate = _flops(lambda: shapes(inputs[0].float(), *inputs[1:])) / seconds
+    ceiling = matrix_product_rate(full.machine.dtype, full.machine.device, size=8192 if full.machine.on_gpu else 4096)
+    bar = 0.35 if full.machine.dtype == torch.bfloat16 else None
+    return Measure("share of a matrix product's rate", rate / ceiling, "", bar)
 
 
 def compiled(full: FullSize) -> Iterator[Measure]:
@@ -118,6 +129,7 @@ def compiled(full: FullSize) -> Iterator[Measure]:
     yield Measure("relative error against the plain pass", error, "", tolerance, at_most=True)
     against_plain = alternate({"compiled": fast["ours"], **plain}, repeats, device)
     yield Measure("seconds", against_plain["compiled"], "s")
+    yield _share_of_products(full, against_plain["compiled"])
     yield Measure("times as fast as the plain pass", against_plain["ours"] / against_plain["compiled"])
     yield Measure("times as fast as diffusers, not compiled", against_plain["diffusers"] / against_plain["compiled"])
     yield Measure("seconds until diffusers' first pass", seconds(fast["diffusers"], device), "s")
@@ -269,8 +281,8 @@ def start_of_comfyui() -> Iterator[Measure]:
 def in_comfyui(machine: Machine) -> Iterator[Measure]:
     """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps."""
     with tempfile.TemporaryDirectory() as folder:
-        host = ComfyUIPipeline(SHIPPED, Path(folder))
-        own = host.config.sampling
+        host, core = ComfyUIPipeline(SHIPPED, Path(folder)), Pipeline.load(device=machine.device)
+        own = core.config.sampling
         image = torch.rand(1, 3, own.height, own.width) * 2 - 1
         options = {
             "num_frames": own.num_frames, "height": own.height, "width": own.width, "steps": 25, "text_scale": 2.0,
@@ -278,7 +290,7 @@ def in_comfyui(machine: Machine) -> Iterator[Measure]:
         }  # fmt: skip
         calls = {
             "comfyui": lambda: host(["the red circle moves left"], image, **options),
-            "core": lambda: host.core(["the red circle moves left"], image, **options),
+            "core": lambda: core(["the red circle moves left"], image, **options),
         }
         for call in calls.values():
             call()

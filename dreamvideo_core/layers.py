@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from .fused import Lend, kernels_for, lend, with_silu
+
 
 def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Multi-head attention of (B, N, heads x D) over (B, M, heads x D)."""
@@ -33,7 +35,7 @@ def _in_two_dimensions(conv3d: type[nn.Module]) -> type[nn.Module]:
 
     class TemporalConv(conv3d):
         def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
-            return F.conv2d(x.flatten(3), weight[..., 0], bias, padding=(1, 0)).unflatten(3, x.shape[3:])
+            return F.conv2d(x, weight[..., 0], bias, padding=(1, 0))
 
     return TemporalConv
 
@@ -44,6 +46,7 @@ class LayerFactory:
 
     operations: Any = nn
     attention: Callable[[Tensor, Tensor, Tensor, int], Tensor] = attention
+    lend: Lend = lend
     dtype: torch.dtype | None = None
     device: torch.device | str | None = None
 
@@ -60,8 +63,11 @@ class LayerFactory:
             in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), dtype=self.dtype, device=self.device
         )
 
-    def group_norm(self, groups: int, channels: int, eps: float) -> nn.Module:
-        return self.operations.GroupNorm(groups, channels, eps=eps, dtype=self.dtype, device=self.device)
+    def group_norm(self, groups: int, channels: int, eps: float, silu: bool = False) -> nn.Module:
+        make = with_silu(self.operations.GroupNorm, self.lend)
+        norm = make(groups, channels, eps=eps, dtype=self.dtype, device=self.device)
+        norm.silu = silu
+        return norm
 
     def layer_norm(self, channels: int) -> nn.Module:
         return self.operations.LayerNorm(channels, dtype=self.dtype, device=self.device)
@@ -93,17 +99,17 @@ class ResnetBlock2D(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, temb_channels: int, groups: int, eps: float, make: LayerFactory):
         super().__init__()
-        self.norm1 = make.group_norm(groups, in_channels, eps)
+        self.norm1 = make.group_norm(groups, in_channels, eps, silu=True)
         self.conv1 = make.conv2d(in_channels, out_channels)
         self.time_emb_proj = make.linear(temb_channels, out_channels)
-        self.norm2 = make.group_norm(groups, out_channels, eps)
+        self.norm2 = make.group_norm(groups, out_channels, eps, silu=True)
         self.conv2 = make.conv2d(out_channels, out_channels)
         self.conv_shortcut = make.conv2d(in_channels, out_channels, kernel=1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor, num_frames: int) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
+        hidden = self.conv1(self.norm1(x))
         hidden += repeat(self.time_emb_proj(F.silu(temb)), "b c -> (b t) c 1 1", t=num_frames)
-        hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
+        hidden = self.conv2(self.norm2(hidden))
         hidden += x if self.conv_shortcut is None else self.conv_shortcut(x)
         return hidden
 
@@ -115,8 +121,8 @@ class TemporalConvLayer(nn.Module):
         super().__init__()
         self.layers = layers
         for i in range(1, layers + 1):
-            # diffusers has a dropout in all but the first, which moves the convolution's index by one.
-            steps = [make.group_norm(groups, channels, 1e-5), nn.SiLU(inplace=True)] + [nn.Identity()] * (i > 1)
+            # diffusers has SiLU as a layer and a dropout in all but the first, which move the convolution's index.
+            steps = [make.group_norm(groups, channels, 1e-5, silu=True), nn.Identity()] + [nn.Identity()] * (i > 1)
             self.add_module(f"conv{i}", nn.Sequential(*steps, make.temporal_conv(channels, channels)))
 
     def zero(self) -> None:
@@ -125,10 +131,10 @@ class TemporalConvLayer(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        hidden = rearrange(x, "(b t) c h w -> b c t h w", t=num_frames)
+        hidden = rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames)
         for i in range(1, self.layers + 1):
             hidden = getattr(self, f"conv{i}")(hidden)
-        return x + rearrange(hidden, "b c t h w -> (b t) c h w")
+        return x + rearrange(hidden, "b c t (h w) -> (b t) c h w", h=x.shape[-2])
 
 
 class Attention(nn.Module):
@@ -153,7 +159,10 @@ class GEGLU(nn.Module):
         self.proj = make.linear(in_features, out_features * 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden, gate = self.proj(x).chunk(2, dim=-1)
+        projected = self.proj(x)
+        if kernels := kernels_for(projected):
+            return kernels.geglu(projected)
+        hidden, gate = projected.chunk(2, dim=-1)
         return F.gelu(gate).mul_(hidden)  # in place: this is the widest tensor of a transformer
 
 
@@ -215,12 +224,12 @@ class _TemporalLayer(nn.Module):
         self.norm = make.group_norm(groups, channels, 1e-6)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        batch_height_width = dict(zip("bhw", (x.shape[0] // num_frames, *x.shape[-2:]), strict=True))
-        hidden = self.norm(rearrange(x, "(b t) c h w -> b c t h w", t=num_frames))
-        tokens = rearrange(hidden, "b c t h w -> (b h w) t c")
+        hidden = self.norm(rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames))
+        tokens = rearrange(hidden, "b c t n -> (b n) t c")
         if self.positions:
             tokens = tokens + sinusoids(torch.arange(num_frames, device=x.device), x.shape[1]).to(tokens.dtype)
-        return x + rearrange(self.mix(tokens), "(b h w) t c -> (b t) c h w", **batch_height_width)
+        height, width = x.shape[-2:]
+        return x + rearrange(self.mix(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
 
     def mix(self, tokens: Tensor) -> Tensor:
         """Tokens (B H W, T, C) to their residual."""

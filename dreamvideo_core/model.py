@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .config import ModelConfig, RetentionConfig, UNetConfig
+from .fused import laid_out
 from .layers import (
     Downsample2D,
     LayerFactory,
@@ -229,7 +229,7 @@ class Encoder(nn.Module):
 
     def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
-        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames)
+        condition, hidden = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames), laid_out(hidden)
         if hasattr(self, "transformer_in"):
             hidden = self.transformer_in(hidden, num_frames)
         skips = [hidden]
@@ -245,7 +245,7 @@ class UNet(Encoder):
         super().__init__(config, make)
         channels = config.block_out_channels[0]
         self.up_blocks = nn.ModuleList(UpBlock(i, config, make) for i in range(len(config.block_out_channels)))
-        self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps)
+        self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps, silu=True)
         self.conv_out = make.conv2d(channels, config.out_channels)
 
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
@@ -259,7 +259,7 @@ class UNet(Encoder):
             hidden = hidden + residuals.mid
         for block in self.up_blocks:
             hidden = block(hidden, skips, encoding.condition, join)
-        return self.conv_out(F.silu(self.conv_norm_out(hidden)))
+        return self.conv_out(self.conv_norm_out(hidden))
 
 
 _SILU_GAIN = 1.677  # 1 / sqrt(E[silu(x)^2]), x normal: the second moment stays what it is

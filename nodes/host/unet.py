@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.ops import cast_bias_weight, uncast_bias_weight
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...dreamvideo_core.config import ModelConfig
 from ...dreamvideo_core.diffusion import in_interval
@@ -79,11 +81,19 @@ class Rows:
         return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], self.images[rows], tags)
 
 
+@contextmanager
+def lend(layer: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Weight and bias as ComfyUI's own layers get them: patched, and on the device and in the precision of `x`."""
+    weight, bias, stream = cast_bias_weight(layer, x, offloadable=True)
+    yield weight, bias
+    uncast_bias_weight(layer, weight, bias, stream)
+
+
 class HostUNet(UNet):
     """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
 
     def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
-        make = LayerFactory(operations, optimized_attention, dtype, device)
+        make = LayerFactory(operations, optimized_attention, lend, dtype, device)
         super().__init__(dreamvideo.unet, make)
         self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
         self.dtype = dtype

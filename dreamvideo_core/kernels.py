@@ -1,0 +1,106 @@
+"""What keeps a large GPU waiting in torch's own layers, as kernels that read and write memory once. Needs Triton.
+
+Activations are channels-last in memory: the channels of a place lie side by side. Sums are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_TILE = 1024  # elements that a program holds at a time
+_PROGRAMS = 1024  # how many of them fill a large GPU
+
+
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool) -> Tensor:
+    """`torch.nn.functional.group_norm` of (N, C, H, W), channels last as its result is, and SiLU of it where `silu`."""
+    n, channels, height, width = x.shape
+    length, of_group = height * width, channels // groups
+    columns = triton.next_power_of_2(of_group)
+    rows = max(_TILE // columns, 1)
+    blocks = triton.cdiv(length, rows)
+    parts = min(max(_PROGRAMS // (n * groups), 1), blocks)
+    sums = torch.empty(n, groups, parts, 2, device=x.device, dtype=torch.float32)
+    made = torch.empty_like(x, memory_format=torch.channels_last)
+    sizes = {"length": length, "channels": channels, "width": of_group, "ROWS": rows, "COLUMNS": columns}
+    with torch.cuda.device_of(x):
+        _sums[groups, parts, n](x, sums, **sizes)
+        _normalise[groups, blocks, n](
+            x, sums, weight, bias, made, eps, parts, **sizes, PARTS=triton.next_power_of_2(parts), SILU=silu
+        )
+    return made
+
+
+@triton.jit
+def _sums(x, sums, length, channels, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The sum and the sum of squares of one group in one part of the places, both of differences to its first value."""
+    group, part, parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    x += tl.program_id(2).to(tl.int64) * length * channels + group * width
+    first = tl.load(x).to(tl.float32)
+    columns = tl.arange(0, COLUMNS)[None, :]
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    squares = tl.zeros([ROWS, COLUMNS], tl.float32)
+    start = part * ROWS
+    while start < length:
+        rows = start + tl.arange(0, ROWS)[:, None]
+        inside = (rows < length) & (columns < width)
+        values = tl.load(x + rows * channels + columns, mask=inside, other=0.0).to(tl.float32)
+        values = tl.where(inside, values - first, 0.0)
+        total += values
+        squares += values * values
+        start += parts * ROWS
+    sums += ((tl.program_id(2) * tl.num_programs(0) + group) * parts + part) * 2
+    tl.store(sums, tl.sum(total))
+    tl.store(sums + 1, tl.sum(squares))
+
+
+@triton.jit
+def _normalise(
+    x, sums, weight, bias, made, eps, parts, length, channels, width,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr, SILU: tl.constexpr,
+):  # fmt: skip
+    """One group in some of the places, by the sums of all its parts."""
+    group = tl.program_id(0)
+    sums += (tl.program_id(2) * tl.num_programs(0) + group) * parts * 2
+    part = tl.arange(0, PARTS)
+    count = length * width
+    mean = tl.sum(tl.load(sums + part * 2, mask=part < parts, other=0.0)) / count
+    variance = tl.sum(tl.load(sums + part * 2 + 1, mask=part < parts, other=0.0)) / count - mean * mean
+    start = tl.program_id(2).to(tl.int64) * length * channels + group * width
+    mean += tl.load(x + start).to(tl.float32)  # the sums are of differences to this value
+
+    rows, columns = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    scale = tl.load(weight + group * width + columns, mask=columns < width, other=0.0).to(tl.float32)
+    scale *= tl.rsqrt(tl.maximum(variance, 0.0) + eps)
+    shift = tl.load(bias + group * width + columns, mask=columns < width, other=0.0).to(tl.float32)
+    inside = (rows < length) & (columns < width)
+    offsets = start + rows * channels + columns
+    values = (tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32) - mean) * scale + shift
+    if SILU:
+        values *= tl.sigmoid(values)
+    tl.store(made + offsets, values.to(made.dtype.element_ty), mask=inside)
+
+
+def geglu(projected: Tensor) -> Tensor:
+    """(..., 2 D), the values and then the gates, to values x GELU(gates), (..., D)."""
+    projected = projected.contiguous()
+    width = projected.shape[-1] // 2
+    made = projected.new_empty(*projected.shape[:-1], width)
+    rows, length = 8, made.numel() // width
+    with torch.cuda.device_of(projected):
+        _geglu[triton.cdiv(length, rows), triton.cdiv(width, 256)](projected, made, length, width, ROWS=rows, COLUMNS=256)
+    return made
+
+
+@triton.jit
+def _geglu(projected, made, length, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    inside = (rows < length) & (columns < width)
+    projected += rows * 2 * width + columns
+    values = tl.load(projected, mask=inside, other=0.0).to(tl.float32)
+    gates = tl.load(projected + width, mask=inside, other=0.0).to(tl.float32)
+    values *= 0.5 * gates * (1 + tl.erf(gates * 0.7071067811865476))
+    tl.store(made + rows * width + columns, values.to(made.dtype.element_ty), mask=inside)
