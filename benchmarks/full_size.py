@@ -2,9 +2,10 @@
 
     python3 scripts/comfyui.py exec python benchmarks/full_size.py --output docs
 
-writes full_size.md. The weights are random: neither figure depends on their values. Every row is one guided step of three
-evaluations through the pack's nodes, in a model with its branch. Beside the peak stands what ComfyUI expects for that many
-evaluations in one call: with less free memory than 1.5 times what it expects for three it runs them one by one.
+writes full_size.md, or full_size_gpu.md on a CUDA device. The weights are random: neither figure depends on their values.
+Every row is one guided step of three evaluations through the pack's nodes, in a model with its branch. Beside the peak
+stands what ComfyUI expects for that many evaluations in one call: with less free memory than 1.5 times what it expects for
+three it runs them one by one.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Bench:
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Folder for full_size.md.")] = Path("docs"),
+    output: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("docs"),
     preset: Annotated[str, typer.Option(help="Which model.")] = "modelscope",
     weight_dtype: Annotated[str, typer.Option(help="As in Load DreamVideo.")] = "bf16",
 ) -> None:
@@ -95,7 +96,8 @@ def main(
         bench = Bench(base / f"{preset}.safetensors", base / "comfyui", weight_dtype, PRESETS[preset])
         cases = [(size, frames) for size in SIZES for frames in FRAMES]
         rows = {case: bench.step(case[1], case[0]) for case in track(cases, "measuring", console=Console(stderr=True))}
-        write_text(output / "full_size.md", "\n".join(_document(bench, preset, weight_dtype, rows)))
+        name = "full_size_gpu.md" if bench.gauge.cuda else "full_size.md"
+        write_text(output / name, "\n".join(_document(bench, preset, weight_dtype, rows)))
 
 
 def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int, int], Row]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_pass import laid_out_for_kernels
+from tiny import config, inputs, random_model
 
 kernels = pytest.importorskip("dreamvideo_core.kernels", reason="Triton comes with torch on Linux only", exc_type=ImportError)
 
@@ -41,3 +43,15 @@ def test_geglu_is_that_of_torch(interpreted):
     projected = torch.randn(3, 7, 2 * 300) * 3
     values, gates = projected.chunk(2, dim=-1)
     torch.testing.assert_close(interpreted(kernels.geglu, projected), values * F.gelu(gates))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["transformer", "self_attention"])
+def test_a_whole_pass_is_that_of_torchs_layers(interpreted, attention):
+    made_of = config(temporal_attention=attention)
+    model, given = random_model(made_of), inputs(frames=2, width=4)
+    made, calls = interpreted(laid_out_for_kernels, made_of, model.state_dict(), given)
+    torch.testing.assert_close(made, model(*given), rtol=1e-4, atol=1e-5)
+    norms = sum(isinstance(module, torch.nn.GroupNorm) for module in model.modules())
+    feed_forwards = sum(name.endswith("ff") for name, _ in model.named_modules())
+    assert calls == {"group_norm": norms, "geglu": feed_forwards}

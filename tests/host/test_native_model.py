@@ -136,6 +136,21 @@ def _in_half_precision(host: InProcessComfyUI) -> Any:
     return host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="fp16")[0]
 
 
+def test_kernels_are_lent_the_weights_that_comfyuis_own_layers_use(host, loaded, monkeypatch):
+    """Cast to the precision of the activations, with patches that are applied while a layer runs."""
+    lend = host.module("nodes.host.unet").lend
+    layer = loaded[0].model.diffusion_model.conv_norm_out
+    x = torch.randn(1, layer.num_channels, 4, 4, dtype=torch.bfloat16)
+    monkeypatch.setattr(layer, "silu", False)
+    monkeypatch.setattr(layer, "comfy_cast_weights", True)
+    monkeypatch.setattr(layer, "weight_function", [lambda weight: 2 * weight])
+    with lend(layer, x) as (weight, bias):
+        made = torch.nn.functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
+    assert weight.dtype == bias.dtype == x.dtype
+    assert torch.equal(made, layer(x))
+    torch.testing.assert_close(weight, 2 * layer.weight.to(x.dtype))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
