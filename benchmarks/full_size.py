@@ -106,6 +106,8 @@ def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int
     yield f"Preset {preset} with its branch, weights {weight_dtype}, on {device}: {bench.loaded / GIB:.1f} GiB when loaded."
     yield "Peaks are above that, in GiB; `expected` is what ComfyUI reckons with before it runs a step. Made by"
     yield f"`python3 scripts/comfyui.py exec python benchmarks/full_size.py --preset {preset} --weight-dtype {weight_dtype}`."
+    if bench.gauge.cuda:
+        yield "Seconds are of first steps, which compile kernels or choose them."
     yield ""
     yield from table(_HEAD, (_cells(case, row) for case, row in rows.items()))
     yield ""

@@ -110,11 +110,12 @@ def _passes(full: FullSize, ours: nn.Module, theirs: nn.Module) -> dict[str, Cal
 
 def _share_of_products(full: FullSize, seconds: float) -> Measure:
     """How near a pass of so many seconds comes to the rate of one large product of matrices."""
-    shapes = DreamVideo(full.config, LayerFactory(device="meta"))
-    inputs = (full.latents.to("meta"), full.timesteps.to("meta"), full.texts[True].float().to("meta"))
-    rate = _flops(lambda: shapes(inputs[0].float(), *inputs[1:])) / seconds
-    ceiling = matrix_product_rate(full.machine.dtype, full.machine.device, size=8192 if full.machine.on_gpu else 4096)
-    bar = 0.35 if full.machine.dtype == torch.bfloat16 else None
+    machine = full.machine
+    shapes = DreamVideo(full.config, LayerFactory(dtype=machine.dtype, device="meta"))
+    inputs = [tensor.to("meta") for tensor in (full.latents, full.timesteps, full.texts[True])]
+    rate = _flops(lambda: shapes(*inputs)) / seconds
+    ceiling = matrix_product_rate(machine.dtype, machine.device, size=8192 if machine.on_gpu else 4096)
+    bar = 0.35 if machine.on_gpu and machine.dtype == torch.bfloat16 else None
     return Measure("share of a matrix product's rate", rate / ceiling, "", bar)
 
 

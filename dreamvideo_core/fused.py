@@ -1,4 +1,4 @@
-"""Where the kernels of kernels.py stand in for torch's own layers, and the layout in memory that they are for."""
+"""Layers that are one kernel on a large enough NVIDIA GPU, by kernels.py, and torch's own elsewhere."""
 
 from __future__ import annotations
 
@@ -13,40 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LARGE = 2**20  # elements; smaller activations keep a GPU waiting whatever is done with them
+_LARGE = 2**21  # elements; with fewer, launching a kernel takes longer than running it
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _AMPERE = (8, 0)  # what Triton needs at least
 
 
 def laid_out(x: Tensor) -> Tensor:
-    """The first activations (N, C, H, W) in the layout that every layer then keeps: channels last on a GPU, if large."""
-    if not x.is_cuda or x.numel() < _LARGE or torch.is_grad_enabled():
-        return x
-    return x.contiguous(memory_format=torch.channels_last)
+    """Activations (N, C, H, W) channels last where the kernels are for them, else as they are; layers keep the layout."""
+    return x if kernels_for(x) is None else x.contiguous(memory_format=torch.channels_last)
 
 
-def kernels_for(x: Tensor) -> ModuleType | None:
-    """The module `kernels` for a tensor on an NVIDIA GPU of which no gradient is asked, else None.
-
-    torch.compile makes better kernels of the plain layers, for it sees what is around them.
-    """
-    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return None
-    return _kernels(x.device)
-
-
-@cache
-def _kernels(device: torch.device) -> ModuleType | None:
-    if torch.version.cuda is None or find_spec("triton") is None or torch.cuda.get_device_capability(device) < _AMPERE:
-        return None
-    try:
-        from . import kernels
-
-        x, one = torch.ones(1, 1, 2, 1, device=device), torch.ones(1, device=device)
-        kernels.group_norm(x, 1, one, one, eps=1.0, silu=True)
-    except Exception as error:  # compiling is done on the user's machine, and takes a C compiler there
-        logging.warning("DreamVideo: Triton does not work here, so torch's own, slower layers are used: %s", error)
-        return None
-    return kernels
+def geglu(projected: Tensor) -> Tensor:
+    """(..., 2 D), the values and then the gates, to values x GELU(gates), (..., D)."""
+    kernels = kernels_for(projected)
+    if kernels is not None:
+        return kernels.geglu(projected)
+    values, gates = projected.chunk(2, dim=-1)
+    return F.gelu(gates).mul_(values)  # in place: this is the widest tensor of a transformer
 
 
 Lend = Callable[[nn.Module, Tensor], AbstractContextManager[tuple[Tensor, Tensor]]]
@@ -58,18 +41,53 @@ def lend(layer: nn.Module, x: Tensor) -> AbstractContextManager[tuple[Tensor, Te
 
 
 @cache
-def with_silu(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
-    """A GroupNorm, torch's or a host's, that SiLU can follow, and that is a kernel where it can be."""
+def fused_group_norm(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
+    """A class of GroupNorm, torch's or a host's, on (N, C, H, W), with SiLU behind it where `silu` is set."""
 
     class GroupNorm(group_norm):
         silu = False
 
         def forward(self, x: Tensor) -> Tensor:
-            kernels = kernels_for(x) if x.is_contiguous(memory_format=torch.channels_last) else None
+            # Where a pass is laid out for the kernels its deepest, small activations are too: they stay with them.
+            channels_last = x.is_contiguous(memory_format=torch.channels_last)
+            kernels = kernels_for(x, least=0) if channels_last and not x.is_contiguous() else None
             if kernels is None:
                 normed = super().forward(x)
                 return F.silu(normed, inplace=True) if self.silu else normed
             with lend(self, x) as (weight, bias):
                 return kernels.group_norm(x, self.num_groups, weight, bias, self.eps, self.silu)
 
+        def extra_repr(self) -> str:
+            return f"{super().extra_repr()}, silu={self.silu}"
+
     return GroupNorm
+
+
+def kernels_for(x: Tensor, least: int = _LARGE) -> ModuleType | None:
+    """The module `kernels` for a tensor of at least so many elements on an NVIDIA GPU, without gradients, else None.
+
+    torch.compile makes better kernels of the plain layers, for it sees what is around them.
+    """
+    if not x.is_cuda or x.numel() < least or x.dtype not in _DTYPES:
+        return None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    return _kernels(x.device, x.dtype)
+
+
+@cache
+def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    if torch.version.cuda is None or find_spec("triton") is None or torch.cuda.get_device_capability(device) < _AMPERE:
+        return None
+    try:
+        from . import kernels
+
+        x, one = torch.ones(1, 1, 2, 2, device=device, dtype=dtype), torch.ones(1, device=device, dtype=dtype)
+        kernels.group_norm(x, 1, one, one, eps=1.0, silu=True)
+        kernels.geglu(x)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # compiling is done on the user's machine, and takes a C compiler there
+        logging.warning("DreamVideo: Triton does not work here, so torch's own, slower layers are used: %s", error)
+        return None
+    return kernels

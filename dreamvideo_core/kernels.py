@@ -1,6 +1,7 @@
-"""What keeps a large GPU waiting in torch's own layers, as kernels that read and write memory once. Needs Triton.
+"""Group norm and GEGLU as Triton kernels, which go through memory as seldom as can be. Sums are float32.
 
-Activations are channels-last in memory: the channels of a place lie side by side. Sums are float32.
+A picture is (N, C, H, W) and channels last in memory: N x `length` places of `channels` values side by side, of which
+`of_group` neighbours make a group. A program holds ROWS x COLUMNS values: places, and a group's channels.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_TILE = 1024  # elements that a program holds at a time
+_TILE = 1024  # values that a program holds at a time
 _PROGRAMS = 1024  # how many of them fill a large GPU
+_LONGEST = 65535  # of a grid's second axis
+_GEGLU_ROWS, _GEGLU_COLUMNS = 8, 256
 
 
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool) -> Tensor:
@@ -19,12 +22,12 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
     n, channels, height, width = x.shape
     length, of_group = height * width, channels // groups
     columns = triton.next_power_of_2(of_group)
-    rows = max(_TILE // columns, 1)
+    rows = max(_TILE // columns, triton.next_power_of_2(triton.cdiv(length, _LONGEST)))
     blocks = triton.cdiv(length, rows)
     parts = min(max(_PROGRAMS // (n * groups), 1), blocks)
     sums = torch.empty(n, groups, parts, 2, device=x.device, dtype=torch.float32)
     made = torch.empty_like(x, memory_format=torch.channels_last)
-    sizes = {"length": length, "channels": channels, "width": of_group, "ROWS": rows, "COLUMNS": columns}
+    sizes = {"length": length, "channels": channels, "of_group": of_group, "ROWS": rows, "COLUMNS": columns}
     with torch.cuda.device_of(x):
         _sums[groups, parts, n](x, sums, **sizes)
         _normalise[groups, blocks, n](
@@ -34,18 +37,18 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
 
 
 @triton.jit
-def _sums(x, sums, length, channels, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The sum and the sum of squares of one group in one part of the places, both of differences to its first value."""
+def _sums(x, sums, length, channels, of_group, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The sum and the sum of squares of a group in one of the parts of its places, of differences to its first value."""
     group, part, parts = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
-    x += tl.program_id(2).to(tl.int64) * length * channels + group * width
+    x += tl.program_id(2).to(tl.int64) * length * channels + group * of_group
     first = tl.load(x).to(tl.float32)
     columns = tl.arange(0, COLUMNS)[None, :]
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     squares = tl.zeros([ROWS, COLUMNS], tl.float32)
     start = part * ROWS
     while start < length:
-        rows = start + tl.arange(0, ROWS)[:, None]
-        inside = (rows < length) & (columns < width)
+        rows = (start + tl.arange(0, ROWS)[:, None]).to(tl.int64)
+        inside = (rows < length) & (columns < of_group)
         values = tl.load(x + rows * channels + columns, mask=inside, other=0.0).to(tl.float32)
         values = tl.where(inside, values - first, 0.0)
         total += values
@@ -58,24 +61,25 @@ def _sums(x, sums, length, channels, width, ROWS: tl.constexpr, COLUMNS: tl.cons
 
 @triton.jit
 def _normalise(
-    x, sums, weight, bias, made, eps, parts, length, channels, width,
+    x, sums, weight, bias, made, eps, parts, length, channels, of_group,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PARTS: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
     """One group in some of the places, by the sums of all its parts."""
     group = tl.program_id(0)
     sums += (tl.program_id(2) * tl.num_programs(0) + group) * parts * 2
     part = tl.arange(0, PARTS)
-    count = length * width
+    count = length * of_group
     mean = tl.sum(tl.load(sums + part * 2, mask=part < parts, other=0.0)) / count
     variance = tl.sum(tl.load(sums + part * 2 + 1, mask=part < parts, other=0.0)) / count - mean * mean
-    start = tl.program_id(2).to(tl.int64) * length * channels + group * width
+    start = tl.program_id(2).to(tl.int64) * length * channels + group * of_group
     mean += tl.load(x + start).to(tl.float32)  # the sums are of differences to this value
 
-    rows, columns = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
-    scale = tl.load(weight + group * width + columns, mask=columns < width, other=0.0).to(tl.float32)
+    rows = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, COLUMNS)[None, :]
+    scale = tl.load(weight + group * of_group + columns, mask=columns < of_group, other=0.0).to(tl.float32)
     scale *= tl.rsqrt(tl.maximum(variance, 0.0) + eps)
-    shift = tl.load(bias + group * width + columns, mask=columns < width, other=0.0).to(tl.float32)
-    inside = (rows < length) & (columns < width)
+    shift = tl.load(bias + group * of_group + columns, mask=columns < of_group, other=0.0).to(tl.float32)
+    inside = (rows < length) & (columns < of_group)
     offsets = start + rows * channels + columns
     values = (tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32) - mean) * scale + shift
     if SILU:
@@ -88,19 +92,21 @@ def geglu(projected: Tensor) -> Tensor:
     projected = projected.contiguous()
     width = projected.shape[-1] // 2
     made = projected.new_empty(*projected.shape[:-1], width)
-    rows, length = 8, made.numel() // width
+    length = made.numel() // width
+    grid = triton.cdiv(length, _GEGLU_ROWS), triton.cdiv(width, _GEGLU_COLUMNS)
     with torch.cuda.device_of(projected):
-        _geglu[triton.cdiv(length, rows), triton.cdiv(width, 256)](projected, made, length, width, ROWS=rows, COLUMNS=256)
+        _geglu[grid](projected, made, length, width, ROWS=_GEGLU_ROWS, COLUMNS=_GEGLU_COLUMNS)
     return made
 
 
 @triton.jit
 def _geglu(projected, made, length, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Some of `width` products of some of `length` tokens."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     inside = (rows < length) & (columns < width)
     projected += rows * 2 * width + columns
     values = tl.load(projected, mask=inside, other=0.0).to(tl.float32)
     gates = tl.load(projected + width, mask=inside, other=0.0).to(tl.float32)
-    values *= 0.5 * gates * (1 + tl.erf(gates * 0.7071067811865476))
+    values *= 0.5 * gates * (1 + tl.erf(gates * 0.7071067811865476))  # the square root of 1 / 2
     tl.store(made + rows * width + columns, values.to(made.dtype.element_ty), mask=inside)

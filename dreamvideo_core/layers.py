@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .fused import Lend, kernels_for, lend, with_silu
+from .fused import Lend, fused_group_norm, geglu, lend
+
+_TOKENS = 512  # of a feed-forward on a CPU
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -64,7 +66,7 @@ class LayerFactory:
         )
 
     def group_norm(self, groups: int, channels: int, eps: float, silu: bool = False) -> nn.Module:
-        make = with_silu(self.operations.GroupNorm, self.lend)
+        make = fused_group_norm(self.operations.GroupNorm, self.lend)
         norm = make(groups, channels, eps=eps, dtype=self.dtype, device=self.device)
         norm.silu = silu
         return norm
@@ -159,11 +161,7 @@ class GEGLU(nn.Module):
         self.proj = make.linear(in_features, out_features * 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        projected = self.proj(x)
-        if kernels := kernels_for(projected):
-            return kernels.geglu(projected)
-        hidden, gate = projected.chunk(2, dim=-1)
-        return F.gelu(gate).mul_(hidden)  # in place: this is the widest tensor of a transformer
+        return geglu(self.proj(x))
 
 
 class FeedForward(nn.Module):
@@ -173,7 +171,11 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(GEGLU(channels, channels * 4, make), nn.Identity(), make.linear(channels * 4, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        if x.is_cuda:
+            return self.net(x)
+        # What few tokens make stays in a CPU's caches; what all of them make is written to memory and read again.
+        parts = x.flatten(0, -2).split(_TOKENS)
+        return torch.cat([self.net(part) for part in parts]).view_as(x)
 
 
 class BasicTransformerBlock(nn.Module):

@@ -205,7 +205,7 @@ class UpBlock(_Stage):
 
     def forward(self, x: Tensor, skips: list[Tensor], condition: Condition, join: Join) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, join(x, skips.pop()), condition)
+            x = self.layer(i, laid_out(join(x, skips.pop())), condition)
         if hasattr(self, "upsamplers"):
             x = self.upsamplers[0](x, skips[-1].shape[-2:])
         return x
@@ -229,7 +229,8 @@ class Encoder(nn.Module):
 
     def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
-        condition, hidden = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames), laid_out(hidden)
+        hidden = laid_out(hidden)
+        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames)
         if hasattr(self, "transformer_in"):
             hidden = self.transformer_in(hidden, num_frames)
         skips = [hidden]

@@ -85,15 +85,17 @@ class Rows:
 def lend(layer: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Weight and bias as ComfyUI's own layers get them: patched, and on the device and in the precision of `x`."""
     weight, bias, stream = cast_bias_weight(layer, x, offloadable=True)
-    yield weight, bias
-    uncast_bias_weight(layer, weight, bias, stream)
+    try:
+        yield weight, bias
+    finally:
+        uncast_bias_weight(layer, weight, bias, stream)
 
 
 class HostUNet(UNet):
     """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
 
     def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
-        make = LayerFactory(operations, optimized_attention, lend, dtype, device)
+        make = LayerFactory(operations, optimized_attention, lend, dtype=dtype, device=device)
         super().__init__(dreamvideo.unet, make)
         self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
         self.dtype = dtype
@@ -157,6 +159,8 @@ class HostUNet(UNet):
         places = [row for row, _ in passes]
         frames = rows.frames[places].flatten(0, 1)
         made = self.retention(frames, maps, rows.timesteps[places], rows.text[places], rows.num_frames)
+        if set(gains) == {1}:
+            return made
         scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in passes])
         index = torch.tensor(places, device=frames.device)
 
