@@ -305,7 +305,7 @@ def _race(calls: dict[str, Callable[[], Tensor]], machine: Machine) -> tuple[dic
     made: dict[str, Tensor] = {}
     kept = {name: lambda name=name, call=call: made.update({name: call()}) for name, call in calls.items()}
     if machine.on_gpu:
-        alternate(kept, 1, machine.device)  # kernels are chosen
+        alternate(kept, machine.repeats, machine.device)  # kernels are chosen, clocks rise
     return alternate(kept, machine.repeats, machine.device), made
 
 
