@@ -36,7 +36,7 @@ ENDS, STARTS, BETWEEN = (0.8, 0.6, 0.4), (0.2, 0.4), ((0.2, 0.8),)
 NO_SAVING = "no saving"
 COLUMNS = ("fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "motion")
 GAIN = "times as fast"
-LOSS = 0.01  # that a recommended setting may have in any of PRICES
+LOSS = 0.01  # that a recommended setting may have in any of PRICES, and by which its motion may be further from 1
 PRICES = ("fff_ssim", "action_accuracy", "clip_ssim_sprite", "varied_text_accuracy")
 Options = dict[str, float]
 Figures = dict[str, dict[str, float]]
@@ -97,10 +97,14 @@ def _gains(rows: dict[str, Saving], seed: int, repeats: int) -> dict[str, float]
 
 
 def fastest(figures: Figures) -> str:
-    """The fastest row that loses at most `LOSS` in every one of `PRICES`; the one without any saving never loses."""
+    """The fastest row that loses at most `LOSS` anywhere; the one without any saving never loses."""
     plain = figures[NO_SAVING]
-    cheap = [name for name, found in figures.items() if all(found[price] >= plain[price] - LOSS for price in PRICES)]
-    return max(cheap, key=lambda name: figures[name][GAIN])
+
+    def cheap(found: dict[str, float]) -> bool:
+        too_far = abs(1 - found["motion"]) - abs(1 - plain["motion"])
+        return too_far <= LOSS and all(found[price] >= plain[price] - LOSS for price in PRICES)
+
+    return max((name for name, found in figures.items() if cheap(found)), key=lambda name: figures[name][GAIN])
 
 
 def _document(figures: Figures, protocol: Protocol, repeats: int, checkpoint: Path) -> Iterator[str]:
@@ -116,7 +120,7 @@ def _document(figures: Figures, protocol: Protocol, repeats: int, checkpoint: Pa
     yield from table(head, cells)
     yield "\n`guidance_start` and `guidance_end` are shares of the noise schedule, 0 its noisiest end; a step outside is"
     yield f"one evaluation, and `both` gives the two. Recommended: **{fastest(figures)}**, the fastest row that loses at"
-    yield f"most {LOSS:g} in each of {', '.join(PRICES)}."
+    yield f"most {LOSS:g} in each of {', '.join(PRICES)}, and whose motion is no more than that further from 1."
     yield f"\n![{', '.join(PRICES)} over how many times as fast a clip is made](savings.png)\n"
 
 
