@@ -173,28 +173,33 @@ def guided_step(full: FullSize) -> Iterator[Measure]:
     yield Measure("times as fast as three calls of diffusers", times["diffusers"] / times["shared"], bar=1.35)
 
 
-def whole_clip(machine: Machine) -> Iterator[Measure]:
-    """A clip in 50 steps by the shipped model, text encoding and decoding with it."""
-    pipeline = Pipeline.load(device=machine.device)
-    size = pipeline.config.sampling.height
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def whole_clip(machine: Machine, preset: str) -> Iterator[Measure]:
+    """A clip in 50 steps, text encoding and decoding with it: by the shipped model, on a GPU by one of full size."""
+    pipeline = _full_pipeline(machine.device, preset) if machine.on_gpu else Pipeline.load()
+    own, dtype = pipeline.config.sampling, pipeline.model.dtype
+    image = torch.rand(1, 3, own.height, own.width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     inside = _Stopwatch(GuidedModel.__call__, machine.device)
 
-    scales = {"text_scale": 2.0, "image_scale": 1.5}
+    def make(steps: int) -> Tensor:
+        return pipeline("the red circle moves left", image, steps=steps, text_scale=2.0, image_scale=1.5)
 
-    def make() -> Tensor:
-        return pipeline("the red circle moves left", image, steps=50, **scales)
-
+    make(1)  # kernels are chosen
     with patch.object(GuidedModel, "__call__", inside):
-        make()
-        inside.seconds = 0.0
-        total = seconds(make, machine.device)
-    one, two = (_flops(lambda n=n: pipeline("the red circle moves left", image, steps=n, **scales)) for n in (1, 2))
-    rate = 50 * (two - one) / inside.seconds
-    ceiling = matrix_product_rate(torch.float32, machine.device)
+        total = seconds(lambda: make(50), machine.device)
+    rate = 50 * (_flops(lambda: make(2)) - _flops(lambda: make(1))) / inside.seconds
+    ceiling = matrix_product_rate(dtype, machine.device, size=8192 if machine.on_gpu else 4096)
     yield Measure("seconds", total, "s")
     yield Measure("share of time outside the model", 1 - inside.seconds / total, "", bar=0.05, at_most=True)
-    yield Measure("share of a matrix product's rate, in the model", rate / ceiling, "")
+    bar = 0.35 if machine.on_gpu else None
+    yield Measure("share of a matrix product's rate, in the model", rate / ceiling, "", bar)
+
+
+def _full_pipeline(device: torch.device, preset: str) -> Pipeline:
+    """All parts with random weights, those of the model in bfloat16."""
+    torch.manual_seed(0)
+    pipeline = Pipeline.build(PRESETS[preset]).to(device)
+    pipeline.model.to(torch.bfloat16)
+    return pipeline
 
 
 def _flops(call: Callable[[], Tensor]) -> int:

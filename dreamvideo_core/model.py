@@ -370,18 +370,23 @@ class DreamVideo(nn.Module):
         """The primary U-Net's temporal layers, by name."""
         return [(n, p) for n, p in self.unet.named_parameters() if is_temporal(n)]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of what is computed; inputs may be in any other."""
+        return self.unet.conv_in.weight.dtype
+
     def image_map(self, image: Tensor) -> Tensor:
         """conv_s(I): image (B, 3, H, W) in [-1, 1] to (B, C, H/8, W/8). It does not depend on the step."""
         if self.retention is None:
             raise ValueError("this model has no retention branch: it makes video from text only, so give it no image")
-        return self.retention.conv_s(image)
+        return self.retention.conv_s(image.to(self.dtype))
 
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         """`latents` (B T) C H W, `timesteps` (B,), `text` (B, N, D)."""
-        return self.unet.encode(latents, timesteps, text, num_frames)
+        return self.unet.encode(latents.to(self.dtype), timesteps, text.to(self.dtype), num_frames)
 
     def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
-        return self.retention(latents, image_map, timesteps, text, num_frames)
+        return self.retention(latents.to(self.dtype), image_map, timesteps, text.to(self.dtype), num_frames)
 
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
         return self.unet.decode(encoding, residuals)

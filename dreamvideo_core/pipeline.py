@@ -223,7 +223,7 @@ class GuidedModel:
             if self.images and (self.step % self.retention_every == 0 or evaluation not in self.residuals):
                 image_map = self._map(evaluation.image)
                 self.residuals[evaluation] = self.model.retain(frames, image_map, timesteps, text, num_frames)
-            prediction = self.model.decode(encodings[evaluation.text], self.residuals.get(evaluation))
+            prediction = self.model.decode(encodings[evaluation.text], self.residuals.get(evaluation)).to(latents.dtype)
             results[evaluation] = rearrange(prediction, "(b t) c h w -> b t c h w", t=num_frames)
         self.step += 1
         guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())

@@ -118,3 +118,12 @@ def test_an_untrained_branch_changes_nothing(monkeypatch):
     without.load_parts({"unet": with_branch.model.unet.state_dict(), "vae": with_branch.autoencoder.state_dict()})
     without.text_encoder.load_file_state(with_branch.text_encoder.file_state())
     assert torch.equal(with_branch("left", picture(), text_scale=3.0, image_scale=3.0), without("left", text_scale=3.0))
+
+
+def test_a_model_in_half_precision_makes_nearly_the_same_clip():
+    pipeline = random_pipeline()
+    whole = pipeline("red", picture())
+    pipeline.model.to(torch.bfloat16)
+    half = pipeline("red", picture())
+    assert half.dtype == torch.float32
+    assert 0 < (half - whole).norm() < 0.05 * whole.norm()
