@@ -89,7 +89,7 @@ def _jobs(
         del full
     others: dict[str, Job] = {
         "whole_clip": lambda: whole_clip(single, preset),
-        "growth": lambda: growth(single),
+        "growth": lambda: growth(single, preset),
         "loading": lambda: loading(single, preset),
         "start_of_comfyui": start_of_comfyui,
         "in_comfyui": lambda: in_comfyui(single),
@@ -121,9 +121,9 @@ def _document(
     size, frames = shape
     yield "# Speed and memory, ours against diffusers and against separate passes\n"
     yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The rows forward, guided_step, compiled"
-    yield f"and loading have the preset {preset} with random weights ({size} x {size} x {frames}), on a GPU whole_clip too, in"
-    yield "bfloat16 at the preset's own size, the others the shipped model. Compared calls took turns in one run, and what they"
-    yield "returned was compared. Made by"
+    yield f"and loading have the preset {preset} with random weights ({size} x {size} x {frames}), on a GPU whole_clip and"
+    yield "growth too, in bfloat16 at the preset's own size, the others the shipped model. Compared calls took turns in one"
+    yield "run, and what they returned was compared. Made by"
     rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
     command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
     yield f"`python3 scripts/comfyui.py exec python {command}`."

@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,6 +33,7 @@ from dreamvideo_core.sources import open_model
 GIB = 2**30
 FRAMES = (1, 8, 16, 32)
 SIZES = (64, 96, 128, 192, 256)
+FULL_SIZES = (128, 192, 256, 384, 512)
 
 
 @dataclass(frozen=True)
@@ -175,31 +176,46 @@ def guided_step(full: FullSize) -> Iterator[Measure]:
 
 def whole_clip(machine: Machine, preset: str) -> Iterator[Measure]:
     """A clip in 50 steps, text encoding and decoding with it: by the shipped model, on a GPU by one of full size."""
-    pipeline = _full_pipeline(machine.device, preset) if machine.on_gpu else Pipeline.load()
-    own, dtype = pipeline.config.sampling, pipeline.model.dtype
+    pipeline = _pipeline(machine, preset)
+    own = pipeline.config.sampling
     image = torch.rand(1, 3, own.height, own.width, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    inside = _Stopwatch(GuidedModel.__call__, machine.device)
 
-    def make(steps: int) -> Tensor:
+    def make(steps: int, graphs: bool = True) -> Tensor:
+        pipeline.cuda_graphs = graphs
         return pipeline("the red circle moves left", image, steps=steps, text_scale=2.0, image_scale=1.5)
 
-    make(1)  # kernels are chosen
-    with patch.object(GuidedModel, "__call__", inside):
-        total = seconds(lambda: make(50), machine.device)
-    rate = 50 * (_flops(lambda: make(2)) - _flops(lambda: make(1))) / inside.seconds
-    ceiling = matrix_product_rate(dtype, machine.device, size=8192 if machine.on_gpu else 4096)
+    make(2)  # kernels are chosen, graphs recorded
+    total, inside = _timed(lambda: make(50), machine.device)
+    flops = 50 * (_flops(lambda: make(2, graphs=False)) - _flops(lambda: make(1, graphs=False)))
+    ceiling = matrix_product_rate(pipeline.model.dtype, machine.device, size=8192 if machine.on_gpu else 4096)
     yield Measure("seconds", total, "s")
-    yield Measure("share of time outside the model", 1 - inside.seconds / total, "", bar=0.05, at_most=True)
+    yield Measure("share of time outside the model", 1 - inside / total, "", bar=0.05, at_most=True)
     bar = 0.35 if machine.on_gpu else None
-    yield Measure("share of a matrix product's rate, in the model", rate / ceiling, "", bar)
+    yield Measure("share of a matrix product's rate, in the model", flops / inside / ceiling, "", bar)
+    if machine.on_gpu:
+        error = _relative_error(make(5), make(5, graphs=False))
+        yield Measure("relative error of CUDA graphs against plain passes", error, "", bar=0.05, at_most=True)
+        plainly, _ = _timed(lambda: make(50, graphs=False), machine.device)
+        yield Measure("times as fast as without CUDA graphs", plainly / total)
 
 
-def _full_pipeline(device: torch.device, preset: str) -> Pipeline:
-    """All parts with random weights, those of the model in bfloat16."""
+@cache
+def _pipeline(machine: Machine, preset: str) -> Pipeline:
+    """The shipped model; on a GPU all parts of the preset with random weights, those of the model in bfloat16."""
+    if not machine.on_gpu:
+        return Pipeline.load()
     torch.manual_seed(0)
-    pipeline = Pipeline.build(PRESETS[preset]).to(device)
+    with machine.device:
+        pipeline = Pipeline.build(PRESETS[preset]).to(machine.device)
     pipeline.model.to(torch.bfloat16)
     return pipeline
+
+
+def _timed(make: Callable[[], Tensor], device: torch.device) -> tuple[float, float]:
+    """Seconds of making a clip, and of the model in it."""
+    inside = _Stopwatch(GuidedModel.__call__, device)
+    with patch.object(GuidedModel, "__call__", inside):
+        return seconds(make, device), inside.seconds
 
 
 def _flops(call: Callable[[], Tensor]) -> int:
@@ -223,11 +239,12 @@ class _Stopwatch:
         return call
 
 
-def growth(machine: Machine) -> Iterator[Measure]:
+def growth(machine: Machine, preset: str) -> Iterator[Measure]:
     """How the cost of one evaluation grows with frames and with size, the other at the model's own."""
-    pipeline = Pipeline.load(device=machine.device)
+    pipeline = _pipeline(machine, preset)
+    pipeline.cuda_graphs = True
     own = pipeline.config.sampling
-    for name, values in (("frames", FRAMES), ("pixels of a side", SIZES)):
+    for name, values in (("frames", FRAMES), ("pixels of a side", FULL_SIZES if machine.on_gpu else SIZES)):
         cases = [(value, own.height) if name == "frames" else (own.num_frames, value) for value in values]
         calls = {str(value): _evaluation(pipeline, *case) for value, case in zip(values, cases, strict=True)}
         times = alternate(calls, machine.repeats, machine.device)
@@ -239,10 +256,14 @@ def growth(machine: Machine) -> Iterator[Measure]:
 
 
 def _evaluation(pipeline: Pipeline, frames: int, size: int) -> Callable[[], Tensor]:
+    """f(t, i), its kernels chosen and its graphs recorded."""
     latents = torch.randn(1, frames, pipeline.config.unet.in_channels, size // 8, size // 8, device=pipeline.device)
     text = pipeline.text_encoder.encode(["the red circle moves left"])
-    image, timesteps = torch.rand(1, 3, size, size, device=pipeline.device), torch.tensor([500], device=pipeline.device)
-    return torch.no_grad()(lambda: pipeline.model(latents, timesteps, text, image))
+    image = torch.rand(1, 3, size, size, device=pipeline.device)
+    model = GuidedModel(pipeline.passes(latents.shape), {True: text}, {True: image}, Guidance(1.0, 1.0))
+    for _ in range(2):
+        model(latents, 500)
+    return lambda: model(latents, 500)
 
 
 def loading(machine: Machine, preset: str) -> Iterator[Measure]:
@@ -285,9 +306,10 @@ def start_of_comfyui() -> Iterator[Measure]:
 
 
 def in_comfyui(machine: Machine) -> Iterator[Measure]:
-    """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps."""
+    """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps and kernels."""
     with tempfile.TemporaryDirectory() as folder:
-        host, core = ComfyUIPipeline(SHIPPED, Path(folder)), Pipeline.load(device=machine.device)
+        host, core = ComfyUIPipeline(SHIPPED, Path(folder)), Pipeline.load(device=machine.device, cuda_graphs=False)
+        core.model.to(host.model.model.get_dtype())
         own = core.config.sampling
         image = torch.rand(1, 3, own.height, own.width) * 2 - 1
         options = {

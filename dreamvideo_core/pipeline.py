@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_che
 from .checks import InputError, check_image, check_number, check_size
 from .config import DOWNSCALE, ModelConfig
 from .diffusion import Diffusion
+from .graphs import GraphedModel
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .images import white_image
 from .layers import LayerFactory
@@ -27,15 +28,21 @@ SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 
 
 class Pipeline:
-    """All parts of one model, and the sampling that joins them."""
+    """All parts of one model, and the sampling that joins them.
 
-    def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module):
+    With `cuda_graphs` the model's passes are CUDA graphs where it is on such a device (`graphs.py`), which are kept until a
+    clip has another shape.
+    """
+
+    def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module, cuda_graphs: bool = False):
         self.model, self.text_encoder, self.autoencoder = model, text_encoder, autoencoder
         self.config: ModelConfig = model.config
         self.diffusion = Diffusion(self.config.prediction_type)
+        self.cuda_graphs = cuda_graphs
+        self._graphed: tuple[Hashable, GraphedModel] | None = None
 
     @classmethod
-    def load(cls, path: str | Path = SHIPPED, device: torch.device | str = "cpu") -> Pipeline:
+    def load(cls, path: str | Path = SHIPPED, device: torch.device | str = "cpu", cuda_graphs: bool = True) -> Pipeline:
         """Read a file or folder that holds every part but, perhaps, the retention branch; float32."""
         checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
@@ -43,7 +50,8 @@ class Pipeline:
             raise CheckpointError(f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts")
         # Not `build`: drawing fresh weights for all layers of a full-size model takes longer than reading its own.
         model = DreamVideo(checkpoint.config, LayerFactory(device="meta")).to_empty(device="cpu")
-        pipeline = cls(model, TextEncoder(checkpoint.config.text_encoder), build_autoencoder(checkpoint.config.vae))
+        text_encoder, autoencoder = TextEncoder(checkpoint.config.text_encoder), build_autoencoder(checkpoint.config.vae)
+        pipeline = cls(model, text_encoder, autoencoder, cuda_graphs)
         pipeline.load_parts(checkpoint.parts)
         return pipeline.to(device)
 
@@ -61,6 +69,10 @@ class Pipeline:
     @property
     def device(self) -> torch.device:
         return self.model.unet.conv_in.weight.device
+
+    @property
+    def uses_graphs(self) -> bool:
+        return self.cuda_graphs and self.device.type == "cuda"
 
     def save(self, path: str | Path, parts: Container[str] = PARTS, dtype: torch.dtype = torch.float16) -> None:
         """Write the named parts ("temporal": the U-Net's temporal layers); the configuration describes those alone."""
@@ -134,13 +146,24 @@ class Pipeline:
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.to(self.device), False: white}
-        guided = GuidedModel(self.model, texts, images, guidance, retention_every, **given)
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
+        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
             if on_step:
                 on_step(number, steps)
         return self.decode(latents)
+
+    def passes(self, shape: tuple[int, ...]) -> DreamVideo | GraphedModel:
+        """The model, or its graphs for latents (B, T, C, h, w) of this shape."""
+        if not self.uses_graphs:
+            return self.model
+        weights = self.model.unet.conv_in.weight
+        key = shape, weights.dtype, weights.data_ptr()  # graphs know weights by their places
+        if self._graphed is None or self._graphed[0] != key:
+            self._graphed = None  # before others take its memory
+            self._graphed = key, GraphedModel(self.model)
+        return self._graphed[1]
 
     def _noise(self, shape: tuple[int, ...], seed: int, image: Tensor | None) -> Tensor:
         """Where sampling begins (B, T, C, h, w): noise, with what its timestep leaves of the mean of pictures (B, 3, H, W)."""
@@ -194,7 +217,7 @@ class GuidedModel:
 
     def __init__(
         self,
-        model: DreamVideo,
+        model: DreamVideo | GraphedModel,
         texts: dict[bool, Tensor],
         images: dict[bool, Tensor],
         guidance: Guidance,
