@@ -25,7 +25,12 @@ class ComfyUIPipeline:
         shutil.copyfile(checkpoint, models / checkpoint.name)
         self.host = InProcessComfyUI(releases.locate(), directory)
         _silence_progress_bars()
-        self.model, self.clip, self.vae = self.host.call("LoadDreamVideo", checkpoint=checkpoint.name)
+        self.checkpoint = checkpoint.name
+        self.load()
+
+    def load(self, **options: bool) -> None:
+        """The model again, with further inputs of Load DreamVideo."""
+        self.model, self.clip, self.vae = self.host.call("LoadDreamVideo", checkpoint=self.checkpoint, **options)
 
     def __call__(
         self,

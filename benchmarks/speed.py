@@ -4,8 +4,8 @@
 
 prints a table for each row when it is measured, every figure beside its bar, and writes all figures so far to speed.md, or
 to speed_gpu.md on a CUDA device. Compared calls take turns in one run; that they return the same is a figure of its own. On a
-CUDA device the full-size rows run in bfloat16 and float16, else in float32; `compiled`, which takes minutes, runs in bfloat16
-or float32, and on a CPU only where it is asked for.
+CUDA device the full-size rows run in bfloat16 and float16, else in float32; `compiled` and `diffusers_compiled`, which take
+minutes, run in bfloat16 or float32, and on a CPU only where they are asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from speed_rows import (
     Machine,
     Measure,
     compiled,
+    diffusers_compiled,
     forward,
     growth,
     guided_step,
@@ -38,30 +39,33 @@ from speed_rows import (
 from dreamvideo_core.files import write_text
 
 HEAD = ("figure", "measured", "bar", "held")
-ROWS = ("forward", "guided_step", "compiled", "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
+COMPILED = ("compiled", "diffusers_compiled")
+ROWS = ("forward", "guided_step", *COMPILED, "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
 Job = Callable[[], Iterator[Measure]]
 
 
 def main(
     rows: Annotated[
         str | None,
-        typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.", show_default="all; on a CPU not compiled"),
+        typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.", show_default="all; on a CPU none compiled"),
     ] = None,
     preset: Annotated[str, typer.Option(help="The model of the full-size rows.")] = "modelscope",
     size: Annotated[int | None, typer.Option(help="Their width and height.", show_default="256; on a GPU 512")] = None,
     frames: Annotated[int | None, typer.Option(help="Their frames.", show_default="8; on a GPU 16")] = None,
-    repeats: Annotated[int, typer.Option(help="Rounds of which medians are taken.")] = 3,
+    repeats: Annotated[
+        int | None, typer.Option(help="Rounds of which medians are taken.", show_default="3; on a GPU 9")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for speed.md.", show_default="only printed")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures into this file too.")] = None,
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
-    asked = rows.split(",") if rows else [row for row in ROWS if on_gpu or row != "compiled"]
+    asked = rows.split(",") if rows else [row for row in ROWS if on_gpu or row not in COMPILED]
     unknown = sorted(set(asked) - set(ROWS))
     if unknown:
         raise typer.BadParameter(f"--rows has {', '.join(unknown)}; allowed: {', '.join(ROWS)}")
     torch.set_grad_enabled(False)
-    shape = size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)
+    shape, repeats = (size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)), repeats or (9 if on_gpu else 3)
     console, figures = Console(width=140), {}
     for name, job in _jobs(asked, preset, shape, repeats, device):
         figures[name] = []
@@ -81,7 +85,7 @@ def _jobs(
     """The rows in order; the full-size model is made once for each precision and let go."""
     single = Machine(device, torch.float32, repeats)
     for dtype in (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32,):
-        of_dtype = (forward, guided_step) if dtype == torch.float16 else (forward, guided_step, compiled)
+        of_dtype = (forward, guided_step) if dtype == torch.float16 else (forward, guided_step, compiled, diffusers_compiled)
         chosen = [row for row in of_dtype if row.__name__ in rows]
         full = FullSize(preset, Machine(device, dtype, repeats), *shape) if chosen else None
         for row in chosen:
@@ -120,10 +124,10 @@ def _document(
 ) -> Iterator[str]:
     size, frames = shape
     yield "# Speed and memory, ours against diffusers and against separate passes\n"
-    yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The rows forward, guided_step, compiled"
-    yield f"and loading have the preset {preset} with random weights ({size} x {size} x {frames}), on a GPU whole_clip and"
-    yield "growth too, in bfloat16 at the preset's own size, the others the shipped model. Compared calls took turns in one"
-    yield "run, and what they returned was compared. Made by"
+    yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The preset {preset} with random weights"
+    yield f"has the rows forward, guided_step, compiled and diffusers_compiled ({size} x {size} x {frames}) and loading, and on"
+    yield "a GPU whole_clip and growth (bfloat16, its own size); the shipped model has the others. Compared calls took turns in"
+    yield "one run, and what they returned was compared. Made by"
     rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
     command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
     yield f"`python3 scripts/comfyui.py exec python {command}`."

@@ -122,23 +122,25 @@ def _share_of_products(full: FullSize, seconds: float) -> Measure:
 
 def compiled(full: FullSize) -> Iterator[Measure]:
     """The same pass behind torch.compile, which ComfyUI's own node TorchCompileModel does to a model."""
-    device, repeats, tolerance = full.machine.device, full.machine.repeats, _tolerance(full.machine)
-    modules = full.model, full.diffusers.unet
-    plain, fast = _passes(full, *modules), _passes(full, *(torch.compile(module, dynamic=False) for module in modules))
-    expected = {name: call() for name, call in plain.items()}
-    yield Measure("seconds until the first pass", seconds(fast["ours"], device), "s")
-    error = _relative_error(fast["ours"](), expected["ours"])
-    yield Measure("relative error against the plain pass", error, "", tolerance, at_most=True)
-    against_plain = alternate({"compiled": fast["ours"], **plain}, repeats, device)
-    yield Measure("seconds", against_plain["compiled"], "s")
-    yield _share_of_products(full, against_plain["compiled"])
-    yield Measure("times as fast as the plain pass", against_plain["ours"] / against_plain["compiled"])
-    yield Measure("times as fast as diffusers, not compiled", against_plain["diffusers"] / against_plain["compiled"])
-    yield Measure("seconds until diffusers' first pass", seconds(fast["diffusers"], device), "s")
-    error = _relative_error(fast["diffusers"](), expected["diffusers"])
-    yield Measure("relative error of diffusers, compiled", error, "", tolerance, at_most=True)
-    both = alternate(fast, repeats, device)
-    yield Measure("times as fast as diffusers, compiled", both["diffusers"] / both["ours"])
+    yield from _compiled(full, full.model, "ours", "diffusers")
+
+
+def diffusers_compiled(full: FullSize) -> Iterator[Measure]:
+    """diffusers' pass behind torch.compile, against ours as it is."""
+    yield from _compiled(full, full.diffusers.unet, "diffusers", "ours")
+
+
+def _compiled(full: FullSize, module: nn.Module, name: str, other: str) -> Iterator[Measure]:
+    machine, plain = full.machine, _passes(full, full.model, full.diffusers.unet)
+    fast = _passes(full, *[torch.compile(module, dynamic=False)] * 2)[name]
+    yield Measure("seconds until the first pass", seconds(fast, machine.device), "s")
+    times, made = _race({"compiled": fast, **plain}, machine)
+    error = _relative_error(made["compiled"], made[name])
+    yield Measure("relative error against the plain pass", error, "", _tolerance(machine), at_most=True)
+    yield Measure("seconds", times["compiled"], "s")
+    yield _share_of_products(full, times["compiled"])
+    yield Measure("times as fast as the plain pass", times[name] / times["compiled"])
+    yield Measure(f"times as fast as {other}, not compiled", times[other] / times["compiled"])
 
 
 def guided_step(full: FullSize) -> Iterator[Measure]:
@@ -325,6 +327,13 @@ def in_comfyui(machine: Machine) -> Iterator[Measure]:
         times = alternate(calls, machine.repeats, machine.device)
         yield Measure("seconds in ComfyUI", times["comfyui"], "s")
         yield Measure("times as long as the core", times["comfyui"] / times["core"], bar=1.05, at_most=True)
+        if machine.on_gpu:
+            host.load(cuda_graphs=True)
+            core.cuda_graphs = True
+            graphed, _ = _race(calls, machine)
+            yield Measure("seconds in ComfyUI with cuda_graphs", graphed["comfyui"], "s")
+            yield Measure("times as fast as without", times["comfyui"] / graphed["comfyui"])
+            yield Measure("times as long as the core with CUDA graphs", graphed["comfyui"] / graphed["core"])
 
 
 def _race(calls: dict[str, Callable[[], Tensor]], machine: Machine) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -332,7 +341,7 @@ def _race(calls: dict[str, Callable[[], Tensor]], machine: Machine) -> tuple[dic
     made: dict[str, Tensor] = {}
     kept = {name: lambda name=name, call=call: made.update({name: call()}) for name, call in calls.items()}
     if machine.on_gpu:
-        alternate(kept, machine.repeats, machine.device)  # kernels are chosen, clocks rise
+        alternate(kept, 3, machine.device)  # kernels are chosen, graphs recorded, clocks rise
     return alternate(kept, machine.repeats, machine.device), made
 
 

@@ -1,72 +1,47 @@
-"""Passes as CUDA graphs: on a fast GPU launching a pass's kernels one by one can take longer than running them."""
+"""A model's passes as CUDA graphs: on a fast GPU launching a pass's kernels one by one can take longer than running them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .model import Condition, DreamVideo, Encoding, Residuals, skip_channels
+from .config import ModelConfig
+from .model import Condition, Encoding, Residuals, skip_channels
 
-Pass = Callable[..., Tensor | tuple[Tensor, ...]]
-
-
-class GraphedPasses:
-    """`function` of tensors as a graph for every set of shapes it is given, and as one more for the gradients of `module`.
-
-    The numbers stay the same. The weights may change, but neither their places nor which of them are trained. Results
-    and gradients lie in memory that the next pass writes over. `options` are those of torch's make_graphed_callables.
-    """
-
-    def __init__(self, function: Pass, module: nn.Module | None = None, **options: Any):
-        self.function, self.module, self.options = function, module, options
-        self.graphs: dict[tuple[torch.Size, ...], Pass] = {}
-
-    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        shapes = tuple(tensor.shape for tensor in inputs)
-        if shapes not in self.graphs:
-            self.graphs[shapes] = self._captured(inputs)
-        return self.graphs[shapes](*inputs)
-
-    def _captured(self, inputs: tuple[Tensor, ...]) -> Pass:
-        samples = tuple(tensor.clone() for tensor in inputs)
-        function = self.function if self.module is None else _Pass(self.module, self.function)
-        # What autocast keeps, weights cast before, would be missing from a graph.
-        with torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
-            # Not every weight that is trained need have a part in every pass.
-            return torch.cuda.make_graphed_callables(function, samples, allow_unused_input=True, **self.options)
+Pass = Callable[..., tuple[Tensor, ...]]
 
 
-class _Pass(nn.Module):
-    """A module for every graph, as torch wants it: one with the weights that the function uses."""
+class Passes(Protocol):
+    """What guidance calls of a model; `DreamVideo` has it, and a host's model may."""
 
-    def __init__(self, module: nn.Module, function: Pass):
-        super().__init__()
-        self.module, self.function = module, function
+    config: ModelConfig
 
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return self.function(*inputs)
+    def image_map(self, image: Tensor) -> Tensor: ...
+    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding: ...
+    def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals: ...
+    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor: ...
 
 
 class GraphedModel:
-    """What `GuidedModel` calls of a model, `encode`, `retain` and `decode`, as graphs without gradients.
+    """`encode`, `retain` and `decode` of a model as graphs, without gradients.
 
     Shapes are recorded when they come a second time: kernels are chosen by then, and what comes once is not worth it.
     Weights must stay in their places. Graphs keep memory of their own, about as much as a pass takes; where there is not
-    enough, passes are launched as ever.
+    enough, or a pass cannot be recorded, it is launched as ever.
     """
 
-    def __init__(self, model: DreamVideo):
+    def __init__(self, model: Passes):
         self.model, self.config, self.image_map = model, model.config, model.image_map
         self._skips = len(skip_channels(model.config.unet))
         # They take turns, so what lies between their inputs and their results may share its memory.
-        options = {"num_warmup_iters": 0, "pool": torch.cuda.graph_pool_handle()}
-        self._encode = _Recorder(self._encoded, options)
-        self._retain = _Recorder(self._retained, options)
-        self._decode = _Recorder(self._decoded, options)
+        pool = torch.cuda.graph_pool_handle()
+        self._encode, self._retain, self._decode = (
+            _Recorder(function, pool) for function in (self._encoded, self._retained, self._decoded)
+        )
 
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         *skips, mid, temb, text = self._encode(latents, timesteps, text)
@@ -101,19 +76,40 @@ class GraphedModel:
 class _Recorder:
     """`function` of tensors, launched as ever where its shapes are new and a graph from then on; results are the caller's."""
 
-    def __init__(self, function: Pass, options: dict[str, Any]):
-        self.function, self.graphed = function, GraphedPasses(function, **options)
-        self.seen: set[tuple[torch.Size, ...]] = set()
-        self.enough_memory = True
+    def __init__(self, function: Pass, pool: tuple[int, int]):
+        self.function, self.pool = function, pool
+        self.graphs: dict[tuple[torch.Size, ...], Pass | None] = {}
+        self.works = True
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         shapes = tuple(tensor.shape for tensor in inputs)
-        if shapes not in self.seen or not self.enough_memory:
-            self.seen.add(shapes)
+        if not self.works or shapes not in self.graphs:
+            self.graphs[shapes] = None
             return self.function(*inputs)
         try:
-            return tuple(made.clone() for made in self.graphed(*inputs))
-        except torch.cuda.OutOfMemoryError as error:
-            logging.warning("DreamVideo: too little memory for CUDA graphs, so passes are launched one by one: %s", error)
-            self.enough_memory = False
+            if self.graphs[shapes] is None:
+                self.graphs[shapes] = record(self.function, inputs, self.pool)
+            return tuple(made.clone() for made in self.graphs[shapes](*inputs))
+        except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
+            logging.warning("DreamVideo: CUDA graphs do not work here, so passes are launched one by one: %s", error)
+            self.works = False
+            self.graphs.clear()
             return self.function(*inputs)
+
+
+def record(function: Pass, inputs: tuple[Tensor, ...], pool: tuple[int, int]) -> Pass:
+    """`function` as a graph for inputs like these. Results lie in memory that the next call writes over."""
+    places = tuple(tensor.clone() for tensor in inputs)
+    graph = torch.cuda.CUDAGraph()
+    # A capture that fails may not leave its own stream by itself; other threads of a host may use the GPU meanwhile.
+    capture = torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local")
+    with torch.cuda.stream(torch.cuda.current_stream()), capture:
+        results = function(*places)
+
+    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+        for place, tensor in zip(places, inputs, strict=True):
+            place.copy_(tensor)
+        graph.replay()
+        return results
+
+    return replay

@@ -53,6 +53,14 @@ class LoadDreamVideo(io.ComfyNode):
                     tooltip="A file of trained layers (retention branch and temporal layers), laid over the model that they "
                     "were trained on. `none` for a model that is whole.",
                 ),
+                io.Boolean.Input(
+                    "cuda_graphs",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On an NVIDIA GPU: record the model's passes in the first steps of a run and replay them. The clip "
+                    "is the same, in less time where the GPU is fast for the size. The model must fit into its memory whole.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -63,14 +71,18 @@ class LoadDreamVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY) -> io.NodeOutput:
-        loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay))
+    def execute(
+        cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY, cuda_graphs: bool = False
+    ) -> io.NodeOutput:
+        loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay), cuda_graphs)
         remarks = [*loaded.shortcomings, _made_for(loaded.model.model.config.sampling)]
         say(cls.hidden.unique_id, "; ".join(remarks), about=checkpoint)
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae)
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY) -> list:
+    def fingerprint_inputs(
+        cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY, cuda_graphs: bool = False
+    ) -> list:
         """Load again when a file has changed."""
         top = _overlay_path(overlay)
         return [last_change(path) for path in (checkpoint_path(checkpoint), top) if path is not None]

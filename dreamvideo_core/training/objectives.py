@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ..autoencoder import Autoencoder
 from ..diffusion import TIMESTEPS
 from ..evaluation.metrics import first_frame_ssim
-from ..graphs import GraphedPasses
 from ..images import contact_sheet, from_uint8
 from ..pipeline import Pipeline
 from ..sprites import render_batch, sample_clip
@@ -26,6 +25,7 @@ from ..sprites.scene import seeded
 from ..text import tokenize
 from .cache import Rows
 from .checkpointing import checkpoint_gradients
+from .graphs import GraphedPasses
 from .latents import LatentClips
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts
@@ -142,7 +142,7 @@ class DiffusionObjective(Objective):
         self._samples = first.source.samples(first.held_out or first.numbers[: self.SAMPLES])
         if phase.gradient_checkpointing:
             checkpoint_gradients(self.model)
-        self._predict = GraphedPasses(self._pass, self) if graphed else self._pass
+        self._predict = GraphedPasses(self, self._pass) if graphed else self._pass
         self._tokens = lru_cache(self.KEPT_TEXTS)(lambda text: tokenize([text], self.text_encoder.pad_token_id)[0])
         self.requires_grad_(False)
         for parameter in self._trainable():

@@ -23,7 +23,7 @@ from ...dreamvideo_core.layers import LayerFactory
 from ...dreamvideo_core.model import DreamVideo, is_untrained
 from ...dreamvideo_core.sources import open_model
 from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
-from . import sharing
+from . import graphs, sharing
 from .files import last_change
 from .model import DreamVideoModel, DreamVideoSupport
 
@@ -43,7 +43,7 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 
 
 class Loaded(NamedTuple):
-    """What a checkpoint gives; a part that it lacks is None, and `shortcomings` says what that means."""
+    """What a checkpoint gives; a part that it lacks is None, and `shortcomings` says what that means and what else is not."""
 
     model: comfy.model_patcher.ModelPatcher
     clip: comfy.sd.CLIP | None
@@ -51,7 +51,8 @@ class Loaded(NamedTuple):
     shortcomings: list[str]
 
 
-def load_all(path: Path, weight_dtype: str, overlay: Path | None = None) -> Loaded:
+def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_graphs: bool = False) -> Loaded:
+    """`cuda_graphs`: passes become graphs, which want weights that ComfyUI does not move (no dynamic memory)."""
     checkpoint = _open(path, overlay)
     shortcomings = [f"no {LACKING[part]}" for part in checkpoint.lacks()]
     if is_untrained(checkpoint.parts.get("retention")):
@@ -61,7 +62,12 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None) -> Load
     for part, load in ((clip, _clip_patcher), (vae, _vae_patcher)):
         if part is not None:
             part.patcher.cached_patcher_init = (load, (path, overlay))
-    return Loaded(load_patcher(path, weight_dtype, overlay, checkpoint=checkpoint), clip, vae, shortcomings)
+    model = load_patcher(path, weight_dtype, overlay, disable_dynamic=cuda_graphs, checkpoint=checkpoint)
+    if cuda_graphs and graphs.are_there(model.load_device):
+        graphs.install(model)
+    elif cuda_graphs:
+        shortcomings.append("cuda_graphs has no effect without an NVIDIA GPU")
+    return Loaded(model, clip, vae, shortcomings)
 
 
 def _open(path: Path, overlay: Path | None) -> Checkpoint:

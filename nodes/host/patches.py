@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +14,14 @@ _SKIP_PATCHES = "output_block_patch"
 _warned: set[str] = set()
 
 
+def skip_patches(transformer_options: dict[str, Any]) -> list[Callable]:
+    """The patches that other nodes have put between the decoder's own features and its skips."""
+    return transformer_options.get("patches", {}).get(_SKIP_PATCHES, [])
+
+
 def patched_join(transformer_options: dict[str, Any]) -> Join:
-    """The decoder's join of its own features and a skip, with the patches that other nodes have put between."""
-    patches = transformer_options.get("patches", {}).get(_SKIP_PATCHES, [])
+    """The decoder's join of its own features and a skip, with those patches between."""
+    patches = skip_patches(transformer_options)
     if not patches:
         return concatenate
 

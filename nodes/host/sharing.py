@@ -4,12 +4,17 @@ and, where a sampler asks for it, the branch in every so many steps.
 ComfyUI may put the evaluations of a step into one call of the model or into several. What they share lives in small
 caches that travel in `transformer_options`; wrappers that the loader puts on the model renew them. Because they are
 on the model, every sampler node profits, not only ours.
+
+torch.compile is kept away from all of this, and works on the passes alone: tags are new in every run, and what is kept
+must not lie in memory that compiled passes write over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -21,6 +26,9 @@ from ...dreamvideo_core.model import Encoding, Residuals
 STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
 EVERY_KEY = "dreamvideo_retention_every"
+
+uncompiled = partial(torch.compiler.disable, recursive=False)  # a function, but not those that it calls
+Made = TypeVar("Made", Encoding, Residuals)
 
 
 # The caches are no dictionaries: ComfyUI copies the dictionaries and lists in `transformer_options`, which would end the
@@ -66,6 +74,7 @@ def _fresh_step(executor, model, conds, x_in, timestep, model_options):
     return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": transformer_options})
 
 
+@uncompiled
 def shared_encoding(tags: Sequence[Hashable], options: dict, encode: Callable[[list[int]], Encoding]) -> Encoding:
     """The encoding of every row, running `encode` only for the first row of each tag that was not seen this step."""
     kept = (options.get(STEP_KEY) or StepCache()).encodings
@@ -73,10 +82,11 @@ def shared_encoding(tags: Sequence[Hashable], options: dict, encode: Callable[[l
     if fresh:
         encoding = encode(list(fresh.values()))
         for place, tag in enumerate(fresh):
-            kept[tag] = encoding.select(torch.tensor([place], device=encoding.mid.device))
-    return Encoding.join([kept[tag] for tag in tags])
+            kept[tag] = _clips(encoding, torch.tensor([place], device=encoding.mid.device))
+    return _joined([kept[tag] for tag in tags])
 
 
+@uncompiled
 def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, conv_s: Callable[[Tensor], Tensor]) -> Tensor:
     """conv_s of every row's image, once per tag and run; a row tagged None is never kept."""
     kept = (options.get(RUN_KEY) or RunCache()).maps
@@ -84,10 +94,11 @@ def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, 
     made = dict(zip(missing, conv_s(images[missing]), strict=True)) if missing else {}
     for row, tag in enumerate(tags):
         if tag is not None and row in made:
-            kept.setdefault(tag, made[row])
+            kept.setdefault(tag, made[row].clone())
     return torch.stack([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])
 
 
+@uncompiled
 def shared_residuals(
     tags: Sequence[Hashable | None], options: dict, timestep: float, retain: Callable[[list[int]], Residuals], num_frames: int
 ) -> Residuals:
@@ -107,6 +118,16 @@ def shared_residuals(
     if rows:
         residuals = retain(rows)
         one = torch.arange(len(rows), device=residuals.mid.device)
-        made = {row: residuals.select(one[place : place + 1], num_frames) for place, row in enumerate(rows)}
+        made = {row: _clips(residuals, one[place : place + 1], num_frames) for place, row in enumerate(rows)}
         kept.update({tags[row]: made[row] for row in rows if tags[row] is not None})
-    return Residuals.join([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])
+    return _joined([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])
+
+
+@torch.compiler.disable
+def _clips(made: Made, *which: Any) -> Made:
+    return made.select(*which)
+
+
+@torch.compiler.disable
+def _joined(parts: Sequence[Made]) -> Made:
+    return type(parts[0]).join(parts)

@@ -18,8 +18,9 @@ from ...dreamvideo_core.diffusion import in_interval
 from ...dreamvideo_core.images import white_image
 from ...dreamvideo_core.layers import LayerFactory
 from ...dreamvideo_core.model import Encoding, ImageRetention, Residuals, UNet
+from .graphs import passes_of
 from .patches import patched_join, warn_of_idle_patches
-from .sharing import shared_encoding, shared_maps, shared_residuals
+from .sharing import shared_encoding, shared_maps, shared_residuals, uncompiled
 
 
 class Gain(NamedTuple):
@@ -75,6 +76,7 @@ class Rows:
     def image_tags(self) -> list[Hashable | None]:
         return [None if tags.image is None else (tags.image, self.frames.device) for tags in self.tags]
 
+    @torch.compiler.disable
     def select(self, rows: list[int]) -> Rows:
         """These rows, for a model with a branch: it always comes with images."""
         tags = [self.tags[row] for row in rows]
@@ -98,14 +100,22 @@ class HostUNet(UNet):
         make = LayerFactory(operations, optimized_attention, lend, dtype=dtype, device=device)
         super().__init__(dreamvideo.unet, make)
         self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
-        self.dtype = dtype
+        self.config, self.dtype = dreamvideo, dtype
 
+    def image_map(self, image: Tensor) -> Tensor:
+        return self.retention.conv_s(image)
+
+    def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
+        return self.retention(latents, image_map, timesteps, text, num_frames)
+
+    @uncompiled
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, control=None, transformer_options={}, **kwargs):  # noqa: B006
         """ComfyUI's calling convention: `x` (R T) C H W, `timesteps` (R T,), `context` (R, N, D) for R rows of clips."""
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
         executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
         return executor.execute(x, timesteps, context, control, transformer_options, **kwargs)
 
+    @uncompiled
     def _forward(
         self,
         x: Tensor,
@@ -130,14 +140,21 @@ class HostUNet(UNet):
         )
         encoding = self._encoding(rows, transformer_options)
         residuals = None if self.retention is None else self._residuals(rows, transformer_options)
+        passes = passes_of(self, transformer_options)
+        if passes is not self:
+            return passes.decode(encoding, residuals)
         return self.decode(encoding, residuals, patched_join(transformer_options))
 
+    @uncompiled
     def _encoding(self, rows: Rows, options: dict) -> Encoding:
+        passes = passes_of(self, options)
+
         def encode(some: list[int]) -> Encoding:
-            return self.encode(rows.frames[some].flatten(0, 1), rows.timesteps[some], rows.text[some], rows.num_frames)
+            return passes.encode(rows.frames[some].flatten(0, 1), rows.timesteps[some], rows.text[some], rows.num_frames)
 
         return shared_encoding(rows.text_tags(), options, encode)
 
+    @uncompiled
     def _residuals(self, rows: Rows, options: dict) -> Residuals:
         now = float(rows.timesteps[0])
         gains = [tags.gain.at(now) for tags in rows.tags]
@@ -146,11 +163,13 @@ class HostUNet(UNet):
             for image, text, gain in zip(rows.image_tags(), rows.text_tags(), gains, strict=True)
         ]
 
+        @uncompiled
         def retain(some: list[int]) -> Residuals:
             return self._retain(rows.select(some), [gains[row] for row in some], options)
 
         return shared_residuals(tags, options, now, retain, rows.num_frames)
 
+    @uncompiled
     def _retain(self, rows: Rows, gains: list[float], options: dict) -> Residuals:
         """R(white) + gain [R(image) - R(white)] for every row; a gain of 0 or 1 needs one pass of the branch."""
         passes = [(row, True) for row, gain in enumerate(gains) if gain != 0]
@@ -158,7 +177,7 @@ class HostUNet(UNet):
         maps = self._maps(rows, passes, options)
         places = [row for row, _ in passes]
         frames = rows.frames[places].flatten(0, 1)
-        made = self.retention(frames, maps, rows.timesteps[places], rows.text[places], rows.num_frames)
+        made = passes_of(self, options).retain(frames, maps, rows.timesteps[places], rows.text[places], rows.num_frames)
         if set(gains) == {1}:
             return made
         scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in passes])
@@ -170,6 +189,7 @@ class HostUNet(UNet):
 
         return Residuals(tuple(map(mix, made.skips)), mix(made.mid))
 
+    @uncompiled
     def _maps(self, rows: Rows, passes: list[tuple[int, bool]], options: dict) -> Tensor:
         """conv_s for every pass: of its row's image where that is given, of white where not."""
         images, tags = rows.images, rows.image_tags()
@@ -177,7 +197,7 @@ class HostUNet(UNet):
         inputs = torch.cat([images[row : row + 1] if given else white for row, given in passes])
         white_tag = ("white", *images.shape[-2:], images.device)
         pass_tags = [tags[row] if given or tags[row] is None else white_tag for row, given in passes]
-        return shared_maps(pass_tags, options, inputs, self.retention.conv_s)
+        return shared_maps(pass_tags, options, inputs, self.image_map)
 
 
 def _num_frames(frames: int, rows: list[RowTags], num_video_frames: int) -> int:
