@@ -24,10 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dreamvideo_core.config import PRESETS
 from dreamvideo_core.guidance import Guidance, guidance_weights
+from dreamvideo_core.guided import GuidedModel
 from dreamvideo_core.images import white_image
 from dreamvideo_core.layers import LayerFactory
 from dreamvideo_core.model import DreamVideo
-from dreamvideo_core.pipeline import SHIPPED, GuidedModel, Pipeline
+from dreamvideo_core.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sources import open_model
 
 GIB = 2**30
@@ -155,9 +156,12 @@ def guided_step(full: FullSize) -> Iterator[Measure]:
     def separate(weights: dict) -> Tensor:
         return sum(weight * pass_(*evaluation) for evaluation, weight in weights.items())
 
+    def guided(guidance: Guidance) -> Tensor:
+        return GuidedModel(model, *inputs, guidance, together=full.machine.on_gpu)(full.latents, 500)
+
     calls = {
-        "shared": lambda: GuidedModel(model, *inputs, apart)(full.latents, 500),
-        "equal": lambda: GuidedModel(model, *inputs, equal)(full.latents, 500),
+        "shared": lambda: guided(apart),
+        "equal": lambda: guided(equal),
         "separate": lambda: separate(weights),
         "diffusers": lambda: full.diffusers.step(full.latents, full.timesteps, *inputs, weights),
     }

@@ -50,6 +50,10 @@ class Condition:
     def select(self, rows: Tensor) -> Condition:
         return Condition(self.temb[rows], self.text[rows], self.num_frames)
 
+    def chunk(self, parts: int) -> list[Condition]:
+        both = zip(self.temb.chunk(parts), self.text.chunk(parts), strict=True)
+        return [Condition(temb, text, self.num_frames) for temb, text in both]
+
     @staticmethod
     def join(parts: Sequence[Condition]) -> Condition:
         return Condition(torch.cat([p.temb for p in parts]), torch.cat([p.text for p in parts]), parts[0].num_frames)
@@ -63,6 +67,11 @@ def _clips(x: Tensor, rows: Tensor, num_frames: int) -> Tensor:
 def _joined(skips: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """The skip tensors of several batches as those of one."""
     return tuple(torch.cat(tensors) for tensors in zip(*skips, strict=True))
+
+
+def _chunked(skips: Iterable[Tensor], parts: int) -> list[tuple[Tensor, ...]]:
+    """The reverse of `_joined`."""
+    return list(zip(*(x.chunk(parts) for x in skips), strict=True))
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,16 @@ class Encoding:
         skips = tuple(_clips(x, rows, frames) for x in self.skips)
         return Encoding(skips, _clips(self.mid, rows, frames), self.condition.select(rows))
 
+    def chunk(self, parts: int) -> list[Encoding]:
+        """The reverse of `join` for parts of one size; views."""
+        each = zip(_chunked(self.skips, parts), self.mid.chunk(parts), self.condition.chunk(parts), strict=True)
+        return [Encoding(*part) for part in each]
+
     @staticmethod
     def join(parts: Sequence[Encoding]) -> Encoding:
         """The clips of every part, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         mid, condition = torch.cat([p.mid for p in parts]), Condition.join([p.condition for p in parts])
         return Encoding(_joined(p.skips for p in parts), mid, condition)
 
@@ -97,9 +113,15 @@ class Residuals:
         """The clips of `rows` (K,), in that order, as often as they are named."""
         return Residuals(tuple(_clips(x, rows, num_frames) for x in self.skips), _clips(self.mid, rows, num_frames))
 
+    def chunk(self, parts: int) -> list[Residuals]:
+        """The reverse of `join` for parts of one size; views."""
+        return [Residuals(*part) for part in zip(_chunked(self.skips, parts), self.mid.chunk(parts), strict=True)]
+
     @staticmethod
     def join(parts: Sequence[Residuals]) -> Residuals:
         """The clips of every part, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         return Residuals(_joined(p.skips for p in parts), torch.cat([p.mid for p in parts]))
 
 

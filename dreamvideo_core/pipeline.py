@@ -16,10 +16,11 @@ from .checks import InputError, check_image, check_number, check_size
 from .config import DOWNSCALE, ModelConfig
 from .diffusion import Diffusion
 from .graphs import GraphedModel
-from .guidance import Evaluation, Guidance, rescale_guidance
+from .guidance import Guidance
+from .guided import GuidedModel
 from .images import white_image
 from .layers import LayerFactory
-from .model import DreamVideo, Encoding, Residuals
+from .model import DreamVideo
 from .sources import open_model
 from .text import TextEncoder
 
@@ -147,7 +148,8 @@ class Pipeline:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.to(self.device), False: white}
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
-        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
+        together = self.device.type != "cpu"
+        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, together, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
             if on_step:
@@ -205,61 +207,3 @@ def _together(rows: Tensor, scale: int = 1) -> int:
     """
     pixels = rows.shape[-2] * rows.shape[-1] * scale**2
     return 1 if rows.device.type == "cpu" else max(1, _PIXELS_TOGETHER // pixels)
-
-
-class GuidedModel:
-    """The weighted sum of evaluations for fixed conditions: one encode per text and step, conv_s once for all steps.
-
-    `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
-    a branch needs none. The branch runs in every `retention_every`-th step; in between, its residuals are those of the
-    step where it last ran.
-    """
-
-    def __init__(
-        self,
-        model: DreamVideo | GraphedModel,
-        texts: dict[bool, Tensor],
-        images: dict[bool, Tensor],
-        guidance: Guidance,
-        retention_every: int = 1,
-        **given: bool,
-    ):
-        """`given` are `has_text` and `has_image` of `Guidance.weights`."""
-        self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
-        self.diffusion = Diffusion(model.config.prediction_type)
-        self.maps: dict[bool, Tensor] = {}
-        self.step, self.retention_every = 0, retention_every
-        self.residuals: dict[Evaluation, Residuals] = {}
-
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
-        """The guided prediction for latents (B, T, C, H, W) at one timestep."""
-        num_frames = latents.shape[1]
-        frames = rearrange(latents, "b t c h w -> (b t) c h w")
-        timesteps = torch.full((len(latents),), timestep, device=latents.device)
-        encodings: dict[bool, Encoding] = {}
-        results: dict[Evaluation, Tensor] = {}
-        weights = self.guidance.weights(timestep, **self.given)
-        for evaluation in weights:
-            text = self.texts[evaluation.text]
-            if evaluation.text not in encodings:
-                encodings[evaluation.text] = self.model.encode(frames, timesteps, text, num_frames)
-            if self.images and (self.step % self.retention_every == 0 or evaluation not in self.residuals):
-                image_map = self._map(evaluation.image)
-                self.residuals[evaluation] = self.model.retain(frames, image_map, timesteps, text, num_frames)
-            prediction = self.model.decode(encodings[evaluation.text], self.residuals.get(evaluation)).to(latents.dtype)
-            results[evaluation] = rearrange(prediction, "(b t) c h w -> b t c h w", t=num_frames)
-        self.step += 1
-        guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
-        return self._rescaled(guided, results[max(results)], latents, timesteps)
-
-    def _map(self, image: bool) -> Tensor:
-        if image not in self.maps:
-            self.maps[image] = self.model.image_map(self.images[image])
-        return self.maps[image]
-
-    def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""
-        if not self.guidance.rescale:
-            return guided
-        cleans = (self.diffusion.split(latents, x, timesteps)[0] for x in (guided, conditional))
-        return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timesteps)

@@ -10,8 +10,8 @@ from tiny import config, inputs, random_model
 
 from dreamvideo_core.diffusion import Diffusion
 from dreamvideo_core.guidance import ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance
+from dreamvideo_core.guided import GuidedModel
 from dreamvideo_core.model import DreamVideo
-from dreamvideo_core.pipeline import GuidedModel
 
 CONDITIONS = list(itertools.product((True, False), repeat=2))
 
@@ -102,14 +102,15 @@ def conditions(batch: int = 2):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("t", "i"), CONDITIONS)
-def test_the_guided_model_is_the_equation_over_full_passes(model, order, t, i):
+def test_the_guided_model_is_the_equation_over_full_passes(model, order, t, i, together):
     latents, texts, images = conditions()
     timesteps = torch.full((2,), 500)
     passes = {(a, b): model(latents, timesteps, texts[a], images[b]) for a, b in CONDITIONS}
     for s_t, s_i in scales(2):
-        guided = GuidedModel(model, texts, images, Guidance(s_t, s_i, order), has_text=t, has_image=i)
+        guided = GuidedModel(model, texts, images, Guidance(s_t, s_i, order), together=together, has_text=t, has_image=i)
         expected = written_out(lambda a, b: passes[bool(a), bool(b)], order, s_t, s_i, t, i)
         torch.testing.assert_close(guided(latents, 500), expected, rtol=1e-4, atol=1e-4)
 
@@ -139,6 +140,23 @@ def test_one_encoding_per_text_and_one_image_map_per_run(model, monkeypatch, s_t
     maps = len({e.image for e in guidance_weights(s_t, s_i)})
     expected = {"encode": 2 * encodes, "retain": 2 * evaluations, "decode": 2 * evaluations, "image_map": maps}
     assert counted.calls == expected
+
+
+@torch.no_grad()
+def test_together_a_step_is_one_batch(model, monkeypatch):
+    latents, texts, images = conditions()
+    counted = Counted(model, monkeypatch)
+    GuidedModel(model, texts, images, Guidance(3.0, 2.0), together=True)(latents, 900)
+    assert counted.calls == {"encode": 1, "retain": 1, "decode": 1, "image_map": 2}
+
+
+@torch.no_grad()
+def test_together_residuals_are_used_again_as_one_by_one(model):
+    """The second step, without guidance, has no new ones; the fourth has guidance again, and a batch of another size."""
+    latents, texts, images = conditions()
+    together, apart = (GuidedModel(model, texts, images, Guidance(3.0, 2.0, end=0.3), 2, mode) for mode in (True, False))
+    for timestep in (999, 500, 400, 999):
+        torch.testing.assert_close(together(latents, timestep), apart(latents, timestep), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -1,0 +1,100 @@
+"""Guided steps: the evaluations that a step needs, with what they share computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .diffusion import Diffusion
+from .graphs import Passes
+from .guidance import Evaluation, Guidance, rescale_guidance
+from .model import Encoding, Residuals
+
+T = TypeVar("T")
+
+
+class GuidedModel:
+    """The weighted sum of evaluations for fixed conditions: one encode per text and step, conv_s once for all steps.
+
+    `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
+    a branch needs none. The branch runs in every `retention_every`-th step; in between, its residuals are those of the
+    step where it last ran. `together` has the evaluations in one batch: faster on a GPU, slower on a CPU.
+    """
+
+    def __init__(
+        self,
+        model: Passes,
+        texts: dict[bool, Tensor],
+        images: dict[bool, Tensor],
+        guidance: Guidance,
+        retention_every: int = 1,
+        together: bool = False,
+        **given: bool,
+    ):
+        """`given` are `has_text` and `has_image` of `Guidance.weights`."""
+        self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
+        self.diffusion = Diffusion(model.config.prediction_type)
+        self.maps: dict[bool, Tensor] = {}
+        self.step, self.retention_every, self.together = 0, retention_every, together
+        self.residuals: dict[Evaluation, Residuals] = {}
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        """The guided prediction for latents (B, T, C, H, W) at one timestep."""
+        weights = self.guidance.weights(timestep, **self.given)
+        timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        encodings = self._encodings(list(dict.fromkeys(e.text for e in weights)), latents, timesteps)
+        if self.images:
+            due = self.step % self.retention_every == 0
+            self._retain([e for e in weights if due or e not in self.residuals], latents, timesteps)
+        results = self._decoded(list(weights), encodings, latents)
+        self.step += 1
+        guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
+        return self._rescaled(guided, results[max(results)], latents, timesteps)
+
+    def _encodings(self, texts: list[bool], latents: Tensor, timesteps: Tensor) -> dict[bool, Encoding]:
+        encodings: dict[bool, Encoding] = {}
+        for some in self._batches(texts):
+            text = torch.cat([self.texts[key] for key in some])
+            made = self.model.encode(*_repeated(latents, timesteps, len(some)), text, latents.shape[1])
+            encodings |= zip(some, made.chunk(len(some)), strict=True)
+        return encodings
+
+    def _retain(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> None:
+        for some in self._batches(evaluations):
+            frames, moments = _repeated(latents, timesteps, len(some))
+            maps, text = torch.cat([self._map(e.image) for e in some]), torch.cat([self.texts[e.text] for e in some])
+            made = self.model.retain(frames, maps, moments, text, latents.shape[1])
+            self.residuals |= zip(some, made.chunk(len(some)), strict=True)
+
+    def _decoded(self, evaluations: list[Evaluation], encodings: dict[bool, Encoding], latents: Tensor) -> dict:
+        results: dict[Evaluation, Tensor] = {}
+        for some in self._batches(evaluations):
+            residuals = Residuals.join([self.residuals[e] for e in some]) if self.images else None
+            made = self.model.decode(Encoding.join([encodings[e.text] for e in some]), residuals).to(latents.dtype)
+            clips = rearrange(made, "(n b t) c h w -> n b t c h w", n=len(some), t=latents.shape[1])
+            results |= zip(some, clips, strict=True)
+        return results
+
+    def _batches(self, items: Sequence[T]) -> list[Sequence[T]]:
+        return [items] if self.together and items else [[item] for item in items]
+
+    def _map(self, image: bool) -> Tensor:
+        if image not in self.maps:
+            self.maps[image] = self.model.image_map(self.images[image])
+        return self.maps[image]
+
+    def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""
+        if not self.guidance.rescale:
+            return guided
+        cleans = (self.diffusion.split(latents, x, timesteps)[0] for x in (guided, conditional))
+        return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timesteps)
+
+
+def _repeated(latents: Tensor, timesteps: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    """Frames ((N B T), C, H, W) and timesteps (N B,) for N evaluations of the same latents."""
+    return rearrange(latents.expand(times, *latents.shape), "n b t c h w -> (n b t) c h w"), timesteps.repeat(times)
