@@ -14,6 +14,8 @@ from dreamvideo_core.layers import LayerFactory
 from dreamvideo_core.model import DreamVideo
 from dreamvideo_core.tensor_files import LazyTensors
 
+_DRAWN = 2**20 + 1  # values, repeated for more: drawing all of them takes longer than writing them
+
 
 def random_checkpoint(preset: str, path: Path) -> None:
     """The preset's U-Net and branch in bfloat16; norms keep their ones, so that no value overflows."""
@@ -27,7 +29,8 @@ def random_checkpoint(preset: str, path: Path) -> None:
 def _random(name: str, shape: torch.Size) -> torch.Tensor:
     if len(shape) == 1:
         return torch.ones(shape) if "norm" in name and name.endswith("weight") else torch.zeros(shape)
-    return torch.randn(shape) / shape[1:].numel() ** 0.5
+    few = torch.randn(min(shape.numel(), _DRAWN)) / shape[1:].numel() ** 0.5
+    return few.repeat(-(-shape.numel() // _DRAWN))[: shape.numel()].view(shape)
 
 
 def _without(prefix: str, name: str) -> str | None:

@@ -13,14 +13,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LARGE = 2**21  # elements; with fewer, launching a kernel takes longer than running it
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_LARGE = 2**21  # elements of a pass's first activations; with fewer, launching kernels takes longer than running them
+_TOKENS = 2**19  # elements of tokens, likewise
+_FRAMES = 64  # over which attention is faster by a kernel
+_HALF = (torch.float16, torch.bfloat16)
+_DTYPES = (*_HALF, torch.float32)
 _AMPERE = (8, 0)  # what Triton needs at least
 
 
 def laid_out(x: Tensor) -> Tensor:
     """Activations (N, C, H, W) channels last where the kernels are for them, else as they are; layers keep the layout."""
     return x if kernels_for(x) is None else x.contiguous(memory_format=torch.channels_last)
+
+
+def lay_out_weights(model: nn.Module, device: torch.device) -> None:
+    """Convolutions' weights in the order of `laid_out` activations, for a device with kernels: cuDNN copies others each time.
+
+    In half precision alone: in float32 cuDNN's convolutions are slower that way.
+    """
+    if device.type != "cuda":
+        return
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.weight.dtype in _HALF and _kernels(device, layer.weight.dtype):
+            order = torch.channels_last if layer.weight.ndim == 4 else torch.channels_last_3d
+            layer.weight.data = layer.weight.data.contiguous(memory_format=order)
+
+
+def frames_stay(x: Tensor) -> bool:
+    """Whether attention over time can take activations (B, C, T, N) as they lie, by `attention_over_time`."""
+    return x.shape[2] <= _FRAMES and _kernels_in_place(x) is not None
+
+
+def attention_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of (B, T, N, heads x D) over T."""
+    return kernels_for(query, least=0).attention_over_time(query, key, value, heads)
+
+
+def _kernels_in_place(x: Tensor) -> ModuleType | None:
+    """Where a pass is laid out for the kernels its deepest, small activations are too: they stay with them."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return kernels_for(x, least=0) if channels_last and not x.is_contiguous() else None
 
 
 def geglu(projected: Tensor) -> Tensor:
@@ -48,9 +80,7 @@ def fused_group_norm(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]
         silu = False
 
         def forward(self, x: Tensor) -> Tensor:
-            # Where a pass is laid out for the kernels its deepest, small activations are too: they stay with them.
-            channels_last = x.is_contiguous(memory_format=torch.channels_last)
-            kernels = kernels_for(x, least=0) if channels_last and not x.is_contiguous() else None
+            kernels = _kernels_in_place(x)
             if kernels is None:
                 normed = super().forward(x)
                 return F.silu(normed, inplace=True) if self.silu else normed
@@ -61,6 +91,30 @@ def fused_group_norm(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]
             return f"{super().extra_repr()}, silu={self.silu}"
 
     return GroupNorm
+
+
+@cache
+def fused_layer_norm(layer_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
+    """A class of LayerNorm, torch's or a host's, over the last axis of tokens."""
+
+    class LayerNorm(layer_norm):
+        def forward(self, x: Tensor) -> Tensor:
+            kernels = kernels_for(x, _TOKENS)
+            if kernels is None:
+                return super().forward(x)
+            with lend(self, x) as (weight, bias):
+                return kernels.layer_norm(x, weight, bias, self.eps)
+
+        def behind(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+            """The sum of both, and its norm."""
+            kernels = kernels_for(x, _TOKENS)
+            if kernels is None:
+                total = x + added
+                return total, super().forward(total)
+            with lend(self, x) as (weight, bias):
+                return kernels.add_layer_norm(x, added, weight, bias, self.eps)
+
+    return LayerNorm
 
 
 def kernels_for(x: Tensor, least: int = _LARGE) -> ModuleType | None:
@@ -85,6 +139,9 @@ def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
         x, one = torch.ones(1, 1, 2, 2, device=device, dtype=dtype), torch.ones(1, device=device, dtype=dtype)
         kernels.group_norm(x, 1, one, one, eps=1.0, silu=True)
         kernels.geglu(x)
+        kernels.layer_norm(x, one.repeat(2), one.repeat(2), eps=1.0)
+        kernels.add_layer_norm(x, x, one.repeat(2), one.repeat(2), eps=1.0)
+        kernels.attention_over_time(x, x, x, heads=1)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # compiling is done on the user's machine, and takes a C compiler there

@@ -1,4 +1,4 @@
-"""Group norm and GEGLU as Triton kernels, which go through memory as seldom as can be. Sums are float32.
+"""Norms, GEGLU and attention over few frames as Triton kernels, which go through memory as seldom as can be. Sums are float32.
 
 A picture is (N, C, H, W) and channels last in memory: N x `length` places of `channels` values side by side, of which
 `of_group` neighbours make a group. A program holds ROWS x COLUMNS values: places, and a group's channels.
@@ -15,6 +15,7 @@ _TILE = 1024  # values that a program holds at a time
 _PROGRAMS = 1024  # how many of them fill a large GPU
 _LONGEST = 65535  # of a grid's second axis
 _GEGLU_ROWS, _GEGLU_COLUMNS = 8, 256
+_TOKENS = 64  # that a program of attention holds at least
 
 
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool) -> Tensor:
@@ -110,3 +111,87 @@ def _geglu(projected, made, length, width, ROWS: tl.constexpr, COLUMNS: tl.const
     gates = tl.load(projected + width, mask=inside, other=0.0).to(tl.float32)
     values *= 0.5 * gates * (1 + tl.erf(gates * 0.7071067811865476))  # the square root of 1 / 2
     tl.store(made + rows * width + columns, values.to(made.dtype.element_ty), mask=inside)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """`torch.nn.functional.layer_norm` over the last axis."""
+    x = x.contiguous()
+    made = torch.empty_like(x)
+    _launch_layer_norm(x, x, x, weight, bias, made, eps, ADD=False)
+    return made
+
+
+def add_layer_norm(x: Tensor, added: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The sum of `x` and `added`, and its `layer_norm`."""
+    x, added = x.contiguous(), added.contiguous()
+    total, made = torch.empty_like(x), torch.empty_like(x)
+    _launch_layer_norm(x, added, total, weight, bias, made, eps, ADD=True)
+    return total, made
+
+
+def _launch_layer_norm(
+    x: Tensor, added: Tensor, total: Tensor, weight: Tensor, bias: Tensor, made: Tensor, eps: float, ADD: bool
+) -> None:
+    width = x.shape[-1]
+    length, columns = x.numel() // width, triton.next_power_of_2(width)
+    rows = max(_TILE // columns, 1)
+    with torch.cuda.device_of(x):
+        _layer_norm[triton.cdiv(length, rows),](
+            x, added, total, weight, bias, made, eps, length, width, ROWS=rows, COLUMNS=columns, ADD=ADD
+        )
+
+
+@triton.jit
+def _layer_norm(
+    x, added, total, weight, bias, made, eps, length, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ADD: tl.constexpr
+):
+    """Some of `length` tokens of `width` channels."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, COLUMNS)[None, :]
+    inside = (rows < length) & (columns < width)
+    offsets = rows * width + columns
+    values = tl.load(x + offsets, mask=inside, other=0.0)
+    if ADD:
+        values += tl.load(added + offsets, mask=inside, other=0.0)
+        tl.store(total + offsets, values, mask=inside)
+    values = values.to(tl.float32)
+    values = tl.where(inside, values - tl.sum(values, 1)[:, None] / width, 0.0)
+    scale = tl.rsqrt(tl.sum(values * values, 1) / width + eps)[:, None]
+    scale *= tl.load(weight + columns, mask=columns < width, other=0.0).to(tl.float32)
+    shift = tl.load(bias + columns, mask=columns < width, other=0.0).to(tl.float32)
+    tl.store(made + offsets, (values * scale + shift).to(made.dtype.element_ty), mask=inside)
+
+
+def attention_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of (B, T, N, heads x D) over T, for every one of N places by itself; meant for few frames."""
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+    made, (batch, frames, places, channels) = torch.empty_like(query), query.shape
+    of_head, rows = channels // heads, max(_TOKENS, triton.next_power_of_2(frames))
+    columns = max(triton.next_power_of_2(of_head), 16)  # products of matrices have no fewer
+    sizes = {"frames": frames, "places": places, "channels": channels, "of_head": of_head, "ROWS": rows, "COLUMNS": columns}
+    with torch.cuda.device_of(query):
+        _attention_over_time[triton.cdiv(places, rows // frames), heads, batch](query, key, value, made, of_head**-0.5, **sizes)
+    return made
+
+
+@triton.jit
+def _attention_over_time(
+    query, key, value, made, scale, frames, places, channels, of_head, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """One head at as many places as have their frames in ROWS tokens, which attend to those of their own place."""
+    rows, columns = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    each = ROWS // frames
+    place = tl.program_id(0) * each + rows // frames
+    token = (tl.program_id(2).to(tl.int64) * frames + rows % frames) * places + place
+    offsets = token[:, None] * channels + tl.program_id(1) * of_head + columns[None, :]
+    there = (rows < each * frames) & (place < places)
+    inside = there[:, None] & (columns < of_head)[None, :]
+    queries = tl.load(query + offsets, mask=inside, other=0.0)
+    keys = tl.load(key + offsets, mask=inside, other=0.0)
+    values = tl.load(value + offsets, mask=inside, other=0.0)
+    scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
+    scores = tl.where((place[:, None] == place[None, :]) & there[None, :], scores, -1e30)
+    shares = tl.exp(scores - tl.max(scores, 1)[:, None])
+    shares /= tl.sum(shares, 1)[:, None]
+    mixed = tl.dot(shares.to(values.dtype), values, input_precision="ieee")
+    tl.store(made + offsets, mixed.to(made.dtype.element_ty), mask=inside)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .fused import Lend, fused_group_norm, geglu, lend
+from .fused import Lend, attention_over_time, frames_stay, fused_group_norm, fused_layer_norm, geglu, lend
 
 _TOKENS = 512  # of a feed-forward on a CPU
 
@@ -72,7 +72,7 @@ class LayerFactory:
         return norm
 
     def layer_norm(self, channels: int) -> nn.Module:
-        return self.operations.LayerNorm(channels, dtype=self.dtype, device=self.device)
+        return fused_layer_norm(self.operations.LayerNorm, self.lend)(channels, dtype=self.dtype, device=self.device)
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:
@@ -140,7 +140,10 @@ class TemporalConvLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Queries from (B, N, C), keys and values from `context` (B, M, D) or, without one, from the same tokens."""
+    """Queries from (B, N, C), keys and values from `context` (B, M, D) or, without one, from the same tokens.
+
+    Tokens (B, T, N, C), where they `frames_stay`, attend over T alone.
+    """
 
     def __init__(self, channels: int, context_dim: int | None, head_dim: int, make: LayerFactory):
         super().__init__()
@@ -152,7 +155,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = x if context is None else context
-        return self.to_out[0](self.attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
+        attend = self.attend if x.ndim == 3 else attention_over_time
+        return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
 
 
 class GEGLU(nn.Module):
@@ -189,9 +193,9 @@ class BasicTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, make)
 
     def forward(self, x: Tensor, attend_context: Callable[[Attention, Tensor], Tensor]) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
-        x = x + attend_context(self.attn2, self.norm2(x))
-        return x + self.ff(self.norm3(x))
+        x, normed = self.norm2.behind(x, self.attn1(self.norm1(x)))
+        x, normed = self.norm3.behind(x, attend_context(self.attn2, normed))
+        return x + self.ff(normed)
 
 
 class Transformer2DModel(nn.Module):
@@ -226,15 +230,17 @@ class _TemporalLayer(nn.Module):
         self.norm = make.group_norm(groups, channels, 1e-6)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        hidden = self.norm(rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames))
-        tokens = rearrange(hidden, "b c t n -> (b n) t c")
-        if self.positions:
-            tokens = tokens + sinusoids(torch.arange(num_frames, device=x.device), x.shape[1]).to(tokens.dtype)
         height, width = x.shape[-2:]
-        return x + rearrange(self.mix(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        hidden = self.norm(rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames))
+        axes = "b t (h w) c" if frames_stay(hidden) else "(b h w) t c"
+        tokens = rearrange(hidden, f"b c t (h w) -> {axes}", h=height)
+        if self.positions:
+            positions = sinusoids(torch.arange(num_frames, device=x.device), x.shape[1]).to(tokens.dtype)
+            tokens = tokens + (positions if tokens.ndim == 3 else positions[:, None])
+        return x + rearrange(self.mix(tokens), f"{axes} -> (b t) c h w", h=height, w=width)
 
     def mix(self, tokens: Tensor) -> Tensor:
-        """Tokens (B H W, T, C) to their residual."""
+        """Tokens (B H W, T, C) or (B, T, H W, C) to their residual."""
         raise NotImplementedError
 
 

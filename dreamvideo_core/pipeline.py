@@ -15,6 +15,7 @@ from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_che
 from .checks import InputError, check_image, check_number, check_size
 from .config import DOWNSCALE, ModelConfig
 from .diffusion import Diffusion
+from .fused import lay_out_weights
 from .graphs import GraphedModel
 from .guidance import Guidance
 from .guided import GuidedModel
@@ -25,6 +26,7 @@ from .sources import open_model
 from .text import TextEncoder
 
 _PIXELS_TOGETHER = 512 * 512  # that the autoencoder is given at once on a GPU; a larger frame goes alone
+_TOGETHER = 2**17  # values of latents whose evaluations are one batch on a GPU; with more that takes memory and gains nothing
 SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 
 
@@ -65,6 +67,7 @@ class Pipeline:
     def to(self, device: torch.device | str) -> Pipeline:
         for module in (self.model, self.text_encoder, self.autoencoder):
             module.to(device).eval()
+        lay_out_weights(self.model, self.device)
         return self
 
     @property
@@ -148,7 +151,7 @@ class Pipeline:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.to(self.device), False: white}
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
-        together = self.device.type != "cpu"
+        together = self.device.type != "cpu" and math.prod(shape) <= _TOGETHER
         guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, together, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):

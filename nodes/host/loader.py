@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
 from ...dreamvideo_core.config import AutoencoderConfig, ModelConfig, TextConfig
+from ...dreamvideo_core.fused import lay_out_weights
 from ...dreamvideo_core.layers import LayerFactory
 from ...dreamvideo_core.model import DreamVideo, is_untrained
 from ...dreamvideo_core.sources import open_model
@@ -65,6 +66,7 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
     model = load_patcher(path, weight_dtype, overlay, disable_dynamic=cuda_graphs, checkpoint=checkpoint)
     if cuda_graphs and graphs.are_there(model.load_device):
         graphs.install(model)
+        lay_out_weights(model.model.diffusion_model, model.load_device)
     elif cuda_graphs:
         shortcomings.append("cuda_graphs has no effect without an NVIDIA GPU")
     return Loaded(model, clip, vae, shortcomings)

@@ -9,10 +9,12 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from kernel_pass import pass_by_kernels
 from tiny import config, inputs, random_model
 
 from dreamvideo_core import fused
+from dreamvideo_core.model import is_temporal
 
 kernels = pytest.importorskip("dreamvideo_core.kernels", reason="Triton comes with torch on Linux only", exc_type=ImportError)
 
@@ -57,6 +59,32 @@ def test_half_precision_is_rounded_once(interpreted):
     torch.testing.assert_close(interpreted(kernels.group_norm, x, 4, weight, bias, 1e-5, True), expected)
 
 
+@pytest.mark.parametrize("shape", [(3, 7, 320), (70, 48), (2, 1)], ids=["not a power of two", "many tokens", "one channel"])
+def test_layer_norm_is_that_of_torch(interpreted, shape):
+    torch.manual_seed(0)
+    x, (weight, bias) = torch.randn(shape) * 3 + 20, torch.randn(2, shape[-1])
+    expected = F.layer_norm(x.double(), shape[-1:], weight.double(), bias.double(), 1e-5).float()
+    torch.testing.assert_close(interpreted(kernels.layer_norm, x, weight, bias, 1e-5), expected, rtol=1e-4, atol=1e-4)
+    added = torch.randn(shape)
+    total, made = interpreted(kernels.add_layer_norm, x - added, added, weight, bias, 1e-5)
+    torch.testing.assert_close(total, x - added + added, rtol=0, atol=0)
+    torch.testing.assert_close(made, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "places", "heads", "of_head"),
+    [(8, 21, 2, 64), (5, 13, 3, 8), (1, 3, 1, 16), (24, 5, 2, 40), (70, 2, 1, 16)],
+    ids=["eight frames", "a clip that fills no tile", "one frame", "heads of forty", "more than a tile"],
+)
+def test_attention_over_time_is_that_of_torch(interpreted, frames, places, heads, of_head):
+    torch.manual_seed(0)
+    given = torch.randn(3, 2, frames, places, heads * of_head) * 2
+    each = rearrange(given, "k b t n (h d) -> k b n h t d", h=heads)
+    expected = rearrange(F.scaled_dot_product_attention(*each.double()), "b n h t d -> b t n (h d)").float()
+    made = interpreted(kernels.attention_over_time, *given, heads)
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("attention", ["transformer", "self_attention"])
 def test_a_whole_pass_is_that_of_torchs_layers(interpreted, attention):
@@ -65,8 +93,12 @@ def test_a_whole_pass_is_that_of_torchs_layers(interpreted, attention):
     made, calls = interpreted(pass_by_kernels, made_of, model.state_dict(), given)
     torch.testing.assert_close(made, model(*given), rtol=1e-4, atol=1e-5)
     norms = sum(isinstance(module, torch.nn.GroupNorm) for module in model.modules())
-    feed_forwards = sum(name.endswith("ff") for name, _ in model.named_modules())
-    assert calls == {"group_norm": norms, "geglu": feed_forwards}
+    blocks = sum(name.endswith("ff") for name, _ in model.named_modules())
+    over_time = sum(is_temporal(name) and name.endswith("to_q") for name, _ in model.named_modules())
+    assert calls == {
+        "group_norm": norms, "layer_norm": blocks, "add_layer_norm": 2 * blocks, "geglu": blocks,
+        "attention_over_time": over_time,
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="what Triton compiles runs on a GPU only")
@@ -84,6 +116,32 @@ def test_compiled_kernels_are_as_near_to_the_truth_as_torch(dtype):
     assert error < 3 * of_torch
     projected = torch.randn(64, 2 * 300, device="cuda", dtype=dtype)
     torch.testing.assert_close(kernels.geglu(projected), fused.geglu(projected))
+    tokens = torch.randn(700, 320, device="cuda", dtype=dtype)
+    made, of_torch = kernels.layer_norm(tokens, weight, bias, 1e-5), F.layer_norm(tokens, (320,), weight, bias, 1e-5)
+    torch.testing.assert_close(made, of_torch, rtol=1e-2 if dtype != torch.float32 else 1e-4, atol=1e-2)
+    total, again = kernels.add_layer_norm(tokens - 1, torch.ones_like(tokens), weight, bias, 1e-5)
+    torch.testing.assert_close(total, tokens - 1 + torch.ones_like(tokens))
+    torch.testing.assert_close(again, F.layer_norm(total, (320,), weight, bias, 1e-5), rtol=1e-2, atol=1e-2)
+    given = torch.randn(3, 2, 8, 100, 320, device="cuda", dtype=dtype)
+    each = rearrange(given, "k b t n (h d) -> k b n h t d", h=5)
+    expected = rearrange(F.scaled_dot_product_attention(*each.double()), "b n h t d -> b t n (h d)").to(dtype)
+    torch.testing.assert_close(kernels.attention_over_time(*given, 5), expected, rtol=2e-2, atol=2e-2)
+
+
+@torch.no_grad()
+def test_weights_of_convolutions_are_laid_out_where_kernels_are(monkeypatch):
+    """The same numbers; in float32 they stay."""
+    monkeypatch.setattr(fused, "_kernels", lambda device, dtype: kernels)
+    given = inputs(frames=2, width=4)
+    for dtype, moved in ((torch.float32, False), (torch.bfloat16, True)):
+        model = random_model().to(dtype)
+        before, weights = model(*given), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        fused.lay_out_weights(model, torch.device("cuda"))
+        torch.testing.assert_close(model(*given), before, rtol=0.05, atol=0.05)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+        conv, over_time = model.unet.down_blocks[0].resnets[0].conv1, model.unet.down_blocks[0].temp_convs[0].conv1[-1]
+        assert conv.weight.is_contiguous(memory_format=torch.channels_last) == moved
+        assert over_time.weight[..., 0].is_contiguous(memory_format=torch.channels_last) == moved
 
 
 def test_where_triton_fails_its_kernels_are_not_used_and_the_log_says_why(monkeypatch, caplog):

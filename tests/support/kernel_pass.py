@@ -19,4 +19,5 @@ def pass_by_kernels(
     model.load_state_dict(weights)
     with patch("dreamvideo_core.fused.kernels_for", lambda x, least=0: counted):
         made = model(*inputs)
-    return made, {name: getattr(counted, name).call_count for name in ("group_norm", "geglu")}
+    names = ("group_norm", "layer_norm", "add_layer_norm", "geglu", "attention_over_time")
+    return made, {name: getattr(counted, name).call_count for name in names}
