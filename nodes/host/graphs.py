@@ -14,7 +14,7 @@ from ...dreamvideo_core.graphs import GraphedModel, Passes
 from .messages import log
 from .patches import skip_patches
 
-_KEY = "dreamvideo_graphs"
+KEY = "dreamvideo_graphs"
 _COMPILED_KEY = "torch_compile_kwargs"  # comfy_api.torch_helpers leaves it in the options of a model
 
 
@@ -38,8 +38,8 @@ class RunGraphs:
 
 def install(patcher: ModelPatcher) -> None:
     """Have every run of a model record its passes, on a device where they `are_there`."""
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, _in_a_run)
-    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, _KEY, _in_a_step)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _in_a_run)
+    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
 
 
 def are_there(device: torch.device) -> bool:
@@ -48,19 +48,19 @@ def are_there(device: torch.device) -> bool:
 
 def passes_of(unet: Passes, transformer_options: dict[str, Any]) -> Passes:
     """The graphs of a U-Net where this run has some, else itself."""
-    graphs: RunGraphs | None = transformer_options.get(_KEY)
+    graphs: RunGraphs | None = transformer_options.get(KEY)
     return graphs.model if graphs and graphs.model and graphs.model.model is unet else unet
 
 
 def _in_a_run(executor, *args, **kwargs):
     # ComfyUI drops these options after the run, and the graphs with them, whose memory it could not take back.
     options = executor.class_obj.model_options
-    options["transformer_options"] = {**options.get("transformer_options", {}), _KEY: RunGraphs()}
+    options["transformer_options"] = {**options.get("transformer_options", {}), KEY: RunGraphs()}
     return executor(*args, **kwargs)
 
 
 def _in_a_step(executor, model, conds, x_in, timestep, model_options):
-    graphs: RunGraphs | None = model_options.get("transformer_options", {}).get(_KEY)
+    graphs: RunGraphs | None = model_options.get("transformer_options", {}).get(KEY)
     if graphs is not None:
         graphs.renew(model, model_options)
     return executor(model, conds, x_in, timestep, model_options)

@@ -14,7 +14,7 @@ import torch
 from comfy.context_windows import ContextHandlerABC
 from comfy.sd import VAE
 
-from .sharing import RUN_KEY, STEP_KEY
+from . import graphs, sharing
 
 _DEPTH = 12
 _weights: weakref.WeakKeyDictionary[torch.nn.Module, bytes] = weakref.WeakKeyDictionary()
@@ -92,9 +92,9 @@ def _model_parts(patcher: comfy.model_patcher.ModelPatcher) -> list:
 
 
 def _foreign_wrappers(patcher: comfy.model_patcher.ModelPatcher) -> list:
-    """Ours are on every model; their names hold the folder that the pack lies in, which may move."""
+    """Ours change no result; their names hold the folder that the pack lies in, which may move."""
     of_all_kinds = [item for keyed in patcher.wrappers.values() for item in keyed.items()]
-    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in (RUN_KEY, STEP_KEY)]
+    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in (sharing.RUN_KEY, sharing.STEP_KEY, graphs.KEY)]
 
 
 def _module_parts(module: torch.nn.Module) -> list:

@@ -61,6 +61,11 @@ def test_the_same_clip(host, loaded, plain, recorded, retention, sampling, passe
     assert len(recorded) == before
 
 
+def test_a_chain_knows_both_models_as_one(host, loaded, plain):
+    identify = host.module("nodes.host.identity").identify
+    assert identify(loaded[0]) == identify(plain)
+
+
 def test_graphs_end_with_their_run(host, loaded, recorded, monkeypatch):
     """A guider that ComfyUI keeps must not keep them, for ComfyUI cannot take their memory back."""
     module, alive = host.module("nodes.host.graphs"), weakref.WeakSet()
