@@ -24,9 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dreamvideo_core.config import PRESETS
 from dreamvideo_core.fused import lay_out_weights
-from dreamvideo_core.graphs import GraphedModel, Passes
+from dreamvideo_core.graphs import GraphedModel
 from dreamvideo_core.guidance import Guidance, guidance_weights
-from dreamvideo_core.guided import GuidedModel
+from dreamvideo_core.guided import GuidedModel, Passes
 from dreamvideo_core.images import white_image
 from dreamvideo_core.layers import LayerFactory
 from dreamvideo_core.model import DreamVideo

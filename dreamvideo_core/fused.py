@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LARGE = 2**21  # elements of a pass's first activations; with fewer, launching kernels takes longer than running them
-_TOKENS = 2**19  # elements of tokens, likewise
-_FRAMES = 64  # over which attention is faster by a kernel
+_LARGE = 2**21  # elements of activations; with fewer, launching a kernel takes longer than running it
+_LARGE_TOKENS = 2**19  # elements of what layer norms are given, likewise
+_MOST_FRAMES = 64  # of a clip whose attention over time is a kernel's
 _HALF = (torch.float16, torch.bfloat16)
 _DTYPES = (*_HALF, torch.float32)
 _AMPERE = (8, 0)  # what Triton needs at least
@@ -39,13 +39,13 @@ def lay_out_weights(model: nn.Module, device: torch.device) -> None:
             layer.weight.data = layer.weight.data.contiguous(memory_format=order)
 
 
-def frames_stay(x: Tensor) -> bool:
+def attends_in_place(x: Tensor) -> bool:
     """Whether attention over time can take activations (B, C, T, N) as they lie, by `attention_over_time`."""
-    return x.shape[2] <= _FRAMES and _kernels_in_place(x) is not None
+    return x.shape[2] <= _MOST_FRAMES and _kernels_in_place(x) is not None
 
 
 def attention_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of (B, T, N, heads x D) over T."""
+    """Multi-head attention of (B, T, N, heads x D) over T, in place of a host's: none is made for so few tokens."""
     return kernels_for(query, least=0).attention_over_time(query, key, value, heads)
 
 
@@ -99,15 +99,15 @@ def fused_layer_norm(layer_norm: type[nn.Module], lend: Lend) -> type[nn.Module]
 
     class LayerNorm(layer_norm):
         def forward(self, x: Tensor) -> Tensor:
-            kernels = kernels_for(x, _TOKENS)
+            kernels = kernels_for(x, _LARGE_TOKENS)
             if kernels is None:
                 return super().forward(x)
             with lend(self, x) as (weight, bias):
                 return kernels.layer_norm(x, weight, bias, self.eps)
 
-        def behind(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+        def add_norm(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
             """The sum of both, and its norm."""
-            kernels = kernels_for(x, _TOKENS)
+            kernels = kernels_for(x, _LARGE_TOKENS)
             if kernels is None:
                 total = x + added
                 return total, super().forward(total)

@@ -1,115 +1,120 @@
-"""A model's passes as CUDA graphs: on a fast GPU launching a pass's kernels one by one can take longer than running them."""
+"""A model's passes without gradients as CUDA graphs: launching kernels one by one can take longer than running them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Hashable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .config import ModelConfig
+from .guided import Passes
 from .model import Condition, Encoding, Residuals, skip_channels
 
-Pass = Callable[..., tuple[Tensor, ...]]
-
-
-class Passes(Protocol):
-    """What guidance calls of a model; `DreamVideo` has it, and a host's model may."""
-
-    config: ModelConfig
-
-    def image_map(self, image: Tensor) -> Tensor: ...
-    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding: ...
-    def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals: ...
-    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor: ...
+TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 
 class GraphedModel:
-    """`encode`, `retain` and `decode` of a model as graphs, without gradients.
+    """`encode`, `retain` and `decode` of a model as graphs.
 
     Shapes are recorded when they come a second time: kernels are chosen by then, and what comes once is not worth it.
-    Weights must stay in their places. Graphs keep memory of their own, about as much as a pass takes; where there is not
-    enough, or a pass cannot be recorded, it is launched as ever.
+    Graphs keep memory of their own, about as much as a pass takes; where there is not enough, where a pass cannot be
+    recorded, or under autocast, passes are launched as ever.
     """
 
     def __init__(self, model: Passes):
         self.model, self.config, self.image_map = model, model.config, model.image_map
-        self._skips = len(skip_channels(model.config.unet))
-        # They take turns, so what lies between their inputs and their results may share its memory.
-        pool = torch.cuda.graph_pool_handle()
-        self._encode, self._retain, self._decode = (
-            _Recorder(function, pool) for function in (self._encoded, self._retained, self._decoded)
-        )
+        self._recorder, self._places = _Recorder(), _places(model)
+
+    def fits(self, model: Passes) -> bool:
+        """Whether these are graphs of a model, and its weights where they were: graphs know them by their places."""
+        return self.model is model and self._places == _places(model)
 
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
-        *skips, mid, temb, text = self._encode(latents, timesteps, text)
+        *skips, mid, temb, text = self._recorder.run(_encode, self.model, latents, timesteps, text)
         return Encoding(tuple(skips), mid, Condition(temb, text, num_frames))
 
     def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
-        *skips, mid = self._retain(latents, image_map, timesteps, text)
+        *skips, mid = self._recorder.run(_retain, self.model, latents, image_map, timesteps, text)
         return Residuals(tuple(skips), mid)
 
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
         added = () if residuals is None else (*residuals.skips, residuals.mid)
-        condition = encoding.condition
-        (prediction,) = self._decode(*encoding.skips, encoding.mid, condition.temb, condition.text, *added)
+        temb, text = encoding.condition.temb, encoding.condition.text
+        (prediction,) = self._recorder.run(_decode, self.model, *encoding.skips, encoding.mid, temb, text, *added)
         return prediction
 
-    # The same as functions of tensors alone; a clip's length is what frames there are to a text.
 
-    def _encoded(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        encoding = self.model.encode(latents, timesteps, text, len(latents) // len(text))
-        return *encoding.skips, encoding.mid, encoding.condition.temb, encoding.condition.text
+def _places(model: Passes) -> tuple[Hashable, ...]:
+    return tuple((weight.data_ptr(), weight.dtype) for weight in model.parameters())
 
-    def _retained(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        residuals = self.model.retain(latents, image_map, timesteps, text, len(latents) // len(text))
-        return *residuals.skips, residuals.mid
 
-    def _decoded(self, *tensors: Tensor) -> tuple[Tensor]:
-        skips, (mid, temb, text, *added) = tensors[: self._skips], tensors[self._skips :]
-        encoding = Encoding(skips, mid, Condition(temb, text, len(mid) // len(text)))
-        return (self.model.decode(encoding, Residuals(tuple(added[:-1]), added[-1]) if added else None),)
+# A model's passes as functions of tensors alone; a clip's length is what frames there are to a text.
+
+
+def _encode(model: Passes, latents: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
+    encoding = model.encode(latents, timesteps, text, len(latents) // len(text))
+    return *encoding.skips, encoding.mid, encoding.condition.temb, encoding.condition.text
+
+
+def _retain(model: Passes, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
+    residuals = model.retain(latents, image_map, timesteps, text, len(latents) // len(text))
+    return *residuals.skips, residuals.mid
+
+
+def _decode(model: Passes, *tensors: Tensor) -> tuple[Tensor]:
+    count = len(skip_channels(model.config.unet))
+    skips, (mid, temb, text, *added) = tensors[:count], tensors[count:]
+    encoding = Encoding(skips, mid, Condition(temb, text, len(mid) // len(text)))
+    return (model.decode(encoding, Residuals(tuple(added[:-1]), added[-1]) if added else None),)
 
 
 class _Recorder:
-    """`function` of tensors, launched as ever where its shapes are new and a graph from then on; results are the caller's."""
+    """Graphs of functions of tensors, which take turns: what lies between their inputs and results shares its memory."""
 
-    def __init__(self, function: Pass, pool: tuple[int, int]):
-        self.function, self.pool = function, pool
-        self.graphs: dict[tuple[torch.Size, ...], Pass | None] = {}
-        self.works = True
+    def __init__(self):
+        self.graphs: dict[Hashable, TensorFunction | None] | None = {}  # None when one could not be recorded
+        self.pool: tuple[int, int] | None = None
+        self.stream: torch.cuda.Stream | None = None
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        shapes = tuple(tensor.shape for tensor in inputs)
-        if not self.works or shapes not in self.graphs:
-            self.graphs[shapes] = None
-            return self.function(*inputs)
-        try:
-            if self.graphs[shapes] is None:
-                self.graphs[shapes] = record(self.function, inputs, self.pool)
-            return tuple(made.clone() for made in self.graphs[shapes](*inputs))
-        except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
-            logging.warning("DreamVideo: CUDA graphs do not work here, so passes are launched one by one: %s", error)
-            self.works = False
-            self.graphs.clear()
-            return self.function(*inputs)
+    def run(self, function: TensorFunction, model: Passes, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What `function` makes of a model and tensors: the caller's own, not memory that a graph writes over."""
+        replay = self._graph(function, model, inputs)
+        return function(model, *inputs) if replay is None else tuple(made.clone() for made in replay(*inputs))
 
+    def _graph(self, function: TensorFunction, model: Passes, inputs: tuple[Tensor, ...]) -> TensorFunction | None:
+        if self.graphs is None or torch.is_autocast_enabled("cuda"):  # a graph would miss the casts that autocast keeps
+            return None
+        key = function, tuple(tensor.shape for tensor in inputs)
+        if key not in self.graphs:
+            self.graphs[key] = None
+            return None
+        if self.graphs[key] is None:
+            try:
+                self.graphs[key] = self.record(partial(function, model), inputs)
+            except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
+                message = "DreamVideo: CUDA graphs do not work here, so passes are launched one by one: %s"
+                logging.warning(message, str(error))
+                self.graphs = self.pool = None
+                return None
+        return self.graphs[key]
 
-def record(function: Pass, inputs: tuple[Tensor, ...], pool: tuple[int, int]) -> Pass:
-    """`function` as a graph for inputs like these. Results lie in memory that the next call writes over."""
-    places = tuple(tensor.clone() for tensor in inputs)
-    graph = torch.cuda.CUDAGraph()
-    # A capture that fails may not leave its own stream by itself; other threads of a host may use the GPU meanwhile.
-    capture = torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local")
-    with torch.cuda.stream(torch.cuda.current_stream()), capture:
-        results = function(*places)
+    def record(self, function: TensorFunction, inputs: tuple[Tensor, ...]) -> TensorFunction:
+        """`function` as a graph for inputs like these. Results lie in memory that the next call writes over."""
+        device = inputs[0].device
+        places, graph = tuple(tensor.clone() for tensor in inputs), torch.cuda.CUDAGraph()
+        if self.pool is None:
+            self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+        # Other threads of a host may use the GPU meanwhile; a capture that fails may not leave its own stream by itself.
+        capture = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)), capture:
+            results = function(*places)
 
-    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
-        for place, tensor in zip(places, inputs, strict=True):
-            place.copy_(tensor)
-        graph.replay()
-        return results
+        def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+            for place, tensor in zip(places, inputs, strict=True):
+                place.copy_(tensor)
+            graph.replay()
+            return results
 
-    return replay
+        return replay

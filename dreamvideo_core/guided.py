@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from .config import ModelConfig
 from .diffusion import Diffusion
-from .graphs import Passes
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .model import Encoding, Residuals
 
 T = TypeVar("T")
+Results = dict[Evaluation, Tensor]
+_TOGETHER = 2**17  # values of latents whose evaluations are a batch on a GPU; with more that takes memory and gains nothing
+
+
+class Passes(Protocol):
+    """What guidance calls of a model; `DreamVideo` has it, and a host's model may."""
+
+    config: ModelConfig
+
+    def image_map(self, image: Tensor) -> Tensor: ...
+    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding: ...
+    def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals: ...
+    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor: ...
+    def parameters(self) -> Iterator[Tensor]: ...
 
 
 class GuidedModel:
@@ -22,7 +36,8 @@ class GuidedModel:
 
     `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
     a branch needs none. The branch runs in every `retention_every`-th step; in between, its residuals are those of the
-    step where it last ran. `together` has the evaluations in one batch: faster on a GPU, slower on a CPU.
+    step where it last ran. `together` has the evaluations in one batch: faster for few latents on a GPU, where None chooses
+    it, and slower on a CPU.
     """
 
     def __init__(
@@ -32,7 +47,7 @@ class GuidedModel:
         images: dict[bool, Tensor],
         guidance: Guidance,
         retention_every: int = 1,
-        together: bool = False,
+        together: bool | None = None,
         **given: bool,
     ):
         """`given` are `has_text` and `has_image` of `Guidance.weights`."""
@@ -46,6 +61,8 @@ class GuidedModel:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
         weights = self.guidance.weights(timestep, **self.given)
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        if self.together is None:
+            self.together = latents.is_cuda and latents.numel() <= _TOGETHER
         encodings = self._encodings(list(dict.fromkeys(e.text for e in weights)), latents, timesteps)
         if self.images:
             due = self.step % self.retention_every == 0
@@ -70,8 +87,8 @@ class GuidedModel:
             made = self.model.retain(frames, maps, moments, text, latents.shape[1])
             self.residuals |= zip(some, made.chunk(len(some)), strict=True)
 
-    def _decoded(self, evaluations: list[Evaluation], encodings: dict[bool, Encoding], latents: Tensor) -> dict:
-        results: dict[Evaluation, Tensor] = {}
+    def _decoded(self, evaluations: list[Evaluation], encodings: dict[bool, Encoding], latents: Tensor) -> Results:
+        results: Results = {}
         for some in self._batches(evaluations):
             residuals = Residuals.join([self.residuals[e] for e in some]) if self.images else None
             made = self.model.decode(Encoding.join([encodings[e.text] for e in some]), residuals).to(latents.dtype)

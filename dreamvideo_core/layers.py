@@ -1,7 +1,8 @@
 """Layers of the U-Net, bottom-up. Inside, a batch of clips is (B T) C H W, and T travels as `num_frames`.
 
 Parameter names are those of diffusers' `UNet3DConditionModel`. Every layer with weights comes from a `LayerFactory`,
-so that a host can bring its own operations (casting, offloading) and attention.
+so that a host can bring its own operations (casting, offloading) and attention. Where kernels take a layer's place
+(`fused.py`) they get its weights by `lend`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .fused import Lend, attention_over_time, frames_stay, fused_group_norm, fused_layer_norm, geglu, lend
+from .fused import Lend, attends_in_place, attention_over_time, fused_group_norm, fused_layer_norm, geglu, lend
 
 _TOKENS = 512  # of a feed-forward on a CPU
 
@@ -142,7 +143,7 @@ class TemporalConvLayer(nn.Module):
 class Attention(nn.Module):
     """Queries from (B, N, C), keys and values from `context` (B, M, D) or, without one, from the same tokens.
 
-    Tokens (B, T, N, C), where they `frames_stay`, attend over T alone.
+    Tokens (B, T, N, C), which `attends_in_place` allows, attend over T alone, by the kernel for that.
     """
 
     def __init__(self, channels: int, context_dim: int | None, head_dim: int, make: LayerFactory):
@@ -193,8 +194,8 @@ class BasicTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, make)
 
     def forward(self, x: Tensor, attend_context: Callable[[Attention, Tensor], Tensor]) -> Tensor:
-        x, normed = self.norm2.behind(x, self.attn1(self.norm1(x)))
-        x, normed = self.norm3.behind(x, attend_context(self.attn2, normed))
+        x, normed = self.norm2.add_norm(x, self.attn1(self.norm1(x)))
+        x, normed = self.norm3.add_norm(x, attend_context(self.attn2, normed))
         return x + self.ff(normed)
 
 
@@ -232,7 +233,7 @@ class _TemporalLayer(nn.Module):
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         height, width = x.shape[-2:]
         hidden = self.norm(rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames))
-        axes = "b t (h w) c" if frames_stay(hidden) else "(b h w) t c"
+        axes = "b t (h w) c" if attends_in_place(hidden) else "(b h w) t c"
         tokens = rearrange(hidden, f"b c t (h w) -> {axes}", h=height)
         if self.positions:
             positions = sinusoids(torch.arange(num_frames, device=x.device), x.shape[1]).to(tokens.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Hashable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import torch
@@ -26,15 +26,14 @@ from .sources import open_model
 from .text import TextEncoder
 
 _PIXELS_TOGETHER = 512 * 512  # that the autoencoder is given at once on a GPU; a larger frame goes alone
-_TOGETHER = 2**17  # values of latents whose evaluations are one batch on a GPU; with more that takes memory and gains nothing
 SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 
 
 class Pipeline:
     """All parts of one model, and the sampling that joins them.
 
-    With `cuda_graphs` the model's passes are CUDA graphs where it is on such a device (`graphs.py`), which are kept until a
-    clip has another shape.
+    With `cuda_graphs` (`load`: yes, `build`: no) the model's passes are CUDA graphs on such a device (`graphs.py`). They are
+    kept until a clip has another shape, or the autoencoder lacks the memory.
     """
 
     def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module, cuda_graphs: bool = False):
@@ -42,7 +41,7 @@ class Pipeline:
         self.config: ModelConfig = model.config
         self.diffusion = Diffusion(self.config.prediction_type)
         self.cuda_graphs = cuda_graphs
-        self._graphed: tuple[Hashable, GraphedModel] | None = None
+        self._graphed: tuple[tuple[int, ...], GraphedModel] | None = None
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED, device: torch.device | str = "cpu", cuda_graphs: bool = True) -> Pipeline:
@@ -151,23 +150,27 @@ class Pipeline:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.to(self.device), False: white}
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
-        together = self.device.type != "cpu" and math.prod(shape) <= _TOGETHER
-        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, together, **given)
+        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])
         for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
             if on_step:
                 on_step(number, steps)
+        try:
+            return self.decode(latents)
+        except torch.cuda.OutOfMemoryError:
+            if self._graphed is None:
+                raise
+        self._graphed = guided = None  # whose memory is free only when nobody holds them
+        torch.cuda.empty_cache()
         return self.decode(latents)
 
     def passes(self, shape: tuple[int, ...]) -> DreamVideo | GraphedModel:
         """The model, or its graphs for latents (B, T, C, h, w) of this shape."""
         if not self.uses_graphs:
             return self.model
-        weights = self.model.unet.conv_in.weight
-        key = shape, weights.dtype, weights.data_ptr()  # graphs know weights by their places
-        if self._graphed is None or self._graphed[0] != key:
+        if self._graphed is None or self._graphed[0] != shape or not self._graphed[1].fits(self.model):
             self._graphed = None  # before others take its memory
-            self._graphed = key, GraphedModel(self.model)
+            self._graphed = shape, GraphedModel(self.model)
         return self._graphed[1]
 
     def _noise(self, shape: tuple[int, ...], seed: int, image: Tensor | None) -> Tensor:

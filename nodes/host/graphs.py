@@ -9,13 +9,14 @@ import torch
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
-from ...dreamvideo_core.graphs import GraphedModel, Passes
+from ...dreamvideo_core.graphs import GraphedModel
+from ...dreamvideo_core.guided import Passes
 from .messages import log
 from .patches import skip_patches
 
 KEY = "dreamvideo_graphs"
-_COMPILED_KEY = "torch_compile_kwargs"  # comfy_api.torch_helpers leaves it in the options of a model
 
 
 @dataclass(eq=False)  # no dictionary, which ComfyUI would copy
@@ -25,31 +26,30 @@ class RunGraphs:
     model: GraphedModel | None = None
     hindrance: str | None = None
 
-    def renew(self, model: BaseModel, options: dict[str, Any]) -> None:
-        """Before every step: weights may have been moved since the last one."""
-        hindrance = _hindrance(model, options)
-        if hindrance is None:
-            self.model = self.model or GraphedModel(model.diffusion_model)
-            return
-        if hindrance != self.hindrance:
-            log.warning("no CUDA graphs for this model, for %s: its passes are launched one by one", hindrance)
-        self.model, self.hindrance = None, hindrance
-
-
-def install(patcher: ModelPatcher) -> None:
-    """Have every run of a model record its passes, on a device where they `are_there`."""
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _in_a_run)
-    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
+    def hinder(self, reason: str) -> None:
+        if reason != self.hindrance:
+            log.warning("no CUDA graphs for this model, for %s: its passes are launched one by one", reason)
+        self.model, self.hindrance = None, reason
 
 
 def are_there(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def install(patcher: ModelPatcher) -> None:
+    """Have every run of a model record its passes. Callers see to it that graphs `are_there` on its device."""
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _in_a_run)
+    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
+
+
 def passes_of(unet: Passes, transformer_options: dict[str, Any]) -> Passes:
-    """The graphs of a U-Net where this run has some, else itself."""
+    """The graphs of a U-Net where this run has some and nothing in the call needs the U-Net itself."""
     graphs: RunGraphs | None = transformer_options.get(KEY)
-    return graphs.model if graphs and graphs.model and graphs.model.model is unet else unet
+    if graphs is None or graphs.model is None or graphs.model.model is not unet:
+        return unet
+    if skip_patches(transformer_options):
+        graphs.hinder("another node has put a patch into its decoder")
+    return graphs.model or unet
 
 
 def _in_a_run(executor, *args, **kwargs):
@@ -62,19 +62,20 @@ def _in_a_run(executor, *args, **kwargs):
 def _in_a_step(executor, model, conds, x_in, timestep, model_options):
     graphs: RunGraphs | None = model_options.get("transformer_options", {}).get(KEY)
     if graphs is not None:
-        graphs.renew(model, model_options)
+        reason = _hindrance(model, model_options)
+        if reason is not None:
+            graphs.hinder(reason)
+        elif graphs.hindrance is None and graphs.model is None:
+            graphs.model = GraphedModel(model.diffusion_model)
     return executor(model, conds, x_in, timestep, model_options)
 
 
 def _hindrance(model: BaseModel, options: dict[str, Any]) -> str | None:
-    """Why passes cannot be recorded, or not be replayed with what would be done to them now."""
-    patcher = model.current_patcher
-    if getattr(patcher, "is_dynamic", bool)() or model.model_lowvram:
+    """Why graphs would not do in this step what the model's passes do."""
+    if model.model_lowvram:
         return "it is not whole in the GPU's memory"
-    if patcher.hook_patches:
+    if model.current_patcher.hook_patches:
         return "hooks change its weights during a run"
-    if _COMPILED_KEY in options:
+    if TORCH_COMPILE_KWARGS in options:
         return "it is compiled"
-    if skip_patches(options.get("transformer_options", {})):
-        return "another node has put a patch into its decoder"
     return None

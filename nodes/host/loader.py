@@ -44,7 +44,7 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 
 
 class Loaded(NamedTuple):
-    """What a checkpoint gives; a part that it lacks is None, and `shortcomings` says what that means and what else is not."""
+    """What a checkpoint gives; a part that it lacks is None. `shortcomings` says what that means, and what has no effect."""
 
     model: comfy.model_patcher.ModelPatcher
     clip: comfy.sd.CLIP | None
@@ -53,7 +53,10 @@ class Loaded(NamedTuple):
 
 
 def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_graphs: bool = False) -> Loaded:
-    """`cuda_graphs`: passes become graphs, which want weights that ComfyUI does not move (no dynamic memory)."""
+    """All parts of a checkpoint; raises CheckpointError for a file that is none.
+
+    With `cuda_graphs` passes become graphs, which want weights that ComfyUI does not move: no dynamic memory.
+    """
     checkpoint = _open(path, overlay)
     shortcomings = [f"no {LACKING[part]}" for part in checkpoint.lacks()]
     if is_untrained(checkpoint.parts.get("retention")):
@@ -63,12 +66,13 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
     for part, load in ((clip, _clip_patcher), (vae, _vae_patcher)):
         if part is not None:
             part.patcher.cached_patcher_init = (load, (path, overlay))
-    model = load_patcher(path, weight_dtype, overlay, disable_dynamic=cuda_graphs, checkpoint=checkpoint)
-    if cuda_graphs and graphs.are_there(model.load_device):
+    graphed = cuda_graphs and graphs.are_there(comfy.model_management.get_torch_device())
+    model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
+    if graphed:
         graphs.install(model)
         lay_out_weights(model.model.diffusion_model, model.load_device)
     elif cuda_graphs:
-        shortcomings.append("cuda_graphs has no effect without an NVIDIA GPU")
+        shortcomings.append("cuda_graphs has no effect without a GPU that has CUDA graphs")
     return Loaded(model, clip, vae, shortcomings)
 
 

@@ -26,6 +26,7 @@ def patched_join(transformer_options: dict[str, Any]) -> Join:
         return concatenate
 
     def join(hidden: Tensor, skip: Tensor) -> Tensor:
+        hidden, skip = hidden.clone(), skip.clone()  # patches may write into them, and encodings are shared
         for patch in patches:
             hidden, skip = patch(hidden, skip, transformer_options)
         return concatenate(hidden, skip)

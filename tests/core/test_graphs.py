@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -64,32 +66,78 @@ def test_what_comes_once_is_not_recorded(recorded):
 
 
 @torch.no_grad()
-def test_a_pass_that_cannot_be_recorded_is_launched_as_ever(recorded, monkeypatch, caplog):
-    def record(*_):
-        raise torch.cuda.OutOfMemoryError("tried to allocate 2.00 GiB")
+def test_where_one_pass_cannot_be_recorded_all_are_launched_as_ever(recorded, monkeypatch, caplog):
+    record = graphs._Recorder.record
 
-    monkeypatch.setattr(graphs, "record", record)
-    latents, timesteps, text, _ = inputs()
-    model, frames = random_model(), latents.flatten(0, 1)
-    graphed = GraphedModel(model)
+    def no_memory(recorder, function, inputs):
+        if function.func is graphs._decode:
+            raise torch.cuda.OutOfMemoryError("tried to allocate 2.00 GiB")
+        return record(recorder, function, inputs)
+
+    monkeypatch.setattr(graphs._Recorder, "record", no_memory)
+    model, (latents, _, text, image) = random_model(), inputs()
+    graphed, plain = (GuidedModel(m, {True: text}, {True: image}, Guidance(1.0, 1.0)) for m in (GraphedModel(model), model))
     with caplog.at_level(logging.WARNING):
-        for _ in range(4):
-            made = graphed.encode(frames, timesteps, text, latents.shape[1])
-            torch.testing.assert_close(made.mid, model.encode(frames, timesteps, text, latents.shape[1]).mid, rtol=0, atol=0)
+        for timestep in (900, 700, 500, 300):
+            torch.testing.assert_close(graphed(latents, timestep), plain(latents, timestep), rtol=0, atol=0)
+    assert len(recorded) == 2
     assert [record.getMessage() for record in caplog.records] == [
         "DreamVideo: CUDA graphs do not work here, so passes are launched one by one: tried to allocate 2.00 GiB"
     ]
 
 
-def test_a_pipeline_keeps_its_graphs_for_clips_of_one_shape_and_weights_in_one_place(recorded, monkeypatch):
+@torch.no_grad()
+def test_under_autocast_there_are_none(recorded, monkeypatch):
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
+    latents, timesteps, text, _ = inputs()
+    model = GraphedModel(random_model())
+    for _ in range(3):
+        model.encode(latents.flatten(0, 1), timesteps, text, latents.shape[1])
+    assert not recorded
+
+
+def test_a_pipeline_keeps_its_graphs_for_clips_of_one_shape_and_weights_in_one_place(monkeypatch):
     monkeypatch.setattr(Pipeline, "uses_graphs", True)
     pipeline = random_pipeline()
     first = pipeline.passes((1, 3, 4, 2, 2))
     assert pipeline.passes((1, 3, 4, 2, 2)) is first
-    longer = pipeline.passes((1, 4, 4, 2, 2))
-    assert longer is not first
-    pipeline.model.double()
-    assert pipeline.passes((1, 4, 4, 2, 2)) is not longer
+    graphed = pipeline.passes((1, 4, 4, 2, 2))
+    assert graphed is not first
+    for weight in (pipeline.model.unet.conv_in.weight, pipeline.model.retention.zero_conv_mid.bias):
+        weight.data = weight.data.clone()
+        moved = pipeline.passes((1, 4, 4, 2, 2))
+        assert moved is not graphed
+        graphed = moved
+
+
+@torch.no_grad()
+def test_graphs_end_with_the_last_reference_to_them(recorded):
+    latents, timesteps, text, _ = inputs()
+    graphed = GraphedModel(random_model())
+    for _ in range(3):
+        graphed.encode(latents.flatten(0, 1), timesteps, text, latents.shape[1])
+    place = weakref.ref(next(iter(graphed._recorder.graphs.values())))
+    gc.disable()
+    try:
+        del graphed
+        assert place() is None
+    finally:
+        gc.enable()
+
+
+@torch.no_grad()
+def test_where_the_autoencoder_lacks_memory_graphs_make_room(recorded, monkeypatch):
+    monkeypatch.setattr(Pipeline, "uses_graphs", True)
+    pipeline = random_pipeline()
+    expected, decode = pipeline("a clip", steps=3), pipeline.decode
+
+    def short_of_memory(latents):
+        if pipeline._graphed is not None:
+            raise torch.cuda.OutOfMemoryError("tried to allocate 2.00 GiB")
+        return decode(latents)
+
+    monkeypatch.setattr(pipeline, "decode", short_of_memory)
+    torch.testing.assert_close(pipeline("a clip", steps=3), expected, rtol=0, atol=0)
 
 
 def test_on_a_cpu_there_are_none():
@@ -113,9 +161,13 @@ def test_a_clip_is_the_same_with_and_without_them(dtype):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @torch.no_grad()
 def test_a_capture_that_fails_leaves_the_gpu_as_it_was(caplog):
-    recorder = graphs._Recorder(lambda x: (x * float(x.sum()),), torch.cuda.graph_pool_handle())  # waits: no graph can
+    recorder = graphs._Recorder()
+
+    def waits(model: None, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (x * float(x.sum()),)  # the CPU asks for a number: no graph can have that
+
     stream, x = torch.cuda.current_stream(), torch.ones(3, device="cuda")
     for _ in range(3):
-        assert recorder(x)[0].tolist() == [3.0, 3.0, 3.0]
+        assert recorder.run(waits, None, x)[0].tolist() == [3.0, 3.0, 3.0]
     assert torch.cuda.current_stream() == stream and not torch.cuda.is_current_stream_capturing()
     assert len(caplog.records) == 1

@@ -14,7 +14,7 @@ from sampling import sample
 
 
 @pytest.fixture
-def graphs(host: InProcessComfyUI, monkeypatch) -> Iterator[list[int]]:
+def compiled_sizes(host: InProcessComfyUI, monkeypatch) -> Iterator[list[int]]:
     """The sizes of what was compiled by the backend "counting", with the attention that ComfyUI has on NVIDIA GPUs."""
     from comfy.ldm.modules import attention
 
@@ -32,7 +32,7 @@ def graphs(host: InProcessComfyUI, monkeypatch) -> Iterator[list[int]]:
     torch._dynamo.reset()
 
 
-def test_passes_are_compiled_whole_and_once_for_all_sentences_and_pictures(host, graphs):
+def test_passes_are_compiled_whole_and_once_for_all_sentences_and_pictures(host, compiled_sizes):
     model, clip, _ = host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default")
     (compiled,) = host.call("TorchCompileModel", model=model, backend="counting")
     counts = []
@@ -44,9 +44,10 @@ def test_passes_are_compiled_whole_and_once_for_all_sentences_and_pictures(host,
             batch_size=1, fit="crop", strength=1.0, start=0.0, end=1.0,
         )  # fmt: skip
         torch.testing.assert_close(sample(host, compiled, given), sample(host, model, given), rtol=1e-3, atol=1e-3)
-        counts.append(len(graphs))
+        counts.append(len(compiled_sizes))
     assert counts[0] == counts[1] == counts[2]
-    assert sum(size > 300 for size in graphs) == 3  # encode, retain, decode
+    # encode, retain and decode are hundreds of operations each; what else is compiled, such as conv_s, is a few.
+    assert sum(size > 300 for size in compiled_sizes) == 3
 
 
 def latents(server: Server, backend: str | None, retention: dict, sampling: dict) -> torch.Tensor:

@@ -390,6 +390,18 @@ def test_a_scheduled_lora_acts_while_its_keyframe_lasts(host, loaded, conditione
     torch.testing.assert_close(hooked(0.0), plain, rtol=1e-3, atol=1e-3)
 
 
+def test_patches_write_into_copies(host):
+    """Encodings are shared by evaluations, and a patch such as FreeU's writes into what it is given."""
+
+    def write(hidden: torch.Tensor, skip: torch.Tensor, options: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        return hidden.mul_(2), skip.add_(1)
+
+    join = host.module("nodes.host.patches").patched_join({"patches": {"output_block_patch": [write]}})
+    hidden, skip = torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
+    assert (join(hidden, skip) == 2).all()
+    assert (hidden == 1).all() and (skip == 1).all()
+
+
 def test_areas_have_encodings_of_their_own(host, loaded, conditioned):
     """Two halves with sentences of their own over a negative without an area, with work shared and with none."""
     half = SIZE // 2

@@ -14,12 +14,11 @@ def without_a_gpu(graphs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[t
     """Have a module `dreamvideo_core.graphs` record by `_record`; the list is filled with the shapes of what it records."""
     shapes: list[tuple[torch.Size, ...]] = []
 
-    def record(function: Callable, inputs: tuple[Tensor, ...], pool: tuple[int, int]) -> Callable:
+    def record(recorder: object, function: Callable, inputs: tuple[Tensor, ...]) -> Callable:
         shapes.append(tuple(tensor.shape for tensor in inputs))
         return _record(function, inputs)
 
-    monkeypatch.setattr(graphs, "record", record)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(graphs._Recorder, "record", record)
     return shapes
 
 
