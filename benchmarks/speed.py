@@ -65,7 +65,8 @@ def main(
     if unknown:
         raise typer.BadParameter(f"--rows has {', '.join(unknown)}; allowed: {', '.join(ROWS)}")
     torch.set_grad_enabled(False)
-    shape, repeats = (size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)), repeats or (9 if on_gpu else 3)
+    shape = size or (512 if on_gpu else 256), frames or (16 if on_gpu else 8)
+    repeats = repeats or (9 if on_gpu else 3)
     console, figures = Console(width=140), {}
     for name, job in _jobs(asked, preset, shape, repeats, device):
         figures[name] = []

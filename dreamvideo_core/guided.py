@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -14,8 +14,6 @@ from .diffusion import Diffusion
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .model import Encoding, Residuals
 
-T = TypeVar("T")
-Results = dict[Evaluation, Tensor]
 _TOGETHER = 2**17  # values of latents whose evaluations are a batch on a GPU; with more that takes memory and gains nothing
 
 
@@ -59,45 +57,48 @@ class GuidedModel:
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
-        weights = self.guidance.weights(timestep, **self.given)
-        timesteps = torch.full((len(latents),), timestep, device=latents.device)
         if self.together is None:
             self.together = latents.is_cuda and latents.numel() <= _TOGETHER
-        encodings = self._encodings(list(dict.fromkeys(e.text for e in weights)), latents, timesteps)
-        if self.images:
-            due = self.step % self.retention_every == 0
-            self._retain([e for e in weights if due or e not in self.residuals], latents, timesteps)
-        results = self._decoded(list(weights), encodings, latents)
+        weights = self.guidance.weights(timestep, **self.given)
+        timesteps = torch.full((len(latents),), timestep, device=latents.device)
+        encodings: dict[bool, Encoding] = {}
+        results: dict[Evaluation, Tensor] = {}
+        for some in self._batches(list(weights)):
+            if not encodings.keys() >= {e.text for e in some}:
+                encodings.clear()  # evaluations come text by text
+                encodings |= self._encoded(some, latents, timesteps)
+            residuals = self._residuals(some, latents, timesteps) if self.images else None
+            made = self.model.decode(Encoding.join([encodings[e.text] for e in some]), residuals).to(latents.dtype)
+            clips = rearrange(made, "(n b t) c h w -> n b t c h w", n=len(some), t=latents.shape[1])
+            results |= zip(some, clips, strict=True)
         self.step += 1
         guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
         return self._rescaled(guided, results[max(results)], latents, timesteps)
 
-    def _encodings(self, texts: list[bool], latents: Tensor, timesteps: Tensor) -> dict[bool, Encoding]:
-        encodings: dict[bool, Encoding] = {}
-        for some in self._batches(texts):
-            text = torch.cat([self.texts[key] for key in some])
-            made = self.model.encode(*_repeated(latents, timesteps, len(some)), text, latents.shape[1])
-            encodings |= zip(some, made.chunk(len(some)), strict=True)
-        return encodings
+    def _batches(self, evaluations: list[Evaluation]) -> list[list[Evaluation]]:
+        return [evaluations] if self.together else [[evaluation] for evaluation in evaluations]
 
-    def _retain(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> None:
-        for some in self._batches(evaluations):
-            frames, moments = _repeated(latents, timesteps, len(some))
-            maps, text = torch.cat([self._map(e.image) for e in some]), torch.cat([self.texts[e.text] for e in some])
-            made = self.model.retain(frames, maps, moments, text, latents.shape[1])
-            self.residuals |= zip(some, made.chunk(len(some)), strict=True)
+    def _encoded(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> dict[bool, Encoding]:
+        texts = list(dict.fromkeys(e.text for e in evaluations))
+        text = torch.cat([self.texts[key] for key in texts])
+        made = self.model.encode(*_repeated(latents, timesteps, len(texts)), text, latents.shape[1])
+        return dict(zip(texts, made.chunk(len(texts)), strict=True))
 
-    def _decoded(self, evaluations: list[Evaluation], encodings: dict[bool, Encoding], latents: Tensor) -> Results:
-        results: Results = {}
-        for some in self._batches(evaluations):
-            residuals = Residuals.join([self.residuals[e] for e in some]) if self.images else None
-            made = self.model.decode(Encoding.join([encodings[e.text] for e in some]), residuals).to(latents.dtype)
-            clips = rearrange(made, "(n b t) c h w -> n b t c h w", n=len(some), t=latents.shape[1])
-            results |= zip(some, clips, strict=True)
-        return results
+    def _residuals(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> Residuals:
+        due = self.step % self.retention_every == 0
+        made = self._retained([e for e in evaluations if due or e not in self.residuals], latents, timesteps)
+        if self.retention_every > 1:
+            self.residuals |= made
+        return Residuals.join([made[e] if e in made else self.residuals[e] for e in evaluations])
 
-    def _batches(self, items: Sequence[T]) -> list[Sequence[T]]:
-        return [items] if self.together and items else [[item] for item in items]
+    def _retained(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> dict[Evaluation, Residuals]:
+        if not evaluations:
+            return {}
+        maps = torch.cat([self._map(e.image) for e in evaluations])
+        text = torch.cat([self.texts[e.text] for e in evaluations])
+        frames, timesteps = _repeated(latents, timesteps, len(evaluations))
+        made = self.model.retain(frames, maps, timesteps, text, latents.shape[1])
+        return dict(zip(evaluations, made.chunk(len(evaluations)), strict=True))
 
     def _map(self, image: bool) -> Tensor:
         if image not in self.maps:

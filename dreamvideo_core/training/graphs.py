@@ -1,4 +1,4 @@
-"""A small model's passes as CUDA graphs: on a fast GPU launching its kernels one by one takes longer than running them."""
+"""Training passes, with their gradients, as CUDA graphs; those of sampling have none (`..graphs`)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
 EVERY_KEY = "dreamvideo_retention_every"
 
-uncompiled = partial(torch.compiler.disable, recursive=False)  # a function, but not those that it calls
+# For functions that read tags: they are left as they are, the passes that they call are compiled. What handles kept tensors
+# has torch.compiler.disable itself, for all that it calls.
+uncompiled = partial(torch.compiler.disable, recursive=False)
 Made = TypeVar("Made", Encoding, Residuals)
 
 

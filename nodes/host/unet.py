@@ -172,32 +172,32 @@ class HostUNet(UNet):
     @uncompiled
     def _retain(self, rows: Rows, gains: list[float], options: dict) -> Residuals:
         """R(white) + gain [R(image) - R(white)] for every row; a gain of 0 or 1 needs one pass of the branch."""
-        passes = [(row, True) for row, gain in enumerate(gains) if gain != 0]
-        passes += [(row, False) for row, gain in enumerate(gains) if gain != 1]
-        maps = self._maps(rows, passes, options)
-        places = [row for row, _ in passes]
+        inputs = [(row, True) for row, gain in enumerate(gains) if gain != 0]
+        inputs += [(row, False) for row, gain in enumerate(gains) if gain != 1]
+        maps = self._maps(rows, inputs, options)
+        places = [row for row, _ in inputs]
         frames = rows.frames[places].flatten(0, 1)
         made = passes_of(self, options).retain(frames, maps, rows.timesteps[places], rows.text[places], rows.num_frames)
         if set(gains) == {1}:
             return made
-        scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in passes])
+        scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in inputs])
         index = torch.tensor(places, device=frames.device)
 
         def mix(residual: Tensor) -> Tensor:
-            clips = residual.unflatten(0, (len(passes), -1)) * scale.view(-1, *[1] * residual.ndim)
+            clips = residual.unflatten(0, (len(inputs), -1)) * scale.view(-1, *[1] * residual.ndim)
             return clips.new_zeros(len(gains), *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
 
         return Residuals(tuple(map(mix, made.skips)), mix(made.mid))
 
     @uncompiled
-    def _maps(self, rows: Rows, passes: list[tuple[int, bool]], options: dict) -> Tensor:
-        """conv_s for every pass: of its row's image where that is given, of white where not."""
+    def _maps(self, rows: Rows, inputs: list[tuple[int, bool]], options: dict) -> Tensor:
+        """conv_s for every input of the branch: of its row's image where that is given, of white where not."""
         images, tags = rows.images, rows.image_tags()
         white = white_image(1, *images.shape[-2:], device=images.device, dtype=images.dtype)
-        inputs = torch.cat([images[row : row + 1] if given else white for row, given in passes])
+        pictures = torch.cat([images[row : row + 1] if given else white for row, given in inputs])
         white_tag = ("white", *images.shape[-2:], images.device)
-        pass_tags = [tags[row] if given or tags[row] is None else white_tag for row, given in passes]
-        return shared_maps(pass_tags, options, inputs, self.image_map)
+        picture_tags = [tags[row] if given or tags[row] is None else white_tag for row, given in inputs]
+        return shared_maps(picture_tags, options, pictures, self.image_map)
 
 
 def _num_frames(frames: int, rows: list[RowTags], num_video_frames: int) -> int:
