@@ -15,6 +15,11 @@ from .model import Condition, Encoding, Residuals, skip_channels
 TensorFunction = Callable[..., tuple[Tensor, ...]]
 
 
+def available(device: torch.device) -> bool:
+    """Whether a device has CUDA graphs; AMD's, which torch calls cuda too, were never tried."""
+    return device.type == "cuda" and torch.version.cuda is not None
+
+
 class GraphedModel:
     """`encode`, `retain` and `decode` of a model as graphs.
 

@@ -17,6 +17,7 @@ from .config import DOWNSCALE, ModelConfig
 from .diffusion import Diffusion
 from .fused import lay_out_weights
 from .graphs import GraphedModel
+from .graphs import available as graphs_available
 from .guidance import Guidance
 from .guided import GuidedModel
 from .images import white_image
@@ -75,7 +76,7 @@ class Pipeline:
 
     @property
     def uses_graphs(self) -> bool:
-        return self.cuda_graphs and self.device.type == "cuda"
+        return self.cuda_graphs and graphs_available(self.device)
 
     def save(self, path: str | Path, parts: Container[str] = PARTS, dtype: torch.dtype = torch.float16) -> None:
         """Write the named parts ("temporal": the U-Net's temporal layers); the configuration describes those alone."""

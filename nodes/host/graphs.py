@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -32,12 +31,8 @@ class RunGraphs:
         self.model, self.hindrance = None, reason
 
 
-def are_there(device: torch.device) -> bool:
-    return device.type == "cuda"
-
-
 def install(patcher: ModelPatcher) -> None:
-    """Have every run of a model record its passes. Callers see to it that graphs `are_there` on its device."""
+    """Have every run of a model record its passes, on a device where graphs are `available`."""
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _in_a_run)
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
 from ...dreamvideo_core.config import AutoencoderConfig, ModelConfig, TextConfig
 from ...dreamvideo_core.fused import lay_out_weights
+from ...dreamvideo_core.graphs import available as graphs_available
 from ...dreamvideo_core.layers import LayerFactory
 from ...dreamvideo_core.model import DreamVideo, is_untrained
 from ...dreamvideo_core.sources import open_model
@@ -66,13 +67,13 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
     for part, load in ((clip, _clip_patcher), (vae, _vae_patcher)):
         if part is not None:
             part.patcher.cached_patcher_init = (load, (path, overlay))
-    graphed = cuda_graphs and graphs.are_there(comfy.model_management.get_torch_device())
+    graphed = cuda_graphs and graphs_available(comfy.model_management.get_torch_device())
     model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
     if graphed:
         graphs.install(model)
         lay_out_weights(model.model.diffusion_model, model.load_device)
     elif cuda_graphs:
-        shortcomings.append("cuda_graphs has no effect without a GPU that has CUDA graphs")
+        shortcomings.append("cuda_graphs: no effect without an NVIDIA GPU")
     return Loaded(model, clip, vae, shortcomings)
 
 

@@ -54,7 +54,8 @@ def metadata(workflow: dict) -> dict:
 def parse_override(text: str, prompt: dict[str, dict]) -> Override:
     """Understand `NODE TITLE.input=value`.
 
-    A value that is JSON is taken as such, any other is a string. A node's id may stand for its title.
+    A value that is JSON is taken as such, any other is a string; what was true or false stays so, for ComfyUI takes any
+    string for true. A node's id may stand for its title.
     """
     node_id, rest = _find_node(text, prompt)
     name, equals, value = rest.partition("=")
@@ -66,7 +67,9 @@ def parse_override(text: str, prompt: dict[str, dict]) -> Override:
     if _is_link(inputs[name], prompt):
         source = _title(prompt, inputs[name][0])
         raise WorkflowInvalid(f'"{name}" of {_title(prompt, node_id)} is not a widget here: it comes from {source}')
-    return Override(node_id, name, _parse_value(value))
+    if isinstance(inputs[name], bool) and value.lower() not in ("true", "false"):
+        raise WorkflowInvalid(f'{name} of {_title(prompt, node_id)} is "{value}"; allowed: true, false')
+    return Override(node_id, name, _parse_value(value.lower() if isinstance(inputs[name], bool) else value))
 
 
 def apply(prompt: dict[str, dict], overrides: list[Override]) -> dict[str, dict]:

@@ -42,6 +42,7 @@ def test_it_runs_to_a_visible_result(canvas: Canvas, name: str):
     assert active
     for node_id in active:
         canvas.page.wait_for_function(SHOWN, arg=node_id)
+    assert not [pair for pair in canvas.overlaps if pair.startswith("Model ")]  # the loader has room for its remark
     assert canvas.complaints == []
 
 

@@ -13,6 +13,7 @@ PROMPT = {
     "3": {"class_type": "SaveVideo", "inputs": {"codec": "auto", "codec.encoding": "auto"}, "_meta": {"title": "v1. Save=it"}},
     "4": {"class_type": "CLIPTextEncode", "inputs": {"text": "red"}, "_meta": {"title": "Prompt"}},
     "5": {"class_type": "CLIPTextEncode", "inputs": {"text": ""}, "_meta": {"title": "Prompt"}},
+    "6": {"class_type": "LoadDreamVideo", "inputs": {"cuda_graphs": False}, "_meta": {"title": "Model"}},
 }
 
 
@@ -28,6 +29,8 @@ PROMPT = {
         ("v1. Save=it.codec=h264", "3", "codec", "h264"),
         ("v1. Save=it.codec.encoding=re-encode", "3", "codec.encoding", "re-encode"),
         ("5.text=blurry", "5", "text", "blurry"),
+        ("Model.cuda_graphs=True", "6", "cuda_graphs", True),
+        ("Model.cuda_graphs=false", "6", "cuda_graphs", False),
     ],
 )
 def test_an_override_names_a_node_and_a_widget(text, node_id, name, value):
@@ -41,6 +44,7 @@ def test_an_override_names_a_node_and_a_widget(text, node_id, name, value):
         ("Sampler.sed=7", r'Sampler has no input "sed"; it has: cfg, model, seed'),
         ("Sampler.seed", "sets nothing"),
         ("Sampler.model=7", '"model" of Sampler is not a widget here: it comes from Picture'),
+        ("Model.cuda_graphs=off", 'cuda_graphs of Model is "off"; allowed: true, false'),
         ("Prompt.text=blue", '2 nodes are named "Prompt"; use an id in place of the title: 4, 5'),
     ],
 )
