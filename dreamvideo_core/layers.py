@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from . import cpu_convolutions
 from .fused import Lend, attends_in_place, attention_over_time, fused_group_norm, fused_layer_norm, geglu, lend
 
 _TOKENS = 512  # of a feed-forward on a CPU
@@ -38,9 +39,22 @@ def _in_two_dimensions(conv3d: type[nn.Module]) -> type[nn.Module]:
 
     class TemporalConv(conv3d):
         def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
-            return F.conv2d(x, weight[..., 0], bias, padding=(1, 0))
+            made = cpu_convolutions.conv_over_time(x, weight[..., 0], bias)
+            return F.conv2d(x, weight[..., 0], bias, padding=(1, 0)) if made is None else made
 
     return TemporalConv
+
+
+@cache
+def _fast_on_cpu(conv2d: type[nn.Module]) -> type[nn.Module]:
+    """`conv2d` for 3 x 3 kernels, in other ways than torch's where they are faster."""
+
+    class Conv2d(conv2d):
+        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
+            made = cpu_convolutions.conv2d(x, weight, bias, self.stride[0])
+            return super()._conv_forward(x, weight, bias, **kwargs) if made is None else made
+
+    return Conv2d
 
 
 @dataclass(frozen=True)
@@ -57,9 +71,8 @@ class LayerFactory:
         return self.operations.Linear(in_features, out_features, bias=bias, dtype=self.dtype, device=self.device)
 
     def conv2d(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-        return self.operations.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, dtype=self.dtype, device=self.device
-        )
+        make = _fast_on_cpu(self.operations.Conv2d) if kernel == 3 else self.operations.Conv2d
+        return make(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, dtype=self.dtype, device=self.device)
 
     def temporal_conv(self, in_channels: int, out_channels: int) -> nn.Module:
         return _in_two_dimensions(self.operations.Conv3d)(
@@ -117,6 +130,11 @@ class ResnetBlock2D(nn.Module):
         return hidden
 
 
+def _clips(x: Tensor, num_frames: int) -> Tensor:
+    """(B T) C H W to (B, C, T, H W). Transposed last: the stride that `rearrange` gives a single clip has norms copy it."""
+    return x.unflatten(0, (-1, num_frames)).flatten(3).transpose(1, 2)
+
+
 class TemporalConvLayer(nn.Module):
     """Temp-Conv: (3, 1, 1) convolutions over time around a residual, the last one initialised to zero."""
 
@@ -134,7 +152,7 @@ class TemporalConvLayer(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        hidden = rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames)
+        hidden = _clips(x, num_frames)
         for i in range(1, self.layers + 1):
             hidden = getattr(self, f"conv{i}")(hidden)
         return x + rearrange(hidden, "b c t (h w) -> (b t) c h w", h=x.shape[-2])
@@ -232,7 +250,7 @@ class _TemporalLayer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         height, width = x.shape[-2:]
-        hidden = self.norm(rearrange(x, "(b t) c h w -> b c t (h w)", t=num_frames))
+        hidden = self.norm(_clips(x, num_frames))
         axes = "b t (h w) c" if attends_in_place(hidden) else "(b h w) t c"
         tokens = rearrange(hidden, f"b c t (h w) -> {axes}", h=height)
         if self.positions:
