@@ -1,47 +1,53 @@
-"""How wide layers convolve on a CPU, where torch's own convolutions are not the fastest: figures in benchmarks/NOTES.md."""
+"""How wide layers convolve in float32 on a CPU, where torch's own convolutions are not the fastest (benchmarks/NOTES.md)."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from . import winograd
 
-_WIDE = 256  # channels; with fewer torch's own are as fast
-_FEW = 128  # places of outputs: taps are read, and little is computed with them
-_MANY = 512  # places from which Winograd's algorithm saves something over time
+_LEAST_CHANNELS = 256  # with fewer torch's own are as fast
+_MOST_FOR_IM2COL = 128  # outputs of a channel; with so few, reading the taps is most of the time
+_LEAST_OVER_TIME = 512  # outputs of a channel from which Winograd's algorithm is faster over time
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor | None:
-    """(N, I, H, W) by taps (O, I, 3, 3), zeros around; None where torch's own convolution is at least as fast."""
-    if not _wide(x, weight):
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor | None:
+    """(N, I, H, W), taps (O, I, 3, 3), padding 1, to (N, O, H', W'); None where torch's own is at least as fast."""
+    if bias is None or not _eligible(x, weight):
         return None
-    if len(x) * x.shape[2] * x.shape[3] <= _FEW * stride**2:
-        return _as_one_product(x, weight, bias, stride)
+    if _places(x) <= _MOST_FOR_IM2COL * stride**2:
+        return _im2col(x, weight, bias, stride)
     return winograd.conv2d(x, weight, bias) if stride == 1 else None
 
 
-def conv_over_time(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
-    """(B, I, T, N) by taps (O, I, 3, 1), zeros before and after each clip; None as above."""
-    if not _wide(x, weight):
+def conv_over_time(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """(B, I, T, N), taps (O, I, 3, 1), padding 1 over T, to (B, O, T, N); None where torch's own is at least as fast."""
+    if bias is None or not _eligible(x, weight):
         return None
-    places = len(x) * x.shape[2] * x.shape[3]
-    if places <= _FEW:
-        return _as_one_product(x, weight, bias, stride=1)
-    return winograd.conv_over_time(x, weight, bias) if places >= _MANY else None
+    if _places(x) <= _MOST_FOR_IM2COL:
+        return _im2col(x, weight, bias, stride=1)
+    frames = x.shape[2]
+    tiles_are_full = frames >= 3 * math.ceil(frames / 4)  # but for a quarter
+    return winograd.conv_over_time(x, weight, bias) if tiles_are_full and _places(x) >= _LEAST_OVER_TIME else None
 
 
-def _wide(x: Tensor, weight: Tensor) -> bool:
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+def _eligible(x: Tensor, weight: Tensor) -> bool:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and min(weight.shape[:2]) >= _WIDE
+    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and min(weight.shape[:2]) >= _LEAST_CHANNELS
 
 
-def _as_one_product(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """All that an output place sees, gathered in a row, by all taps."""
-    high, wide = weight.shape[2:]
-    seen = F.pad(rearrange(x, "n c h w -> n h w c"), (0, 0, wide // 2, wide // 2, high // 2, high // 2))
-    seen = seen.unfold(1, high, stride).unfold(2, wide, stride)
-    return F.linear(seen.flatten(-3), weight.flatten(1), bias).permute(0, 3, 1, 2)
+def _places(x: Tensor) -> int:
+    return len(x) * x.shape[2] * x.shape[3]
+
+
+def _im2col(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """Each output's neighbourhood as a row, times all taps at once; a 3 x 3 or 3 x 1 kernel's."""
+    height, width = weight.shape[2:]
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, width // 2, width // 2, height // 2, height // 2))
+    neighbourhoods = padded.unfold(1, height, stride).unfold(2, width, stride)
+    return F.linear(neighbourhoods.flatten(-3), weight.flatten(1), bias).permute(0, 3, 1, 2)

@@ -32,7 +32,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 
 @cache
 def _in_two_dimensions(conv3d: type[nn.Module]) -> type[nn.Module]:
-    """`conv3d` for (3, 1, 1) kernels, computed over (time, height x width): the same numbers in half to all of the time.
+    """`conv3d` for (3, 1, 1) kernels, computed over (time, height x width), in half to all of the time.
 
     Its weights, and what a host does to them, stay those of a Conv3d.
     """
@@ -47,11 +47,12 @@ def _in_two_dimensions(conv3d: type[nn.Module]) -> type[nn.Module]:
 
 @cache
 def _fast_on_cpu(conv2d: type[nn.Module]) -> type[nn.Module]:
-    """`conv2d` for 3 x 3 kernels, in other ways than torch's where they are faster."""
+    """`conv2d` for 3 x 3 kernels and a padding of 1, by `cpu_convolutions` where that is faster."""
 
     class Conv2d(conv2d):
         def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
-            made = cpu_convolutions.conv2d(x, weight, bias, self.stride[0])
+            # Users of a host make pictures that tile by another padding mode.
+            made = cpu_convolutions.conv2d(x, weight, bias, self.stride[0]) if self.padding_mode == "zeros" else None
             return super()._conv_forward(x, weight, bias, **kwargs) if made is None else made
 
     return Conv2d
@@ -130,8 +131,8 @@ class ResnetBlock2D(nn.Module):
         return hidden
 
 
-def _clips(x: Tensor, num_frames: int) -> Tensor:
-    """(B T) C H W to (B, C, T, H W). Transposed last: the stride that `rearrange` gives a single clip has norms copy it."""
+def _over_time(x: Tensor, num_frames: int) -> Tensor:
+    """(B T) C H W to (B, C, T, H W). By `transpose`: for one clip `rearrange` sets a batch stride that makes norms copy."""
     return x.unflatten(0, (-1, num_frames)).flatten(3).transpose(1, 2)
 
 
@@ -152,7 +153,7 @@ class TemporalConvLayer(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        hidden = _clips(x, num_frames)
+        hidden = _over_time(x, num_frames)
         for i in range(1, self.layers + 1):
             hidden = getattr(self, f"conv{i}")(hidden)
         return x + rearrange(hidden, "b c t (h w) -> (b t) c h w", h=x.shape[-2])
@@ -250,7 +251,7 @@ class _TemporalLayer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         height, width = x.shape[-2:]
-        hidden = self.norm(_clips(x, num_frames))
+        hidden = self.norm(_over_time(x, num_frames))
         axes = "b t (h w) c" if attends_in_place(hidden) else "(b h w) t c"
         tokens = rearrange(hidden, f"b c t (h w) -> {axes}", h=height)
         if self.positions:
