@@ -8,9 +8,10 @@ channels; a third small matrix turns products into outputs.
 from __future__ import annotations
 
 import math
-from functools import cache, reduce
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -118,17 +119,8 @@ def _along_axis(m: int) -> _Transforms:
     points = _POINTS[m]
     others = [[q for q in points if q != p] for p in points]
     norms = [math.prod(p - q for q in rest) for p, rest in zip(points, others, strict=True)]
-    polynomials = [_polynomial(roots) for roots in (*others, points)]
-    inputs = [row + [0.0] * (m + 2 - len(row)) for row in polynomials]
+    polynomials = [np.poly(roots)[::-1] for roots in (*others, points)]  # the constant first
+    inputs = [[*row, *[0.0] * (m + 2 - len(row))] for row in polynomials]
     taps = [[p**k / norm for k in range(3)] for p, norm in zip(points, norms, strict=True)] + [[0.0, 0.0, 1.0]]
     outputs = [[p**j for p in points] + [float(j == m - 1)] for j in range(m)]
     return _Transforms(*(torch.tensor(rows, dtype=torch.float64) for rows in (inputs, taps, outputs)))
-
-
-def _polynomial(roots: tuple[float, ...] | list[float]) -> list[float]:
-    """Coefficients of the product of all x - root, the constant first."""
-
-    def times(polynomial: list[float], root: float) -> list[float]:
-        return [low - root * high for low, high in zip([0.0, *polynomial], [*polynomial, 0.0], strict=True)]
-
-    return reduce(times, roots, [1.0])

@@ -1,13 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from deviation import relative_error
 
 from dreamvideo_core import cpu_convolutions, winograd
 from dreamvideo_core.layers import LayerFactory, TemporalConvLayer
-
-
-def error(made, true):
-    return ((made - true).norm() / true.norm()).item()
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def test_wide_layers(size, stride, way, ways):
     conv, x = LayerFactory().conv2d(256, 300, stride=stride), torch.randn(2, 256, *size)
     true = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), stride=stride, padding=1)
     made = conv(x)
-    assert error(made, true) < 3e-6
+    assert relative_error(made, true) < 3e-6
     assert ways == [way] * (way is not None)
 
 
@@ -52,7 +49,7 @@ def test_wide_layers_over_time(frames, places, way, ways):
     conv, x = LayerFactory().temporal_conv(256, 300), torch.randn(2, 256, frames, places)
     true = F.conv2d(x.double(), conv.weight[..., 0].double(), conv.bias.double(), padding=(1, 0))
     made = conv(x)
-    assert error(made, true) < 3e-6
+    assert relative_error(made, true) < 3e-6
     assert ways == [way] * (way is not None)
 
 
@@ -88,7 +85,7 @@ def test_training_computes_what_inference_does(ways):
     with torch.no_grad():
         made = layer(x, num_frames=8)
     assert ways == ["conv_over_time"] * 2
-    assert error(made, layer(x, num_frames=8)) < 3e-6
+    assert relative_error(made, layer(x, num_frames=8)) < 3e-6
     assert len(ways) == 2
 
 
