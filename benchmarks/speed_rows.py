@@ -117,7 +117,7 @@ def forward(full: FullSize) -> Iterator[Measure]:
         yield Measure("times as fast as diffusers, without CUDA graphs", times["diffusers"] / times["launched"])
         anew = GraphedModel(full.model)
         recorded = _peak(lambda: [full.evaluate(anew) for _ in range(3)], machine.device)
-        yield Measure("peak while graphs are recorded, of diffusers'", recorded / peaks["diffusers"])
+        yield Measure("peak while graphs are recorded, of diffusers'", recorded / peaks["diffusers"], bar=1.0, at_most=True)
 
 
 def _passes(full: FullSize) -> dict[str, Callable[[], Tensor]]:
@@ -222,14 +222,13 @@ def whole_clip(machine: Machine, preset: str) -> Iterator[Measure]:
 
 @cache
 def _pipeline(machine: Machine, preset: str) -> Pipeline:
-    """The shipped model; on a GPU all parts of the preset with random weights, those of the model in bfloat16."""
+    """The shipped model; on a GPU all parts of the preset with random weights, in bfloat16."""
     if not machine.on_gpu:
         return Pipeline.load()
     torch.manual_seed(0)
     with machine.device:
         pipeline = Pipeline.build(PRESETS[preset])
-    pipeline.model.to(torch.bfloat16)
-    return pipeline.to(machine.device)
+    return pipeline.to(machine.device, torch.bfloat16)
 
 
 def _timed(make: Callable[[], Tensor], device: torch.device) -> tuple[float, float]:
@@ -329,9 +328,8 @@ def start_of_comfyui() -> Iterator[Measure]:
 def in_comfyui(machine: Machine) -> Iterator[Measure]:
     """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps and precision."""
     with tempfile.TemporaryDirectory() as folder:
-        host, core = ComfyUIPipeline(SHIPPED, Path(folder)), Pipeline.load(device=machine.device, cuda_graphs=False)
-        core.model.to(host.model.model.get_dtype_inference())
-        core.to(machine.device)
+        host = ComfyUIPipeline(SHIPPED, Path(folder))
+        core = Pipeline.load(SHIPPED, machine.device, host.model.model.get_dtype_inference(), cuda_graphs=False)
         own = core.config.sampling
         image = torch.rand(1, 3, own.height, own.width) * 2 - 1
         options = {

@@ -18,7 +18,6 @@ from .original_names import as_linear, diffusers_name
 from .sources import open_model, read_pickle
 from .tensor_files import LazyTensors
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 Progress = Callable[[int, int], None]
 
 

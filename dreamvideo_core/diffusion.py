@@ -19,7 +19,10 @@ def in_interval(timestep: float, start: float, end: float) -> bool:
 
 
 class Diffusion:
-    """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) e, with Stable Diffusion's scaled-linear betas."""
+    """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) e, with Stable Diffusion's scaled-linear betas.
+
+    Tensors are (B, ...); their timesteps, 0 to 999, are (B,) or one for all. One for all is a number that no device waits for.
+    """
 
     def __init__(self, prediction_type: str = "epsilon"):
         self.prediction_type = prediction_type
@@ -27,36 +30,38 @@ class Diffusion:
         alphas_cumprod = (1 - betas).cumprod(0)
         self._roots = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
-    def _coefficients(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _coefficients(self, timesteps: Tensor | int, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        if isinstance(timesteps, int):
+            signal, sigma = (root[timesteps].item() for root in self._roots)
+            return signal, sigma
         # Some devices have no float64: cast before they go there.
         shape = -1, *[1] * (like.ndim - 1)
         signal, sigma = (root.to(like.dtype).to(like.device)[timesteps].view(shape) for root in self._roots)
         return signal, sigma
 
-    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """`clean` and `noise` (B, ...), `timesteps` (B,) in 0 to 999."""
+    def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor | int) -> Tensor:
         signal, sigma = self._coefficients(timesteps, clean)
         return signal * clean + sigma * noise
 
     def trace(self, clean: Tensor) -> Tensor:
         """What the noisiest timestep has left of clean latents, 0.07 of them. Noise alone stands for a clip of mean zero."""
-        return self.add_noise(clean, torch.zeros_like(clean), torch.full((len(clean),), TIMESTEPS - 1, device=clean.device))
+        return self.add_noise(clean, torch.zeros_like(clean), TIMESTEPS - 1)
 
-    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor | int) -> Tensor:
         """What the network is trained to give: the noise, or v = sqrt(abar) e - sqrt(1 - abar) z_0."""
         if self.prediction_type == "epsilon":
             return noise
         signal, sigma = self._coefficients(timesteps, clean)
         return signal * noise - sigma * clean
 
-    def split(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor | int) -> tuple[Tensor, Tensor]:
         """The clean latents and the noise that a prediction stands for."""
         signal, sigma = self._coefficients(timesteps, noisy)
         if self.prediction_type == "epsilon":
             return (noisy - sigma * prediction) / signal, prediction
         return signal * noisy - sigma * prediction, sigma * noisy + signal * prediction
 
-    def prediction(self, noisy: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
+    def prediction(self, noisy: Tensor, clean: Tensor, timesteps: Tensor | int) -> Tensor:
         """The reverse of `split`: what the network would have to say for these clean latents."""
         signal, sigma = self._coefficients(timesteps, noisy)
         return self.target(clean, (noisy - signal * clean) / sigma, timesteps)
@@ -69,11 +74,8 @@ class Diffusion:
 
     def ddim_step(self, noisy: Tensor, prediction: Tensor, timestep: int, following: int | None) -> Tensor:
         """Eq. 12 with eta = 0: from `timestep` to `following`, or to the clean latents where that is None."""
-        now = torch.full((len(noisy),), timestep, device=noisy.device)
-        clean, noise = self.split(noisy, prediction, now)
-        if following is None:
-            return clean
-        return self.add_noise(clean, noise, torch.full_like(now, following))
+        clean, noise = self.split(noisy, prediction, timestep)
+        return clean if following is None else self.add_noise(clean, noise, following)
 
     def ddim(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, steps: int) -> Iterator[Tensor]:
         """Sample from `noise`; yields the latents after every step, the clean ones last."""

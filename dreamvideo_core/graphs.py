@@ -76,10 +76,15 @@ def _decode(model: Passes, *tensors: Tensor) -> tuple[Tensor]:
 
 
 class _Recorder:
-    """Graphs of functions of tensors, which take turns: what lies between their inputs and results shares its memory."""
+    """Graphs of functions of tensors, which take turns, and share what memory they can.
+
+    What lies between inputs and results is one pool. Results are handed out as copies, so that the inputs of another graph
+    may lie where they were: a decoder reads the skips where the encoder has left its own.
+    """
 
     def __init__(self):
         self.graphs: dict[Hashable, TensorFunction | None] | None = {}  # None when one could not be recorded
+        self.results: dict[int, Tensor] = {}  # of all graphs, by the memory that they lie in
         self.pool: tuple[int, int] | None = None
         self.stream: torch.cuda.Stream | None = None
 
@@ -102,19 +107,15 @@ class _Recorder:
                 message = "DreamVideo: CUDA graphs do not work here, so passes are launched one by one: %s"
                 logging.warning(message, str(error))
                 self.graphs = self.pool = None
+                self.results.clear()
                 return None
         return self.graphs[key]
 
     def record(self, function: TensorFunction, inputs: tuple[Tensor, ...]) -> TensorFunction:
-        """`function` as a graph for inputs like these. Results lie in memory that the next call writes over."""
-        device = inputs[0].device
-        places, graph = tuple(tensor.clone() for tensor in inputs), torch.cuda.CUDAGraph()
-        if self.pool is None:
-            self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
-        # Other threads of a host may use the GPU meanwhile; a capture that fails may not leave its own stream by itself.
-        capture = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
-        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)), capture:
-            results = function(*places)
+        """`function` as a graph for inputs like these. Results lie in memory that the next call of any graph writes over."""
+        places = self._places(inputs)
+        graph, results = self.capture(function, places)
+        self.results |= {tensor.untyped_storage().data_ptr(): tensor for tensor in results}
 
         def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
             for place, tensor in zip(places, inputs, strict=True):
@@ -123,3 +124,29 @@ class _Recorder:
             return results
 
         return replay
+
+    def _places(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Where a graph finds inputs like these: each in memory of its own, or in that of another graph's result."""
+        spare = list(self.results.values())
+
+        def place(tensor: Tensor) -> Tensor:
+            alike = (number for number, result in enumerate(spare) if _layout(result) == _layout(tensor))
+            number = next(alike, None)
+            return tensor.clone() if number is None else spare.pop(number)
+
+        return tuple(map(place, inputs))
+
+    def capture(self, function: TensorFunction, places: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+        """A graph that makes the results of `function` from what is in `places`, and where they will be."""
+        device, graph = places[0].device, torch.cuda.CUDAGraph()
+        if self.pool is None:
+            self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+        # Other threads of a host may use the GPU meanwhile; a capture that fails may not leave its own stream by itself.
+        capture = torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local")
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)), capture:
+            results = function(*places)
+        return graph, results
+
+
+def _layout(tensor: Tensor) -> Hashable:
+    return tensor.shape, tensor.stride(), tensor.dtype

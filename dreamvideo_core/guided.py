@@ -73,7 +73,7 @@ class GuidedModel:
             results |= zip(some, clips, strict=True)
         self.step += 1
         guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
-        return self._rescaled(guided, results[max(results)], latents, timesteps)
+        return self._rescaled(guided, results[max(results)], latents, timestep)
 
     def _batches(self, evaluations: list[Evaluation]) -> list[list[Evaluation]]:
         return [evaluations] if self.together else [[evaluation] for evaluation in evaluations]
@@ -105,12 +105,12 @@ class GuidedModel:
             self.maps[image] = self.model.image_map(self.images[image])
         return self.maps[image]
 
-    def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
+    def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timestep: int) -> Tensor:
         """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""
         if not self.guidance.rescale:
             return guided
-        cleans = (self.diffusion.split(latents, x, timesteps)[0] for x in (guided, conditional))
-        return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timesteps)
+        cleans = (self.diffusion.split(latents, x, timestep)[0] for x in (guided, conditional))
+        return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timestep)
 
 
 def _repeated(latents: Tensor, timesteps: Tensor, times: int) -> tuple[Tensor, Tensor]:

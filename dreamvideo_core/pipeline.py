@@ -33,8 +33,9 @@ SHIPPED = Path(__file__).parent / "assets" / "dreamvideo_sprites.safetensors"
 class Pipeline:
     """All parts of one model, and the sampling that joins them.
 
-    With `cuda_graphs` (`load`: yes, `build`: no) the model's passes are CUDA graphs on such a device (`graphs.py`). They are
-    kept until a clip has another shape, or the autoencoder lacks the memory.
+    Parts compute in the precision of their weights; latents between steps and clips are float32. With `cuda_graphs`
+    (`load`: yes, `build`: no) the model's passes are CUDA graphs on such a device (`graphs.py`). They are kept until a clip
+    has another shape, or the autoencoder lacks the memory.
     """
 
     def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module, cuda_graphs: bool = False):
@@ -45,16 +46,22 @@ class Pipeline:
         self._graphed: tuple[tuple[int, ...], GraphedModel] | None = None
 
     @classmethod
-    def load(cls, path: str | Path = SHIPPED, device: torch.device | str = "cpu", cuda_graphs: bool = True) -> Pipeline:
-        """Read a file or folder that holds every part but, perhaps, the retention branch; float32."""
+    def load(
+        cls,
+        path: str | Path = SHIPPED,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        cuda_graphs: bool = True,
+    ) -> Pipeline:
+        """Read a file or folder that holds every part but, perhaps, the retention branch; `dtype` is that of all parts."""
         checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
         if missing:
             raise CheckpointError(f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts")
         # Not `build`: drawing fresh weights for all layers of a full-size model takes longer than reading its own.
-        model = DreamVideo(checkpoint.config, LayerFactory(device="meta")).to_empty(device="cpu")
+        model = DreamVideo(checkpoint.config, LayerFactory(dtype=dtype, device="meta")).to_empty(device="cpu")
         text_encoder, autoencoder = TextEncoder(checkpoint.config.text_encoder), build_autoencoder(checkpoint.config.vae)
-        pipeline = cls(model, text_encoder, autoencoder, cuda_graphs)
+        pipeline = cls(model, text_encoder, autoencoder, cuda_graphs).to("cpu", dtype)
         pipeline.load_parts(checkpoint.parts)
         return pipeline.to(device)
 
@@ -64,15 +71,20 @@ class Pipeline:
         text_encoder = TextEncoder(config.text_encoder).initialise()
         return cls(DreamVideo(config).initialise(), text_encoder, build_autoencoder(config.vae))
 
-    def to(self, device: torch.device | str) -> Pipeline:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Pipeline:
+        """All parts on another device, and in another precision where one is given."""
         for module in (self.model, self.text_encoder, self.autoencoder):
-            module.to(device).eval()
+            module.to(device, dtype).eval()
         lay_out_weights(self.model, self.device)
         return self
 
     @property
     def device(self) -> torch.device:
         return self.model.unet.conv_in.weight.device
+
+    @property
+    def _vae_dtype(self) -> torch.dtype:
+        return next(self.autoencoder.parameters()).dtype
 
     @property
     def uses_graphs(self) -> bool:
@@ -145,7 +157,8 @@ class Pipeline:
             order, rescale, guidance_start, guidance_end,
         )  # fmt: skip
         given = {"has_text": any(p != negative for p in prompts), "has_image": image is not None}
-        texts = {True: self.text_encoder.encode(prompts), False: self.text_encoder.encode([negative] * len(prompts))}
+        *encoded, empty = self.text_encoder.encode([*prompts, negative])
+        texts = {True: torch.stack(encoded), False: empty.expand(len(prompts), -1, -1)}
         images = {}
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
@@ -194,16 +207,16 @@ class Pipeline:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""
-        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w")
+        rows = rearrange(latents / SCALE_FACTOR, "b t c h w -> (b t) c h w").to(self._vae_dtype)
         rows = rows.split(_together(rows, DOWNSCALE))
-        frames = torch.cat([self.autoencoder.decode(row).clamp(-1, 1) for row in rows])
+        frames = torch.cat([self.autoencoder.decode(row).clamp(-1, 1).float() for row in rows])
         return rearrange(frames, "(b t) c h w -> b t c h w", b=len(latents))
 
     def encode(self, frames: Tensor) -> Tensor:
         """The reverse of `decode`."""
-        rows = rearrange(frames, "b t c h w -> (b t) c h w")
+        rows = rearrange(frames, "b t c h w -> (b t) c h w").to(self._vae_dtype)
         rows = rows.split(_together(rows))
-        latents = torch.cat([self.autoencoder.encode(row) * SCALE_FACTOR for row in rows])
+        latents = torch.cat([self.autoencoder.encode(row).float() * SCALE_FACTOR for row in rows])
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
 
 

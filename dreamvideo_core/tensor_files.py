@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .files import atomic
 
+# What a person calls the types that weights may have.
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # What types are called in a safetensors header.
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",

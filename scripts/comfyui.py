@@ -49,7 +49,7 @@ def serve(options: argparse.Namespace) -> None:
     comfyui = _enter(options.comfyui_version)
     from comfy_host import runner
 
-    with runner.start(comfyui) as server:
+    with runner.start(comfyui, port=options.port) as server:
         print(server.url, flush=True)
         say("press Ctrl-C to stop")
         server.wait()
@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", type=Path, metavar="DIR", help="where to save (default: .host/output/NAME)")
 
-    _add_server_command(commands, "serve", serve)
+    command = _add_server_command(commands, "serve", serve)
+    command.add_argument("--port", type=int, choices=range(1, 65536), metavar="PORT", help="default: one that is free")
+
     _add_forwarding_command(commands, "exec", execute)
     _add_forwarding_command(commands, "test", test)
     return parser

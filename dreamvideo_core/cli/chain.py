@@ -31,6 +31,8 @@ def chain(
     anchor: options.Anchor = False,
     fps: options.Fps = 8.0,
     device: options.Device = None,
+    dtype: options.Dtype = "fp32",
+    cuda_graphs: options.CudaGraphs = True,
 ) -> None:
     """Make one long clip from many sentences: each stage goes on from the last frame of the one before."""
     with reported():
@@ -49,15 +51,15 @@ def chain(
         stages = plan(prompts.read_text(encoding="utf-8"), seed, seeds)
         for stage in stages:
             say_what_is_cut(stage.sentence, f"sentence {stage.number}")
-        chosen_device = options.choose_device(device)
+        chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
         picture = None if image is None else read_image(image, "--image")
 
-        pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device)
+        pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device, precision, cuda_graphs)
         sampling = wanted.of(pipeline.config.sampling)
         if picture is not None:
             picture = fit_image(picture, sampling["height"], sampling["width"], fit)
         with progress_bar() as bar:
-            task = bar.add_task("stages", total=len(stages) * sampling["steps"])
+            task = bar.add_task("steps", total=len(stages) * sampling["steps"])
             made = run_chain(
                 pipeline,
                 stages,

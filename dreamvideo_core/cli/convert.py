@@ -76,7 +76,7 @@ def init_retention(
 def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
     """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
     from ..checks import InputError, check_choice
-    from ..convert import DTYPES
+    from ..tensor_files import DTYPES
 
     if dtype is not None:
         check_choice("--dtype", dtype, list(DTYPES))

@@ -36,6 +36,7 @@ def compare_modes(
     modes: str | None = None,
     stride: int = 4,
     device: str | None = None,
+    dtype: str = "fp32",
 ) -> None:
     """Make clips of a data set's pictures and captions in each mode, and measure them."""
     from accelerate import PartialState
@@ -54,11 +55,12 @@ def compare_modes(
     wanted = _modes(modes)
     sampling.check()
     judging.check()
+    precision = options.choose_dtype(dtype)
     state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
     place = state.device if device is None and state.num_processes > 1 else options.choose_device(device)
     path = checkpoint or SHIPPED
-    pipeline = Pipeline.load(path, place)
-    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride}
+    pipeline = Pipeline.load(path, place, precision)
+    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride, "dtype": dtype}
     plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config.sampling))
     shape = Shape(plan.num_frames, plan.height, plan.width)
     source = open_dataset(name, root, Selection(*shape.sizes, stride), seed)
@@ -151,4 +153,5 @@ def _protocol(output: Path, plan: Plan, source: Dataset) -> Mapping[str, str]:
         "skipped": f"{skipped(output)} of the data set's clips were too short or broken and were left out",
         "seeds": f"{plan.seed} chooses and orders the clips; clip i, counted from 0, has the noise of {plan.seed} + i",
         "sampling": f"{plan.steps} steps of DDIM, scales {plan.text_scale:g} / {plan.image_scale:g}, {plan.order}",
+        "precision": plan.dtype,
     }

@@ -23,6 +23,7 @@ def measure_world(
     chain: int | None = None,
     anchor: bool = False,
     device: str | None = None,
+    dtype: str = "fp32",
 ) -> None:
     """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
     from ..checks import InputError, check_choice, check_number
@@ -42,12 +43,12 @@ def measure_world(
     if anchor and chain is None:
         raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
     path = checkpoint or SHIPPED
-    pipeline = Pipeline.load(path, options.choose_device(device))
+    pipeline = Pipeline.load(path, options.choose_device(device), options.choose_dtype(dtype))
     has_branch = pipeline.model.retention is not None
     if not has_branch and (sheets is not None or chain is not None):
         option = "--sheets" if sheets is not None else "--chain"
         raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-    shared = {"seed": seed, **sampling.of(pipeline.config.sampling)}
+    shared = {"seed": seed, "dtype": dtype, **sampling.of(pipeline.config.sampling)}
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=clips)
 

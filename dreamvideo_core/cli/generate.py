@@ -27,6 +27,8 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     fps: options.Fps = 8.0,
     device: options.Device = None,
+    dtype: options.Dtype = "fp32",
+    cuda_graphs: options.CudaGraphs = True,
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
     with reported():
@@ -41,11 +43,11 @@ def generate(
         wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
         wanted.check()
         say_what_is_cut(prompt or "", "--prompt")
-        chosen_device = options.choose_device(device)
+        chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
         picture = None if image is None else read_image(image, "--image")
 
         path = checkpoint or SHIPPED
-        pipeline = Pipeline.load(path, chosen_device)
+        pipeline = Pipeline.load(path, chosen_device, precision, cuda_graphs)
         if picture is not None and pipeline.model.retention is None:
             raise InputError(
                 f"--image is given, but {path.name} has no retention branch and makes video from text only; "

@@ -44,6 +44,10 @@ Anchor = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
 
+Dtype = Annotated[str, typer.Option("--dtype", help="Precision: fp32, fp16 or bf16; the half ones are faster on a GPU.")]
+
+CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU passes are recorded: faster, for more memory.")]
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -113,6 +117,15 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
     return device
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """The precision of that name."""
+    from ..checks import check_choice
+    from ..tensor_files import DTYPES
+
+    check_choice("--dtype", name, list(DTYPES))
+    return DTYPES[name]
 
 
 def check_file(name: str, path: Path | None) -> None:

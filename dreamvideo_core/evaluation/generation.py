@@ -51,6 +51,7 @@ class Plan:
     text_scale: float
     image_scale: float
     order: str
+    dtype: str = "fp32"
 
     @property
     def sampling(self) -> dict[str, float | str]:

@@ -14,6 +14,7 @@ from ...dreamvideo_core.graphs import GraphedModel
 from ...dreamvideo_core.guided import Passes
 from .messages import log
 from .patches import skip_patches
+from .sharing import renew_in_every_run
 
 KEY = "dreamvideo_graphs"
 
@@ -33,7 +34,7 @@ class RunGraphs:
 
 def install(patcher: ModelPatcher) -> None:
     """Have every run of a model record its passes, on a device where graphs are `available`."""
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _in_a_run)
+    renew_in_every_run(patcher, KEY, RunGraphs)  # dropped with it, for ComfyUI could not take back the memory of graphs
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
 
 
@@ -45,13 +46,6 @@ def passes_of(unet: Passes, transformer_options: dict[str, Any]) -> Passes:
     if skip_patches(transformer_options):
         graphs.hinder("another node has put a patch into its decoder")
     return graphs.model or unet
-
-
-def _in_a_run(executor, *args, **kwargs):
-    # ComfyUI drops these options after the run, and the graphs with them, whose memory it could not take back.
-    options = executor.class_obj.model_options
-    options["transformer_options"] = {**options.get("transformer_options", {}), KEY: RunGraphs()}
-    return executor(*args, **kwargs)
 
 
 def _in_a_step(executor, model, conds, x_in, timestep, model_options):

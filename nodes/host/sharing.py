@@ -60,14 +60,19 @@ class RunCache:
 
 def install(patcher: ModelPatcher) -> None:
     """Give a model fresh caches for every run and every step."""
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, RUN_KEY, _fresh_run)
+    renew_in_every_run(patcher, RUN_KEY, RunCache)
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, STEP_KEY, _fresh_step)
 
 
-def _fresh_run(executor, *args, **kwargs):
-    options = executor.class_obj.model_options
-    options["transformer_options"] = {**options.get("transformer_options", {}), RUN_KEY: RunCache()}
-    return executor(*args, **kwargs)
+def renew_in_every_run(patcher: ModelPatcher, key: str, make: Callable[[], object]) -> None:
+    """Give the `transformer_options` of every run of a model something new under `key`, which ComfyUI drops afterwards."""
+
+    def in_a_run(executor, *args, **kwargs):
+        options = executor.class_obj.model_options
+        options["transformer_options"] = {**options.get("transformer_options", {}), key: make()}
+        return executor(*args, **kwargs)
+
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, in_a_run)
 
 
 def _fresh_step(executor, model, conds, x_in, timestep, model_options):

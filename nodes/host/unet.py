@@ -78,9 +78,11 @@ class Rows:
 
     @torch.compiler.disable
     def select(self, rows: list[int]) -> Rows:
-        """These rows, for a model with a branch: it always comes with images."""
-        tags = [self.tags[row] for row in rows]
-        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], self.images[rows], tags)
+        """These rows; nothing is copied where they are all of them, in their order."""
+        if rows == list(range(len(self.tags))):
+            return self
+        images = None if self.images is None else self.images[rows]
+        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], images, [self.tags[row] for row in rows])
 
 
 @contextmanager
@@ -150,7 +152,8 @@ class HostUNet(UNet):
         passes = passes_of(self, options)
 
         def encode(some: list[int]) -> Encoding:
-            return passes.encode(rows.frames[some].flatten(0, 1), rows.timesteps[some], rows.text[some], rows.num_frames)
+            chosen = rows.select(some)
+            return passes.encode(chosen.frames.flatten(0, 1), chosen.timesteps, chosen.text, chosen.num_frames)
 
         return shared_encoding(rows.text_tags(), options, encode)
 
@@ -171,16 +174,16 @@ class HostUNet(UNet):
 
     @uncompiled
     def _retain(self, rows: Rows, gains: list[float], options: dict) -> Residuals:
-        """R(white) + gain [R(image) - R(white)] for every row; a gain of 0 or 1 needs one pass of the branch."""
-        inputs = [(row, True) for row, gain in enumerate(gains) if gain != 0]
-        inputs += [(row, False) for row, gain in enumerate(gains) if gain != 1]
-        maps = self._maps(rows, inputs, options)
+        """gain R(image) + (1 - gain) R(white) for every row; a gain of 0 or 1 needs one pass of the branch."""
+        shares = {(row, given): gain if given else 1 - gain for row, gain in enumerate(gains) for given in (True, False)}
+        inputs = [key for key, share in shares.items() if share != 0]
         places = [row for row, _ in inputs]
-        frames = rows.frames[places].flatten(0, 1)
-        made = passes_of(self, options).retain(frames, maps, rows.timesteps[places], rows.text[places], rows.num_frames)
-        if set(gains) == {1}:
+        chosen, maps = rows.select(places), self._maps(rows, inputs, options)
+        frames = chosen.frames.flatten(0, 1)
+        made = passes_of(self, options).retain(frames, maps, chosen.timesteps, chosen.text, rows.num_frames)
+        if len(inputs) == len(gains):
             return made
-        scale = frames.new_tensor([gains[row] if given else 1 - gains[row] for row, given in inputs])
+        scale = frames.new_tensor([shares[key] for key in inputs])
         index = torch.tensor(places, device=frames.device)
 
         def mix(residual: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from .execution import Event, Execution
 from .logs import tail
 
 Listener = Callable[[Event], None]
+_TEXT = 3  # the kind of binary message in which a node says something
 
 
 class Client:
@@ -88,10 +90,8 @@ class Client:
         """Collect the events of one prompt until it is done."""
         events = []
         async for message in socket:
-            if message.type != aiohttp.WSMsgType.TEXT:
-                continue
-            event = _event(json.loads(message.data))
-            if event.data.get("prompt_id") != prompt_id:
+            event = _event(message)
+            if event is None or event.data.get("prompt_id", prompt_id) != prompt_id:
                 continue
             events.append(event)
             if listener:
@@ -119,8 +119,16 @@ class Client:
         return json.loads(content) if content else None
 
 
-def _event(message: dict) -> Event:
-    return Event(time.monotonic(), message.get("type", ""), message.get("data") or {})
+def _event(message: aiohttp.WSMessage) -> Event | None:
+    """What a message tells: JSON, or a node's words, whose prompt the server does not name. None for previews."""
+    now = time.monotonic()
+    if message.type == aiohttp.WSMsgType.TEXT:
+        told = json.loads(message.data)
+        return Event(now, told.get("type", ""), {"prompt_id": None} | (told.get("data") or {}))
+    if message.type != aiohttp.WSMsgType.BINARY or struct.unpack_from(">I", message.data)[0] != _TEXT:
+        return None
+    begin = 8 + struct.unpack_from(">I", message.data, 4)[0]
+    return Event(now, "progress_text", {"node": message.data[8:begin].decode(), "text": message.data[begin:].decode()})
 
 
 def _titles(prompt: dict) -> dict[str, str]:

@@ -17,6 +17,10 @@ class PackNotLoaded(ServerFailed):
     """The server runs, but without this pack's nodes."""
 
 
+class PortTaken(HostError):
+    """A server cannot listen where it should."""
+
+
 class WorkflowInvalid(HostError):
     """A workflow file or an override of it makes no sense."""
 

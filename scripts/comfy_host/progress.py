@@ -8,7 +8,7 @@ from .execution import Event
 
 
 class Progress:
-    """Listens to a prompt's events: one line a node, or on a terminal one live line with the steps."""
+    """Listens to a prompt's events: one line a node and what it says, or on a terminal one live line with the steps."""
 
     def __init__(self, prompt: dict[str, dict], stream: TextIO | None = None):
         self._titles = {node_id: _title(node) for node_id, node in prompt.items()}
@@ -25,6 +25,8 @@ class Progress:
             self._begin_node(event.display_node)
         elif event.kind == "progress":
             self._show_steps(event.data["value"], event.data["max"])
+        elif event.kind == "progress_text":
+            self._say(event.data["text"])
         elif event.ends_prompt:
             self.close()
 
@@ -45,6 +47,10 @@ class Progress:
     def _show_steps(self, value: float, total: float) -> None:
         if self._live:
             self._write(f"{self._current}  {value:g}/{total:g}")
+
+    def _say(self, text: str) -> None:
+        self._stream.write(f"\r\x1b[K    {text}\n" if self._live else f"    {text}\n")
+        self._stream.flush()
 
     def _write(self, line: str) -> None:
         text = f"{line}  {time.monotonic() - self._begin:.1f} s"

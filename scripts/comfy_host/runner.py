@@ -52,10 +52,9 @@ def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = No
     return _report(execution, prompt, folder)
 
 
-def start(comfyui: Path, output: Path | None = None) -> Server:
+def start(comfyui: Path, output: Path | None = None, port: int | None = None) -> Server:
     """A server, not started yet, on the base directory below the repository."""
-    base = BaseDirectory(BASE).prepare()
-    server = Server(comfyui, base, output)
+    server = Server(comfyui, BaseDirectory(BASE).prepare(), output, port=port)
     say(f"starting ComfyUI at {server.url}, log in {server.log_path} (kept only if something fails)")
     return server
 

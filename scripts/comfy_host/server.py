@@ -11,7 +11,7 @@ from types import TracebackType
 
 from .base import BaseDirectory
 from .client import Client
-from .errors import PackNotLoaded, ServerFailed
+from .errors import PackNotLoaded, PortTaken, ServerFailed, WorkflowInvalid
 from .logs import pack_error, tail
 from .paths import HOST, PACK_NAME
 
@@ -20,18 +20,25 @@ STOP_SECONDS = 10
 
 
 class Server:
-    """A ComfyUI server on 127.0.0.1 and a free port. Use it as a context manager.
+    """A ComfyUI server on 127.0.0.1. Use it as a context manager.
 
-    `base` is its base directory, `output` the folder it saves to, `client` the way to talk to it. The log stays when
-    something went wrong.
+    `base` is its base directory, `output` the folder it saves to, `port` a free one where none is given, `client` the way
+    to talk to it. The log stays when something went wrong in the server.
     """
 
-    def __init__(self, comfyui: Path, base: BaseDirectory, output: Path | None = None, arguments: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        comfyui: Path,
+        base: BaseDirectory,
+        output: Path | None = None,
+        arguments: tuple[str, ...] = (),
+        port: int | None = None,
+    ):
         self.comfyui = comfyui
         self.base = base
         self.output = output or base.output
         self.arguments = arguments
-        self.port = _free_port()
+        self.port = _free_port(port)
         self.workspace = base.root / "servers" / str(self.port)
         self.log_path = self.workspace / "server.log"
         self.client = Client(f"127.0.0.1:{self.port}", self.log_path)
@@ -65,7 +72,7 @@ class Server:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, WorkflowInvalid):
             shutil.rmtree(self.workspace, ignore_errors=True)
 
     def wait(self) -> None:
@@ -153,7 +160,11 @@ def _variables() -> dict[str, str]:
     return {**os.environ, "PYTHONPYCACHEPREFIX": str(HOST / "pycache"), "PYTHONUNBUFFERED": "1"}
 
 
-def _free_port() -> int:
+def _free_port(wanted: int | None) -> int:
+    """`wanted`, which must be free, or any that is."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except OSError as error:
+            raise PortTaken(f"port {wanted} cannot be used: {error.strerror}; give another --port, or none") from None
         return probe.getsockname()[1]

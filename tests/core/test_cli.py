@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dreamvideo_core import cli
 from dreamvideo_core.checkpoint import load_checkpoint
+from dreamvideo_core.clip_files import read_clip
 from dreamvideo_core.training import recipe as recipes
 
 
@@ -60,6 +61,14 @@ def test_a_clip_in_every_kind_of_file(run, tmp_path, name):
     assert str(tmp_path / name) in result.stdout
     assert frames(tmp_path / name) == 3
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_half_precision(run, tmp_path):
+    for dtype in ("fp32", "bf16"):
+        result = run(f"generate --image {{f}}/picture.png --prompt left --output {{o}}/{dtype} --dtype {dtype} --device cpu")
+        assert result.exit_code == 0, result.output
+    whole, half = (read_clip(tmp_path / dtype, fps=8).frames for dtype in ("fp32", "bf16"))
+    assert 0 < (half - whole).norm() < 0.05 * whole.norm()
 
 
 def test_a_chain_of_sentences(run, tmp_path):
@@ -147,6 +156,7 @@ def test_a_sentence_or_a_picture_is_enough(run, tmp_path, given):
     ("--prompt a --fit fill", "--fit is 'fill'; allowed: crop, pad, stretch"),
     ("--prompt a --order both", "--order is 'both'; allowed: text_first, image_first"),
     ("--prompt a --device abacus", "--device is 'abacus', which cannot be used here; allowed: "),
+    ("--prompt a --dtype fp8", "--dtype is 'fp8'; allowed: fp32, fp16, bf16"),
     ("--prompt a --device meta", "--device is 'meta', which cannot be used here; allowed: "),
     ("--prompt a --output {o}/clip.avi", "clip.avi'; allowed: a file that ends in .mp4, .webp, .gif"),
     ("--prompt a --output {f}/full", "full', which exists and is not an empty folder"),

@@ -63,14 +63,26 @@ def test_the_target_splits_back_into_clean_latents_and_noise(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("timestep", [0, 500, 999])
+def test_one_timestep_for_all_clips(kind, timestep):
+    diffusion = Diffusion(kind)
+    clean, noise = torch.randn(2, 3, 2, 4, 3, 3)
+    each = torch.full((3,), timestep)
+    for function in (diffusion.add_noise, diffusion.target, diffusion.prediction):
+        torch.testing.assert_close(function(clean, noise, timestep), function(clean, noise, each), rtol=1e-5, atol=1e-5)
+    for one, expected in zip(diffusion.split(clean, noise, timestep), diffusion.split(clean, noise, each), strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_perfect_prediction_ends_at_the_clean_latents(kind):
     diffusion = Diffusion(kind)
     clean, noise = torch.randn(2, 1, 2, 4, 3, 3)
 
     def predict(latents, timestep):
-        return diffusion.target(clean, noise, torch.tensor([timestep]))
+        return diffusion.target(clean, noise, timestep)
 
-    start = diffusion.add_noise(clean, noise, torch.tensor([999]))
+    start = diffusion.add_noise(clean, noise, 999)
     torch.testing.assert_close(list(diffusion.ddim(predict, start, 7))[-1], clean, rtol=1e-3, atol=1e-3)
 
 

@@ -57,6 +57,32 @@ def test_results_stay_what_they_are(recorded):
 
 
 @torch.no_grad()
+def test_a_decoder_reads_skips_where_the_encoder_left_its_own(recorded, monkeypatch):
+    """And residuals where the branch left them: beside a pass's own memory graphs have the skips once."""
+    capture, places = graphs._Recorder.capture, {}
+
+    def watched(recorder, function, inputs):
+        graph, results = capture(recorder, function, inputs)
+        places[function.func] = {t.data_ptr() for t in inputs}, {t.data_ptr() for t in results}
+        return graph, results
+
+    monkeypatch.setattr(graphs._Recorder, "capture", watched)
+    model, (latents, timesteps, text, image) = GraphedModel(random_model()), inputs()
+    frames, num_frames = latents.flatten(0, 1), latents.shape[1]
+    for _ in range(2):
+        made = []
+        for offset in (1, 2):
+            encoding = model.encode(frames + offset, timesteps, text, num_frames)
+            made.append((encoding, model.retain(frames + offset, model.image_map(image), timesteps, text, num_frames)))
+        for passes in made:
+            torch.testing.assert_close(model.decode(*passes), model.model.decode(*passes), rtol=0, atol=0)
+    read, _ = places[graphs._decode]
+    left = places[graphs._encode][1] | places[graphs._retain][1]
+    assert len(read) == 2 * len(encoding.skips) + 4  # every input has a place of its own
+    assert read <= left
+
+
+@torch.no_grad()
 def test_what_comes_once_is_not_recorded(recorded):
     model = GraphedModel(random_model())
     for length in (3, 4, 5):
@@ -67,14 +93,14 @@ def test_what_comes_once_is_not_recorded(recorded):
 
 @torch.no_grad()
 def test_where_one_pass_cannot_be_recorded_all_are_launched_as_ever(recorded, monkeypatch, caplog):
-    record = graphs._Recorder.record
+    capture = graphs._Recorder.capture
 
-    def no_memory(recorder, function, inputs):
+    def no_memory(recorder, function, places):
         if function.func is graphs._decode:
             raise torch.cuda.OutOfMemoryError("tried to allocate 2.00 GiB")
-        return record(recorder, function, inputs)
+        return capture(recorder, function, places)
 
-    monkeypatch.setattr(graphs._Recorder, "record", no_memory)
+    monkeypatch.setattr(graphs._Recorder, "capture", no_memory)
     model, (latents, _, text, image) = random_model(), inputs()
     graphed, plain = (GuidedModel(m, {True: text}, {True: image}, Guidance(1.0, 1.0)) for m in (GraphedModel(model), model))
     with caplog.at_level(logging.WARNING):
@@ -149,10 +175,8 @@ def test_on_a_cpu_there_are_none():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_clip_is_the_same_with_and_without_them(dtype):
-    plain, graphed = (Pipeline.load(device="cuda", cuda_graphs=graphs) for graphs in (False, True))
+    plain, graphed = (Pipeline.load(device="cuda", dtype=dtype, cuda_graphs=graphs) for graphs in (False, True))
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    for pipeline in (plain, graphed):
-        pipeline.model.to(dtype)
     for options in ({}, {"num_frames": 5}, {"retention_every": 2, "guidance_end": 0.5}, {"seed": 1}):
         made, expected = (pipeline("the red circle moves left", picture, **options) for pipeline in (graphed, plain))
         torch.testing.assert_close(made, expected, rtol=0, atol=0.02)  # cuBLAS and cuDNN may choose other kernels

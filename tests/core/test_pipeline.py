@@ -120,10 +120,21 @@ def test_an_untrained_branch_changes_nothing(monkeypatch):
     assert torch.equal(with_branch("left", picture(), text_scale=3.0, image_scale=3.0), without("left", text_scale=3.0))
 
 
-def test_a_model_in_half_precision_makes_nearly_the_same_clip():
-    pipeline = random_pipeline()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_makes_nearly_the_same_clip(tmp_path, pipeline, dtype):
     whole = pipeline("red", picture())
-    pipeline.model.to(torch.bfloat16)
-    half = pipeline("red", picture())
+    pipeline.save(tmp_path / "model.safetensors", dtype=torch.float32)
+    loaded = Pipeline.load(tmp_path / "model.safetensors", dtype=dtype)
+    for part in (loaded.model, loaded.text_encoder, loaded.autoencoder):
+        assert {weight.dtype for weight in part.parameters()} == {dtype}
+    half = loaded("red", picture())
     assert half.dtype == torch.float32
     assert 0 < (half - whole).norm() < 0.05 * whole.norm()
+    assert torch.equal(random_pipeline().to("cpu", dtype)("red", picture()), half)
+
+
+def test_parts_may_differ_in_precision(pipeline):
+    whole = pipeline("red", picture())
+    mixed = random_pipeline()
+    mixed.model.to(torch.bfloat16)
+    assert 0 < (mixed("red", picture()) - whole).norm() < 0.05 * whole.norm()

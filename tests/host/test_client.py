@@ -33,6 +33,18 @@ def test_a_run_reports_files_nodes_and_what_was_cached(request: pytest.FixtureRe
     assert set(second.cached) == {"1", "2"}
 
 
+@pytest.mark.parametrize("name", ["server", "server_0_16_3"])
+def test_what_a_node_says_is_heard(request: pytest.FixtureRequest, name: str):
+    server: Server = request.getfixturevalue(name)
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 2, "color": 255}},
+        "2": {"class_type": "FirstFrameFidelity", "inputs": {"image": ["1", 0], "frames": ["1", 0], "fit": "crop"}},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    }
+    heard = [event.data for event in server.client.run(prompt).events if event.kind == "progress_text"]
+    assert [(said["node"], said["text"][:14]) for said in heard] == [("2", "FFF_SSIM 1.000")]
+
+
 def test_the_pack_is_loaded(server: Server):
     assert any(node["python_module"] == f"custom_nodes.{PACK_NAME}" for node in server.client.object_info().values())
 

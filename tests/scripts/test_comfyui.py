@@ -1,6 +1,7 @@
 """The command itself, against a real server with stock nodes only."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ def test_run_fails_with_the_servers_own_words(tmp_path: Path):
     assert 'error: node 5 "Save" (SaveVideo) raised Exception: ' in result.stderr
     assert "Saving image outside the output folder is not allowed" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_mistyped_setting_leaves_nothing(tmp_path: Path):
+    result = _run("run", WORKFLOW, "--set", "Save.name=x", "--output", tmp_path)
+    assert result.returncode == 1
+    assert 'error: Save has no input "name"; it has: ' in result.stderr
+    log = Path(re.search(r"log in (\S+)", result.stderr)[1])
+    assert not log.parent.exists() and not list(tmp_path.iterdir())
 
 
 def test_exec_runs_a_command_inside_the_environment():

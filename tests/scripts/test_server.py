@@ -1,10 +1,11 @@
 """Starting and ending a server, with a stand-in for ComfyUI."""
 
+import socket
 from pathlib import Path
 
 import pytest
 from comfy_host.base import BaseDirectory
-from comfy_host.errors import ServerFailed
+from comfy_host.errors import PortTaken, ServerFailed
 from comfy_host.paths import REPOSITORY
 from comfy_host.server import Server
 
@@ -31,6 +32,16 @@ def test_an_interruption_while_starting_leaves_no_process(make_server, monkeypat
     with pytest.raises(KeyboardInterrupt):
         server.__enter__()
     assert server._process.poll() is not None
+
+
+def test_a_port_of_ones_choice(tmp_path: Path):
+    base = BaseDirectory(tmp_path / "base")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = other.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {taken} cannot be used: Address already in use; give another --port"):
+            Server(tmp_path, base, port=taken)
+    assert Server(tmp_path, base, port=taken).url == f"http://127.0.0.1:{taken}"
 
 
 def test_stopping_twice_is_harmless(make_server):

@@ -1,8 +1,9 @@
-"""What stands for CUDA graphs where there is no GPU: with one place for inputs and one for results, as they have."""
+"""What stands for a CUDA graph where there is no GPU: it reads its inputs in one place and leaves results in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
@@ -11,26 +12,24 @@ from torch import Tensor
 
 
 def without_a_gpu(graphs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Size, ...]]:
-    """Have a module `dreamvideo_core.graphs` record by `_record`; the list is filled with the shapes of what it records."""
+    """Have a module `dreamvideo_core.graphs` capture a `_Graph`; the list is filled with the shapes of their inputs."""
     shapes: list[tuple[torch.Size, ...]] = []
 
-    def record(recorder: object, function: Callable, inputs: tuple[Tensor, ...]) -> Callable:
-        shapes.append(tuple(tensor.shape for tensor in inputs))
-        return _record(function, inputs)
+    def capture(recorder: object, function: Callable, places: tuple[Tensor, ...]) -> tuple[_Graph, tuple[Tensor, ...]]:
+        shapes.append(tuple(tensor.shape for tensor in places))
+        results = tuple(torch.full_like(made, torch.nan) for made in function(*places))
+        return _Graph(function, places, results), results
 
-    monkeypatch.setattr(graphs._Recorder, "record", record)
+    monkeypatch.setattr(graphs._Recorder, "capture", capture)
     return shapes
 
 
-def _record(function: Callable, inputs: tuple[Tensor, ...]) -> Callable:
-    places = tuple(tensor.clone() for tensor in inputs)
-    results = tuple(torch.full_like(made, torch.nan) for made in function(*places))
+@dataclass
+class _Graph:
+    function: Callable
+    places: tuple[Tensor, ...]
+    results: tuple[Tensor, ...]
 
-    def replay(*tensors: Tensor) -> tuple[Tensor, ...]:
-        for place, tensor in zip(places, tensors, strict=True):
-            place.copy_(tensor)
-        for result, made in zip(results, function(*places), strict=True):
+    def replay(self) -> None:
+        for result, made in zip(self.results, self.function(*self.places), strict=True):
             result.copy_(made)
-        return results
-
-    return replay
