@@ -326,7 +326,7 @@ def start_of_comfyui() -> Iterator[Measure]:
 
 
 def in_comfyui(machine: Machine) -> Iterator[Measure]:
-    """DualCFGSampler in ComfyUI against the core's own loop, the shipped model, the same steps and precision."""
+    """DualCFGSampler in ComfyUI against the core's own loop, the shipped model in the same precision, the same steps."""
     with tempfile.TemporaryDirectory() as folder:
         host = ComfyUIPipeline(SHIPPED, Path(folder))
         core = Pipeline.load(SHIPPED, machine.device, host.model.model.get_dtype_inference(), cuda_graphs=False)

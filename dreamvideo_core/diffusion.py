@@ -21,7 +21,7 @@ def in_interval(timestep: float, start: float, end: float) -> bool:
 class Diffusion:
     """z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) e, with Stable Diffusion's scaled-linear betas.
 
-    Tensors are (B, ...); their timesteps, 0 to 999, are (B,) or one for all. One for all is a number that no device waits for.
+    Tensors are (B, ...); their timesteps, 0 to 999, are (B,) or an int for all, of which nothing is sent to their device.
     """
 
     def __init__(self, prediction_type: str = "epsilon"):
@@ -32,8 +32,7 @@ class Diffusion:
 
     def _coefficients(self, timesteps: Tensor | int, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
         if isinstance(timesteps, int):
-            signal, sigma = (root[timesteps].item() for root in self._roots)
-            return signal, sigma
+            return self._roots[0][timesteps].item(), self._roots[1][timesteps].item()
         # Some devices have no float64: cast before they go there.
         shape = -1, *[1] * (like.ndim - 1)
         signal, sigma = (root.to(like.dtype).to(like.device)[timesteps].view(shape) for root in self._roots)

@@ -30,11 +30,11 @@ class GraphedModel:
 
     def __init__(self, model: Passes):
         self.model, self.config, self.image_map = model, model.config, model.image_map
-        self._recorder, self._places = _Recorder(), _places(model)
+        self._recorder, self._addresses = _Recorder(), _weight_addresses(model)
 
     def fits(self, model: Passes) -> bool:
-        """Whether these are graphs of a model, and its weights where they were: graphs know them by their places."""
-        return self.model is model and self._places == _places(model)
+        """Whether these are graphs of a model, and its weights where they were: graphs know them by their addresses."""
+        return self.model is model and self._addresses == _weight_addresses(model)
 
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         *skips, mid, temb, text = self._recorder.run(_encode, self.model, latents, timesteps, text)
@@ -51,7 +51,7 @@ class GraphedModel:
         return prediction
 
 
-def _places(model: Passes) -> tuple[Hashable, ...]:
+def _weight_addresses(model: Passes) -> tuple[Hashable, ...]:
     return tuple((weight.data_ptr(), weight.dtype) for weight in model.parameters())
 
 
@@ -78,13 +78,14 @@ def _decode(model: Passes, *tensors: Tensor) -> tuple[Tensor]:
 class _Recorder:
     """Graphs of functions of tensors, which take turns, and share what memory they can.
 
-    What lies between inputs and results is one pool. Results are handed out as copies, so that the inputs of another graph
-    may lie where they were: a decoder reads the skips where the encoder has left its own.
+    What they make on the way and their results lie in one pool. Results are handed out as copies, so that another graph may
+    have its inputs where they were: a decoder reads skips where the encoder left its own. So they are never a model's own
+    tensors, which would be written over.
     """
 
     def __init__(self):
         self.graphs: dict[Hashable, TensorFunction | None] | None = {}  # None when one could not be recorded
-        self.results: dict[int, Tensor] = {}  # of all graphs, by the memory that they lie in
+        self.results: dict[int, Tensor] = {}  # of all graphs: one for each piece of memory, by its address
         self.pool: tuple[int, int] | None = None
         self.stream: torch.cuda.Stream | None = None
 
@@ -113,7 +114,7 @@ class _Recorder:
 
     def record(self, function: TensorFunction, inputs: tuple[Tensor, ...]) -> TensorFunction:
         """`function` as a graph for inputs like these. Results lie in memory that the next call of any graph writes over."""
-        places = self._places(inputs)
+        places = self._places_for(inputs)
         graph, results = self.capture(function, places)
         self.results |= {tensor.untyped_storage().data_ptr(): tensor for tensor in results}
 
@@ -125,7 +126,7 @@ class _Recorder:
 
         return replay
 
-    def _places(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _places_for(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Where a graph finds inputs like these: each in memory of its own, or in that of another graph's result."""
         spare = list(self.results.values())
 

@@ -53,7 +53,7 @@ class Pipeline:
         dtype: torch.dtype = torch.float32,
         cuda_graphs: bool = True,
     ) -> Pipeline:
-        """Read a file or folder that holds every part but, perhaps, the retention branch; `dtype` is that of all parts."""
+        """Read a file or folder that holds every part but, perhaps, the retention branch; `dtype` is as in `to`."""
         checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
         if missing:
@@ -72,9 +72,13 @@ class Pipeline:
         return cls(DreamVideo(config).initialise(), text_encoder, build_autoencoder(config.vae))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Pipeline:
-        """All parts on another device, and in another precision where one is given."""
-        for module in (self.model, self.text_encoder, self.autoencoder):
-            module.to(device, dtype).eval()
+        """All parts on another device and, where one is given, in another precision: beside float16 a float32 autoencoder.
+
+        Autoencoders of full size may overflow in float16.
+        """
+        self.model.to(device, dtype).eval()
+        self.text_encoder.to(device, dtype).eval()
+        self.autoencoder.to(device, torch.float32 if dtype == torch.float16 else dtype).eval()
         lay_out_weights(self.model, self.device)
         return self
 

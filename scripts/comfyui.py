@@ -96,11 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, metavar="DIR", help="where to save (default: .host/output/NAME)")
 
     command = _add_server_command(commands, "serve", serve)
-    command.add_argument("--port", type=int, choices=range(1, 65536), metavar="PORT", help="default: one that is free")
+    command.add_argument("--port", type=_port, help="1 to 65535 (default: one that is free)")
 
     _add_forwarding_command(commands, "exec", execute)
     _add_forwarding_command(commands, "test", test)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; allowed: 1 to 65535")
+    return int(text)
 
 
 def _add_server_command(commands, name: str, function) -> argparse.ArgumentParser:

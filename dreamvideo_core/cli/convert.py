@@ -11,6 +11,7 @@ import typer
 from rich.progress import DownloadColumn, Progress
 
 from ..progress import columns
+from . import options
 from .reporting import ERRORS, reported
 
 if TYPE_CHECKING:
@@ -75,18 +76,16 @@ def init_retention(
 @contextmanager
 def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
     """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
-    from ..checks import InputError, check_choice
-    from ..tensor_files import DTYPES
+    from ..checks import InputError
 
-    if dtype is not None:
-        check_choice("--dtype", dtype, list(DTYPES))
+    kind = None if dtype is None else options.choose_dtype(dtype)
     if not source.exists():
         raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
     if target.suffix != ".safetensors" or target.is_dir():
         raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
     with Progress(*columns(DownloadColumn()), console=ERRORS, transient=True) as bar:  # an error needs no bar above it
         task = bar.add_task("writing", total=None)
-        yield DTYPES.get(dtype), lambda done, total: bar.update(task, completed=done, total=total)
+        yield kind, lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:

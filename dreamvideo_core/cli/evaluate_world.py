@@ -48,7 +48,7 @@ def measure_world(
     if not has_branch and (sheets is not None or chain is not None):
         option = "--sheets" if sheets is not None else "--chain"
         raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-    shared = {"seed": seed, "dtype": dtype, **sampling.of(pipeline.config.sampling)}
+    shared = {"seed": seed, **sampling.of(pipeline.config.sampling)}
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=clips)
 
@@ -62,6 +62,7 @@ def measure_world(
             protocol = Protocol(clips=clips, modes=MODES if has_branch else ("t2v",), **shared)
             measured = measure(pipeline, protocol, advance)
             report = summary(measured, protocol, path.name)
+    report["dtype"] = dtype
     Console().print(as_table(report) if chain is None else as_chain_table(report))
     if json is not None:
         write_json(report, json)

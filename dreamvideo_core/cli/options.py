@@ -44,9 +44,9 @@ Anchor = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
 
-Dtype = Annotated[str, typer.Option("--dtype", help="Precision: fp32, fp16 or bf16; the half ones are faster on a GPU.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="Precision of the model: fp32, fp16 or bf16.")]
 
-CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU passes are recorded: faster, for more memory.")]
+CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU: CUDA graphs, faster for more memory.")]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        found = _read_manifest(path)
+        found = {"dtype": "fp32"} | _read_manifest(path)  # which folders were before there was a choice
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)

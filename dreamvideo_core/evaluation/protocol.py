@@ -25,7 +25,7 @@ MODES = ("t2v", "i2v", "ti2v")
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How clips of a split are generated: seeds of the noise are derived from `seed`, `dtype` names the precision."""
+    """How clips of a split are generated. Seeds of the noise are derived from `seed`."""
 
     seed: int
     height: int
@@ -36,7 +36,6 @@ class Sampling:
     image_scale: float
     order: str = "text_first"
     split: str = "test"
-    dtype: str = "fp32"
 
     def __post_init__(self):
         check_number("num_frames", self.num_frames, 2, math.inf)  # one frame shows no motion

@@ -34,7 +34,7 @@ class RunGraphs:
 
 def install(patcher: ModelPatcher) -> None:
     """Have every run of a model record its passes, on a device where graphs are `available`."""
-    renew_in_every_run(patcher, KEY, RunGraphs)  # dropped with it, for ComfyUI could not take back the memory of graphs
+    renew_in_every_run(patcher, KEY, RunGraphs)  # graphs end with a run: ComfyUI could not take back their memory
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
 
 

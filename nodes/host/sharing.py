@@ -65,7 +65,7 @@ def install(patcher: ModelPatcher) -> None:
 
 
 def renew_in_every_run(patcher: ModelPatcher, key: str, make: Callable[[], object]) -> None:
-    """Give the `transformer_options` of every run of a model something new under `key`, which ComfyUI drops afterwards."""
+    """Put a new `make()` under `key` of the `transformer_options` in every run of a model; ComfyUI drops it after the run."""
 
     def in_a_run(executor, *args, **kwargs):
         options = executor.class_obj.model_options

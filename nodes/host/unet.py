@@ -181,7 +181,7 @@ class HostUNet(UNet):
         chosen, maps = rows.select(places), self._maps(rows, inputs, options)
         frames = chosen.frames.flatten(0, 1)
         made = passes_of(self, options).retain(frames, maps, chosen.timesteps, chosen.text, rows.num_frames)
-        if len(inputs) == len(gains):
+        if set(gains) <= {0, 1}:
             return made
         scale = frames.new_tensor([shares[key] for key in inputs])
         index = torch.tensor(places, device=frames.device)

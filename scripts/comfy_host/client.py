@@ -18,7 +18,7 @@ from .execution import Event, Execution
 from .logs import tail
 
 Listener = Callable[[Event], None]
-_TEXT = 3  # the kind of binary message in which a node says something
+_TEXT = 3  # BinaryEventTypes.TEXT, in which a node says something
 
 
 class Client:
@@ -68,7 +68,7 @@ class Client:
             url = f"http://{self.address}/ws?clientId={client_id}"
             async with session.ws_connect(url, max_msg_size=0) as socket:
                 prompt_id = self._submit(prompt, extra_data, client_id)
-                events = await self._follow(socket, prompt_id, _titles(prompt), listener)
+                events = await self._follow(socket, prompt_id, prompt, listener)
         history = self.get(f"/history/{prompt_id}")[prompt_id]
         return Execution(prompt_id, events, history)
 
@@ -85,13 +85,13 @@ class Client:
         return answer["prompt_id"]
 
     async def _follow(
-        self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str, titles: dict[str, str], listener: Listener | None
+        self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str, prompt: dict, listener: Listener | None
     ) -> list[Event]:
         """Collect the events of one prompt until it is done."""
-        events = []
+        events, titles = [], _titles(prompt)
         async for message in socket:
             event = _event(message)
-            if event is None or event.data.get("prompt_id", prompt_id) != prompt_id:
+            if event is None or not _is_of(event, prompt_id, prompt):
                 continue
             events.append(event)
             if listener:
@@ -120,15 +120,22 @@ class Client:
 
 
 def _event(message: aiohttp.WSMessage) -> Event | None:
-    """What a message tells: JSON, or a node's words, whose prompt the server does not name. None for previews."""
+    """What a message tells: JSON, or a node's words. None for others, such as previews."""
     now = time.monotonic()
     if message.type == aiohttp.WSMsgType.TEXT:
         told = json.loads(message.data)
-        return Event(now, told.get("type", ""), {"prompt_id": None} | (told.get("data") or {}))
+        return Event(now, told.get("type", ""), told.get("data") or {})
     if message.type != aiohttp.WSMsgType.BINARY or struct.unpack_from(">I", message.data)[0] != _TEXT:
         return None
     begin = 8 + struct.unpack_from(">I", message.data, 4)[0]
     return Event(now, "progress_text", {"node": message.data[8:begin].decode(), "text": message.data[begin:].decode()})
+
+
+def _is_of(event: Event, prompt_id: str, prompt: dict) -> bool:
+    """Whether an event belongs to a prompt. Words name their node alone, which may be one of an expansion."""
+    if event.kind == "progress_text":
+        return event.data["node"].partition(".")[0] in prompt
+    return event.data.get("prompt_id") == prompt_id
 
 
 def _titles(prompt: dict) -> dict[str, str]:

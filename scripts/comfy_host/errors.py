@@ -4,6 +4,8 @@
 class HostError(Exception):
     """Anything that ends a command with a message in place of a traceback."""
 
+    keeps_log = True  # of a server that was running then
+
 
 class SetupFailed(HostError):
     """The environment or ComfyUI could not be made."""
@@ -17,12 +19,14 @@ class PackNotLoaded(ServerFailed):
     """The server runs, but without this pack's nodes."""
 
 
-class PortTaken(HostError):
+class PortUnusable(HostError):
     """A server cannot listen where it should."""
 
 
 class WorkflowInvalid(HostError):
     """A workflow file or an override of it makes no sense."""
+
+    keeps_log = False
 
 
 class PromptRejected(HostError):

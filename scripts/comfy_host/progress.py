@@ -2,6 +2,7 @@
 
 import sys
 import time
+from textwrap import indent
 from typing import TextIO
 
 from .execution import Event
@@ -49,8 +50,11 @@ class Progress:
             self._write(f"{self._current}  {value:g}/{total:g}")
 
     def _say(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K    {text}\n" if self._live else f"    {text}\n")
-        self._stream.flush()
+        """On a terminal above the live line."""
+        words = indent(text, "    ") + "\n"
+        self._stream.write(f"\r\x1b[K{words}" if self._live else words)
+        if self._live and self._current:
+            self._write(self._current)
 
     def _write(self, line: str) -> None:
         text = f"{line}  {time.monotonic() - self._begin:.1f} s"

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from .base import BaseDirectory
 from .client import Client
-from .errors import PackNotLoaded, PortTaken, ServerFailed, WorkflowInvalid
+from .errors import HostError, PackNotLoaded, PortUnusable, ServerFailed
 from .logs import pack_error, tail
 from .paths import HOST, PACK_NAME
 
@@ -23,7 +23,7 @@ class Server:
     """A ComfyUI server on 127.0.0.1. Use it as a context manager.
 
     `base` is its base directory, `output` the folder it saves to, `port` a free one where none is given, `client` the way
-    to talk to it. The log stays when something went wrong in the server.
+    to talk to it. The log stays when something went wrong.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Server:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
-        if not isinstance(error, Exception) or isinstance(error, WorkflowInvalid):
+        if not isinstance(error, Exception) or (isinstance(error, HostError) and not error.keeps_log):
             shutil.rmtree(self.workspace, ignore_errors=True)
 
     def wait(self) -> None:
@@ -163,8 +163,10 @@ def _variables() -> dict[str, str]:
 def _free_port(wanted: int | None) -> int:
     """`wanted`, which must be free, or any that is."""
     with socket.socket() as probe:
+        if os.name == "posix":  # as servers do: connections that a server before has closed do not matter
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted or 0))
         except OSError as error:
-            raise PortTaken(f"port {wanted} cannot be used: {error.strerror}; give another --port, or none") from None
+            raise PortUnusable(f"port {wanted} cannot be used: {error.strerror}; give another --port, or none") from None
         return probe.getsockname()[1]

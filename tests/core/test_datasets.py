@@ -178,6 +178,12 @@ def test_a_folder_belongs_to_one_plan(tmp_path):
     claim(tmp_path / "made", plan())
     with pytest.raises(InputError, match=r"made otherwise: weights '0' \(now '1'\), seed 4 \(now 5\); name another folder"):
         claim(tmp_path / "made", plan(seed=5, weights="1"))
+    with pytest.raises(InputError, match=r"made otherwise: dtype 'fp32' \(now 'bf16'\)"):
+        claim(tmp_path / "made", plan(dtype="bf16"))
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    del manifest["dtype"]  # as older versions wrote it
+    (tmp_path / "made" / "manifest.json").write_text(json.dumps(manifest))
+    claim(tmp_path / "made", plan())
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists and was not made by `evaluate`"):
         claim(tmp_path, plan())

@@ -184,6 +184,26 @@ def test_a_clip_is_the_same_with_and_without_them(dtype):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @torch.no_grad()
+def test_passes_of_a_gpu_in_any_order():
+    """Graphs share memory: what one leaves there, and what callers hold, must not matter."""
+    plain = random_model().cuda()
+    graphed = GraphedModel(plain)
+    latents, timesteps, text, image = (tensor.cuda() for tensor in inputs())
+    frames, num_frames = latents.flatten(0, 1), latents.shape[1]
+    for turn in range(4):
+        pairs = []
+        for offset in (turn, -turn):
+            given = frames + offset, timesteps, text, num_frames
+            retained = graphed.retain(given[0], plain.image_map(image), *given[1:])
+            pairs.append((graphed.encode(*given), retained))
+        for passes in reversed(pairs):
+            torch.testing.assert_close(graphed.decode(*passes), plain.decode(*passes), rtol=1e-3, atol=1e-3)
+        expected = plain.encode(frames - turn, timesteps, text, num_frames)
+        torch.testing.assert_close(pairs[-1][0].mid, expected.mid, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@torch.no_grad()
 def test_a_capture_that_fails_leaves_the_gpu_as_it_was(caplog):
     recorder = graphs._Recorder()
 

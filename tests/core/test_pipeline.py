@@ -125,8 +125,10 @@ def test_half_precision_makes_nearly_the_same_clip(tmp_path, pipeline, dtype):
     whole = pipeline("red", picture())
     pipeline.save(tmp_path / "model.safetensors", dtype=torch.float32)
     loaded = Pipeline.load(tmp_path / "model.safetensors", dtype=dtype)
-    for part in (loaded.model, loaded.text_encoder, loaded.autoencoder):
+    for part in (loaded.model, loaded.text_encoder):
         assert {weight.dtype for weight in part.parameters()} == {dtype}
+    autoencoder = torch.float32 if dtype == torch.float16 else dtype  # which may overflow in float16
+    assert {weight.dtype for weight in loaded.autoencoder.parameters()} == {autoencoder}
     half = loaded("red", picture())
     assert half.dtype == torch.float32
     assert 0 < (half - whole).norm() < 0.05 * whole.norm()

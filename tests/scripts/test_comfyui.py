@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from comfy_host.outputs import read_frames
 from comfy_host.paths import REPOSITORY
 
@@ -42,6 +43,13 @@ def test_a_mistyped_setting_leaves_nothing(tmp_path: Path):
     assert 'error: Save has no input "name"; it has: ' in result.stderr
     log = Path(re.search(r"log in (\S+)", result.stderr)[1])
     assert not log.parent.exists() and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http"])
+def test_a_port_that_cannot_be(port: str):
+    result = _run("serve", f"--port={port}")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith(f"argument --port: '{port}' is no port; allowed: 1 to 65535")
 
 
 def test_exec_runs_a_command_inside_the_environment():

@@ -54,6 +54,16 @@ def test_progress_is_a_line_a_node_and_its_words_where_there_is_no_terminal():
     assert lines == ["[2/4] Node2", "[3/4] Node3", "    half of it", "[4/4] Node4"]
 
 
+def test_on_a_terminal_words_stand_above_the_line_that_changes(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    progress = Progress({str(number): {"class_type": f"Node{number}", "inputs": {}} for number in range(1, 5)}, stream)
+    for event in EVENTS:
+        progress(event)
+    screen = [re.sub(r".*\r\x1b\[K|  [\d.]+ s$", "", line) for line in stream.getvalue().split("\n")]
+    assert screen == ["    half of it", "[4/4] Node4", ""]
+
+
 def test_a_rejection_tells_the_servers_errors():
     answer = {
         "error": {"message": "Prompt outputs failed validation", "details": ""},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from comfy_host.base import BaseDirectory
-from comfy_host.errors import PortTaken, ServerFailed
+from comfy_host.errors import PortUnusable, ServerFailed
 from comfy_host.paths import REPOSITORY
 from comfy_host.server import Server
 
@@ -35,11 +35,13 @@ def test_an_interruption_while_starting_leaves_no_process(make_server, monkeypat
 
 
 def test_a_port_of_ones_choice(tmp_path: Path):
+    """Free again as soon as who had it is gone, though connections that it has closed linger."""
     base = BaseDirectory(tmp_path / "base")
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        with pytest.raises(PortTaken, match=f"port {taken} cannot be used: Address already in use; give another --port"):
+        with socket.create_connection(other.getsockname()):
+            other.accept()[0].close()
+        with pytest.raises(PortUnusable, match=f"port {taken} cannot be used: Address already in use; give another --port"):
             Server(tmp_path, base, port=taken)
     assert Server(tmp_path, base, port=taken).url == f"http://127.0.0.1:{taken}"
 
