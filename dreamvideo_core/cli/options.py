@@ -43,9 +43,7 @@ Anchor = Annotated[
     typer.Option("--anchor", help="Take back what the colours of a stage's first frame have drifted from its picture."),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
-
 Dtype = Annotated[str, typer.Option("--dtype", help="Precision of the model: fp32, fp16 or bf16.")]
-
 CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU: CUDA graphs, faster for more memory.")]
 
 
