@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import psutil
 import torch
 import typer
 from gauge import Gauge
@@ -121,16 +122,25 @@ def main(
 
 
 def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int, int], list[Row]]) -> Iterator[str]:
-    device = torch.cuda.get_device_name() if bench.gauge.cuda else f"{torch.get_num_threads()} CPU cores"
     yield "# Memory and time of the full-size model in ComfyUI\n"
-    yield f"Preset {preset} with its branch, weights {weight_dtype}, on {device}: {bench.loaded / GIB:.1f} GiB when loaded."
-    yield "Peaks are above that, in GiB; `expected` is what ComfyUI reckons with before it runs a step. Made by"
+    yield f"Preset {preset} with its branch, weights {weight_dtype}, on {_device(bench)}: {bench.loaded / GIB:.1f} GiB when loaded."
+    yield "Peaks are above that, in GiB; `expected` is what ComfyUI reckons with before it runs a step of three"
+    yield "evaluations, which it runs one by one where less than 1.5 times as much is free. Made by"
     yield f"`python3 scripts/comfyui.py exec python benchmarks/full_size.py --preset {preset} --weight-dtype {weight_dtype}`."
     if bench.gauge.cuda:
         yield f"Seconds are the mean of {STEPS} steps, with CUDA graphs among them the first two, in which passes are recorded."
+    else:
+        yield "Seconds are of one step. At 512 x 512 ComfyUI's attention on a CPU makes its tables of scores as large as the"
+        yield "free memory allows, so that peaks above what is expected do not mean that memory runs out."
     yield ""
     yield from table(_HEAD + (_HEAD_GRAPHED if bench.gauge.cuda else ()), (_cells(case, of) for case, of in rows.items()))
     yield ""
+
+
+def _device(bench: Bench) -> str:
+    if bench.gauge.cuda:
+        return f"{torch.cuda.get_device_name()} with {torch.cuda.mem_get_info()[1] / GIB:.0f} GiB"
+    return f"{torch.get_num_threads()} CPU cores with {psutil.virtual_memory().total / GIB:.0f} GiB"
 
 
 def _cells(case: tuple[int, int], rows: list[Row]) -> list[str]:

@@ -35,6 +35,8 @@ class PromptRejected(HostError):
     `node_errors` is the server's own mapping of node id to errors.
     """
 
+    keeps_log = False
+
     def __init__(self, answer: dict, titles: dict[str, str]):
         self.error = answer.get("error") or {}
         self.node_errors = answer.get("node_errors") or {}

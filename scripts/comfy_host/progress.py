@@ -16,12 +16,13 @@ class Progress:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._begin = time.monotonic()
-        self._seen: dict[str, None] = {}
+        self._numbers: dict[str, int] = {}
         self._current = ""
 
     def __call__(self, event: Event) -> None:
         if event.kind == "execution_cached":
-            self._seen.update(dict.fromkeys(event.data["nodes"]))
+            for node_id in event.data["nodes"]:
+                self._number(node_id)
         elif event.node:
             self._begin_node(event.display_node)
         elif event.kind == "progress":
@@ -38,12 +39,15 @@ class Progress:
         self._current = ""
 
     def _begin_node(self, node_id: str) -> None:
-        self._seen[node_id] = None
-        line = f"[{len(self._seen)}/{len(self._titles)}] {self._titles.get(node_id, node_id)}"
+        line = f"[{self._number(node_id)}/{len(self._titles)}] {self._titles.get(node_id, node_id)}"
         if line == self._current:
             return
         self._current = line
         self._write(line)
+
+    def _number(self, node_id: str) -> int:
+        """Nodes are counted as they come; one that goes on after others keeps its number."""
+        return self._numbers.setdefault(node_id, len(self._numbers) + 1)
 
     def _show_steps(self, value: float, total: float) -> None:
         if self._live:

@@ -32,6 +32,7 @@ class Report:
             [
                 f"clip           {self.clip or 'none'}",
                 f"contact sheet  {self.contact_sheet or 'none'}",
+                *(f"also saved     {file}" for file in self.outputs if file != self.clip),
                 f"sampling       {self.sampling_seconds:.2f} s",
                 json.dumps(asdict(self)),
             ]
@@ -46,7 +47,7 @@ def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = No
         schemas = server.client.object_info()
         prompt = workflow.to_prompt(graph, schemas)
         overrides = [workflow.parse_override(text, prompt) for text in settings]
-        prompt = workflow.apply(prompt, [_with_upload(item, prompt, schemas, server.base) for item in overrides])
+        prompt = workflow.apply(prompt, [_usable(item, prompt, schemas, server.base) for item in overrides])
         say(f"running {file.name}")
         execution = _follow(server, prompt, workflow.metadata(graph))
     return _report(execution, prompt, folder)
@@ -67,14 +68,22 @@ def _follow(server: Server, prompt: dict[str, dict], extra_data: dict) -> Execut
         progress.close()
 
 
-def _with_upload(
+def _usable(
     override: workflow.Override, prompt: dict[str, dict], schemas: dict[str, dict], base: BaseDirectory
 ) -> workflow.Override:
-    """Where a widget picks from the input folder and the value is a file elsewhere, put that file there."""
+    """The override itself, or where a widget picks from the input folder and the value is a file elsewhere, of a copy there."""
     inputs = schemas.get(prompt[override.node_id]["class_type"], {}).get("input", {})
     spec = {**inputs.get("required", {}), **inputs.get("optional", {})}.get(override.input, [])
-    picks_file = len(spec) > 1 and any(spec[1].get(name) for name in UPLOADS)
-    if not picks_file or base.has_input(override.value):
+    if len(spec) > 1 and any(spec[1].get(name) for name in UPLOADS):
+        return _with_upload(override, base)
+    choices = workflow.choices(spec)
+    if choices and override.value not in choices:
+        raise WorkflowInvalid(f'{override.input} is "{override.value}"; allowed: {", ".join(map(str, choices))}')
+    return override
+
+
+def _with_upload(override: workflow.Override, base: BaseDirectory) -> workflow.Override:
+    if base.has_input(override.value):
         return override
     file = Path(override.value).expanduser()
     if not file.is_file():

@@ -65,19 +65,17 @@ class Server:
             self._start()
             self._wait_until_ready()
             self._check_pack()
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            self._end(error)
             raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-        if not isinstance(error, Exception) or (isinstance(error, HostError) and not error.keeps_log):
-            shutil.rmtree(self.workspace, ignore_errors=True)
+        self._end(error)
 
     def wait(self) -> None:
-        """Wait until the server ends by itself."""
-        self._process.wait()
+        """Stay until interrupted; raises `ServerFailed` when the server ends by itself."""
+        raise ServerFailed(f"ComfyUI ended by itself, with exit status {self._process.wait()}; {self._log_end()}")
 
     def stop(self) -> None:
         """End the server: politely, then by force."""
@@ -89,6 +87,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _end(self, error: BaseException | None) -> None:
+        self.stop()
+        if not isinstance(error, Exception) or (isinstance(error, HostError) and not error.keeps_log):
+            shutil.rmtree(self.workspace, ignore_errors=True)
 
     def _start(self) -> None:
         self.base.prepare()
@@ -133,14 +136,14 @@ class Server:
         while not self.client.is_ready():
             if self._process.poll() is not None:
                 raise ServerFailed(
-                    f"ComfyUI ended with exit status {self._process.returncode} while starting; "
-                    f"the end of {self.log_path}:\n{tail(self.log_path)}"
+                    f"ComfyUI ended with exit status {self._process.returncode} while starting; {self._log_end()}"
                 )
             if time.monotonic() > deadline:
-                raise ServerFailed(
-                    f"ComfyUI did not answer within {START_SECONDS} s; the end of {self.log_path}:\n{tail(self.log_path)}"
-                )
+                raise ServerFailed(f"ComfyUI did not answer within {START_SECONDS} s; {self._log_end()}")
             time.sleep(0.2)
+
+    def _log_end(self) -> str:
+        return f"the end of {self.log_path}:\n{tail(self.log_path)}"
 
     def _check_pack(self) -> None:
         module = f"custom_nodes.{PACK_NAME}"

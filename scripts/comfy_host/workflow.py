@@ -72,6 +72,14 @@ def parse_override(text: str, prompt: dict[str, dict]) -> Override:
     return Override(node_id, name, _parse_value(value.lower() if isinstance(inputs[name], bool) else value))
 
 
+def choices(spec: list) -> list:
+    """What a widget offers, by its entry in `object_info`: `["COMBO", {"options": [...]}]`, once `[[...], {...}]`."""
+    kind = spec[0] if spec else None
+    if kind == "COMBO":
+        return spec[1].get("options", [])
+    return kind if isinstance(kind, list) else []
+
+
 def apply(prompt: dict[str, dict], overrides: list[Override]) -> dict[str, dict]:
     """A copy of `prompt` with the overridden values in it."""
     result = {node_id: {**node, "inputs": dict(node["inputs"])} for node_id, node in prompt.items()}

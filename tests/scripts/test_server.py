@@ -26,12 +26,25 @@ def test_a_server_that_ends_while_starting_shows_its_last_words(make_server):
         make_server("raise SystemExit('no module named torch')").__enter__()
 
 
-def test_an_interruption_while_starting_leaves_no_process(make_server, monkeypatch: pytest.MonkeyPatch):
+def test_an_interruption_while_starting_leaves_nothing(make_server, monkeypatch: pytest.MonkeyPatch):
     server = make_server("import time; time.sleep(600)")
     monkeypatch.setattr(server.client, "is_ready", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         server.__enter__()
     assert server._process.poll() is not None
+    assert not server.workspace.exists()
+
+
+def test_a_server_that_ends_by_itself_is_no_good_end(make_server, monkeypatch: pytest.MonkeyPatch):
+    server = make_server("print('out of memory'); raise SystemExit(9)")
+    monkeypatch.setattr(server.client, "is_ready", lambda: True)
+    monkeypatch.setattr(server, "_check_pack", lambda: None)
+    with (
+        pytest.raises(ServerFailed, match=r"ended by itself, with exit status 9; the end of .*server\.log:\nout of memory"),
+        server,
+    ):
+        server.wait()
+    assert server.log_path.is_file()
 
 
 def test_a_port_of_ones_choice(tmp_path: Path):

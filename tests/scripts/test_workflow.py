@@ -53,6 +53,21 @@ def test_a_wrong_override_says_what_there_is(text, complaint):
         workflow.parse_override(text, PROMPT)
 
 
+@pytest.mark.parametrize(
+    ("spec", "choices"),
+    [
+        (["COMBO", {"options": ["add", "concat"], "default": "add"}], ["add", "concat"]),
+        ([["add", "concat"]], ["add", "concat"]),
+        (["COMBO", {"remote": {"route": "/models"}}], []),
+        (["INT", {"min": 0}], []),
+        (["STRING"], []),
+        ([], []),
+    ],
+)
+def test_what_a_widget_offers(spec, choices):
+    assert workflow.choices(spec) == choices
+
+
 def test_overrides_leave_the_original_as_it_was():
     before = json.dumps(PROMPT)
     changed = workflow.apply(PROMPT, [workflow.Override("2", "seed", 7)])
