@@ -122,8 +122,9 @@ def main(
 
 
 def _document(bench: Bench, preset: str, weight_dtype: str, rows: dict[tuple[int, int], list[Row]]) -> Iterator[str]:
+    loaded = f"{bench.loaded / GIB:.1f} GiB when loaded"
     yield "# Memory and time of the full-size model in ComfyUI\n"
-    yield f"Preset {preset} with its branch, weights {weight_dtype}, on {_device(bench)}: {bench.loaded / GIB:.1f} GiB when loaded."
+    yield f"Preset {preset} with its branch, weights {weight_dtype}, on {_device(bench)}: {loaded}."
     yield "Peaks are above that, in GiB; `expected` is what ComfyUI reckons with before it runs a step of three"
     yield "evaluations, which it runs one by one where less than 1.5 times as much is free. Made by"
     yield f"`python3 scripts/comfyui.py exec python benchmarks/full_size.py --preset {preset} --weight-dtype {weight_dtype}`."
