@@ -13,6 +13,7 @@ from .config import ModelConfig
 from .diffusion import Diffusion
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .model import Encoding, Residuals
+from .reuse import EveryNth, Kept, Row
 
 _TOGETHER = 2**17  # values of latents whose evaluations are a batch on a GPU; with more that takes memory and gains nothing
 
@@ -33,9 +34,9 @@ class GuidedModel:
     """The weighted sum of evaluations for fixed conditions: one encode per text and step, conv_s once for all steps.
 
     `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
-    a branch needs none. The branch runs in every `retention_every`-th step; in between, its residuals are those of the
-    step where it last ran. `together` has the evaluations in one batch: faster for few latents on a GPU, where None chooses
-    it, and slower on a CPU.
+    a branch needs none. The branch runs in every `retention_every`-th step, and its residuals are used again until the next of
+    these; an evaluation that a step is the first to need has its own made. `together` has the evaluations in one batch: faster
+    for few latents on a GPU, where None chooses it, and slower on a CPU.
     """
 
     def __init__(
@@ -51,26 +52,20 @@ class GuidedModel:
         """`given` are `has_text` and `has_image` of `Guidance.weights`."""
         self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
         self.diffusion = Diffusion(model.config.prediction_type)
-        self.maps: dict[bool, Tensor] = {}
-        self.step, self.retention_every, self.together = 0, retention_every, together
-        self.residuals: dict[Evaluation, Residuals] = {}
+        self.step, self.together = 0, together
+        self.maps: Kept[Tensor] = Kept()
+        self.residuals: EveryNth[Kept[Residuals]] = EveryNth(retention_every)
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
         if self.together is None:
-            self.together = latents.is_cuda and latents.numel() <= _TOGETHER
+            self.together = latents.device.type != "cpu" and latents.numel() <= _TOGETHER
         weights = self.guidance.weights(timestep, **self.given)
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
-        encodings: dict[bool, Encoding] = {}
+        encodings: Kept[Encoding] = Kept()
         results: dict[Evaluation, Tensor] = {}
         for some in self._batches(list(weights)):
-            if not encodings.keys() >= {e.text for e in some}:
-                encodings.clear()  # evaluations come text by text
-                encodings |= self._encoded(some, latents, timesteps)
-            residuals = self._residuals(some, latents, timesteps) if self.images else None
-            made = self.model.decode(Encoding.join([encodings[e.text] for e in some]), residuals).to(latents.dtype)
-            clips = rearrange(made, "(n b t) c h w -> n b t c h w", n=len(some), t=latents.shape[1])
-            results |= zip(some, clips, strict=True)
+            results |= self._evaluated(some, latents, timesteps, encodings)
         self.step += 1
         guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
         return self._rescaled(guided, results[max(results)], latents, timestep)
@@ -78,32 +73,40 @@ class GuidedModel:
     def _batches(self, evaluations: list[Evaluation]) -> list[list[Evaluation]]:
         return [evaluations] if self.together else [[evaluation] for evaluation in evaluations]
 
-    def _encoded(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> dict[bool, Encoding]:
-        texts = list(dict.fromkeys(e.text for e in evaluations))
-        text = torch.cat([self.texts[key] for key in texts])
-        made = self.model.encode(*_repeated(latents, timesteps, len(texts)), text, latents.shape[1])
-        return dict(zip(texts, made.chunk(len(texts)), strict=True))
+    def _evaluated(
+        self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor, encodings: Kept[Encoding]
+    ) -> dict[Evaluation, Tensor]:
+        encoding = self._encoding(evaluations, latents, timesteps, encodings)
+        residuals = self._residuals(evaluations, latents, timesteps) if self.images else None
+        made = self.model.decode(encoding, residuals).to(latents.dtype)
+        clips = rearrange(made, "(n b t) c h w -> n b t c h w", n=len(evaluations), t=latents.shape[1])
+        return dict(zip(evaluations, clips, strict=True))
+
+    def _encoding(
+        self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor, encodings: Kept[Encoding]
+    ) -> Encoding:
+        texts = [e.text for e in evaluations]
+
+        def make(numbers: list[int]) -> list[Encoding]:
+            text = torch.cat([self.texts[texts[number]] for number in numbers])
+            made = self.model.encode(*_repeated(latents, timesteps, len(numbers)), text, latents.shape[1])
+            return made.chunk(len(numbers))
+
+        # Evaluations come text by text: no more are kept than these need.
+        return Encoding.join(encodings.get([Row(text) for text in texts], make, most=len(set(texts))))
 
     def _residuals(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> Residuals:
-        due = self.step % self.retention_every == 0
-        made = self._retained([e for e in evaluations if due or e not in self.residuals], latents, timesteps)
-        if self.retention_every > 1:
-            self.residuals |= made
-        return Residuals.join([made[e] if e in made else self.residuals[e] for e in evaluations])
+        def make(numbers: list[int]) -> list[Residuals]:
+            some = [evaluations[number] for number in numbers]
+            maps, text = torch.cat([self._map(e.image) for e in some]), torch.cat([self.texts[e.text] for e in some])
+            frames, times = _repeated(latents, timesteps, len(some))
+            return self.model.retain(frames, maps, times, text, latents.shape[1]).chunk(len(some))
 
-    def _retained(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> dict[Evaluation, Residuals]:
-        if not evaluations:
-            return {}
-        maps = torch.cat([self._map(e.image) for e in evaluations])
-        text = torch.cat([self.texts[e.text] for e in evaluations])
-        frames, timesteps = _repeated(latents, timesteps, len(evaluations))
-        made = self.model.retain(frames, maps, timesteps, text, latents.shape[1])
-        return dict(zip(evaluations, made.chunk(len(evaluations)), strict=True))
+        kept = Kept() if self.residuals.every == 1 else self.residuals.at(self.step)
+        return Residuals.join(kept.get([Row(evaluation) for evaluation in evaluations], make))
 
     def _map(self, image: bool) -> Tensor:
-        if image not in self.maps:
-            self.maps[image] = self.model.image_map(self.images[image])
-        return self.maps[image]
+        return self.maps.get([Row(image)], lambda _: [self.model.image_map(self.images[image])])[0]
 
     def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timestep: int) -> Tensor:
         """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from . import cpu_convolutions
 from .fused import Lend, attends_in_place, attention_over_time, fused_group_norm, fused_layer_norm, geglu, lend
 
 _TOKENS = 512  # of a feed-forward on a CPU
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # of queries, keys, values and the number of heads
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -63,7 +64,7 @@ class LayerFactory:
     """Makes every layer that has weights; `operations` is a namespace shaped like torch.nn."""
 
     operations: Any = nn
-    attention: Callable[[Tensor, Tensor, Tensor, int], Tensor] = attention
+    attention: Attend = attention
     lend: Lend = lend
     dtype: torch.dtype | None = None
     device: torch.device | str | None = None
@@ -173,10 +174,14 @@ class Attention(nn.Module):
         self.to_v = make.linear(context_dim or channels, channels, bias=False)
         self.to_out = nn.ModuleList([make.linear(channels, channels)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, value: Tensor | None = None, attend: Attend | None = None
+    ) -> Tensor:
+        """`value` is what values are made from where that is not `context`; `attend` takes the place of the layer's own."""
         context = x if context is None else context
-        attend = self.attend if x.ndim == 3 else attention_over_time
-        return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
+        value = context if value is None else value
+        attend = attend or (self.attend if x.ndim == 3 else attention_over_time)
+        return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(value), self.heads))
 
 
 class GEGLU(nn.Module):
@@ -195,11 +200,37 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(GEGLU(channels, channels * 4, make), nn.Identity(), make.linear(channels * 4, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda:
+        if x.device.type != "cpu":
             return self.net(x)
         # What few tokens make stays in a CPU's caches; what all of them make is written to memory and read again.
         parts = x.flatten(0, -2).split(_TOKENS)
         return torch.cat([self.net(part) for part in parts]).view_as(x)
+
+
+class Place(NamedTuple):
+    """Where a spatial transformer block stands in the U-Net, counted as in Stable Diffusion's original code.
+
+    `part` is "input", "middle" or "output", `number` the block of that part, `depth` the transformer block in it.
+    """
+
+    part: str
+    number: int
+    depth: int = 0
+
+
+RunAttention = Callable[[Attention, Tensor, Tensor | None, Place | None], Tensor]
+
+
+def run_attention(layer: Attention, x: Tensor, context: Tensor | None = None, place: Place | None = None) -> Tensor:
+    """How a pass runs an attention layer on tokens (B T, N, C); a host may put its own function here.
+
+    `context` (B, M, D) is one text for all frames of a clip: they query it together, so its keys and values are computed once.
+    `place` is None for layers over time.
+    """
+    if context is None:
+        return layer(x)
+    tokens = rearrange(x, "(b t) n c -> b (t n) c", b=len(context))
+    return rearrange(layer(tokens, context), "b (t n) c -> (b t) n c", n=x.shape[1])
 
 
 class BasicTransformerBlock(nn.Module):
@@ -212,9 +243,9 @@ class BasicTransformerBlock(nn.Module):
         self.attn2 = Attention(channels, context_dim, head_dim, make)
         self.ff = FeedForward(channels, make)
 
-    def forward(self, x: Tensor, attend_context: Callable[[Attention, Tensor], Tensor]) -> Tensor:
-        x, normed = self.norm2.add_norm(x, self.attn1(self.norm1(x)))
-        x, normed = self.norm3.add_norm(x, attend_context(self.attn2, normed))
+    def forward(self, x: Tensor, run: RunAttention, context: Tensor | None = None, place: Place | None = None) -> Tensor:
+        x, normed = self.norm2.add_norm(x, run(self.attn1, self.norm1(x), None, place))
+        x, normed = self.norm3.add_norm(x, run(self.attn2, normed, context, place))
         return x + self.ff(normed)
 
 
@@ -228,16 +259,14 @@ class Transformer2DModel(nn.Module):
         self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(channels, context_dim, head_dim, make)])
         self.proj_out = make.linear(channels, channels)
 
-    def forward(self, x: Tensor, context: Tensor, num_frames: int) -> Tensor:
-        def attend_text(layer: Attention, tokens: Tensor) -> Tensor:
-            # All frames of a clip query its text together: its keys and values are computed once.
-            tokens = rearrange(tokens, "(b t) n c -> b (t n) c", t=num_frames)
-            return rearrange(layer(tokens, context), "b (t n) c -> (b t) n c", t=num_frames)
-
+    def forward(
+        self, x: Tensor, context: Tensor, run: RunAttention = run_attention, part: str = "middle", number: int = 0
+    ) -> Tensor:
+        """`x` (B T) C H W, `context` (B, M, D); `part` and `number` say where in the U-Net this is."""
         height = x.shape[-2]
         tokens = self.proj_in(rearrange(self.norm(x), "b c h w -> b (h w) c"))
-        for block in self.transformer_blocks:
-            tokens = block(tokens, attend_text)
+        for depth, block in enumerate(self.transformer_blocks):
+            tokens = block(tokens, run, context, Place(part, number, depth))
         return x + rearrange(self.proj_out(tokens), "b (h w) c -> b c h w", h=height)
 
 
@@ -249,17 +278,18 @@ class _TemporalLayer(nn.Module):
         self.positions = positions
         self.norm = make.group_norm(groups, channels, 1e-6)
 
-    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+    def forward(self, x: Tensor, num_frames: int, run: RunAttention = run_attention) -> Tensor:
         height, width = x.shape[-2:]
         hidden = self.norm(_over_time(x, num_frames))
-        axes = "b t (h w) c" if attends_in_place(hidden) else "(b h w) t c"
+        in_place = run is run_attention and attends_in_place(hidden)  # a host's function is given tokens of one place
+        axes = "b t (h w) c" if in_place else "(b h w) t c"
         tokens = rearrange(hidden, f"b c t (h w) -> {axes}", h=height)
         if self.positions:
             positions = sinusoids(torch.arange(num_frames, device=x.device), x.shape[1]).to(tokens.dtype)
             tokens = tokens + (positions if tokens.ndim == 3 else positions[:, None])
-        return x + rearrange(self.mix(tokens), f"{axes} -> (b t) c h w", h=height, w=width)
+        return x + rearrange(self.mix(tokens, run), f"{axes} -> (b t) c h w", h=height, w=width)
 
-    def mix(self, tokens: Tensor) -> Tensor:
+    def mix(self, tokens: Tensor, run: RunAttention) -> Tensor:
         """Tokens (B H W, T, C) or (B, T, H W, C) to their residual."""
         raise NotImplementedError
 
@@ -273,10 +303,10 @@ class TransformerTemporalModel(_TemporalLayer):
         self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(inner, None, head_dim, make)])
         self.proj_out = make.linear(inner, channels)
 
-    def mix(self, tokens: Tensor) -> Tensor:
+    def mix(self, tokens: Tensor, run: RunAttention) -> Tensor:
         tokens = self.proj_in(tokens)
         for block in self.transformer_blocks:
-            tokens = block(tokens, lambda layer, x: layer(x))
+            tokens = block(tokens, run)
         return self.proj_out(tokens)
 
 
@@ -291,8 +321,8 @@ class TemporalSelfAttention(_TemporalLayer):
         nn.init.zeros_(self.attn.to_out[0].weight)
         nn.init.zeros_(self.attn.to_out[0].bias)
 
-    def mix(self, tokens: Tensor) -> Tensor:
-        return self.attn(tokens)
+    def mix(self, tokens: Tensor, run: RunAttention) -> Tensor:
+        return run(self.attn, tokens, None, None)
 
 
 class Downsample2D(nn.Module):

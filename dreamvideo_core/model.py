@@ -23,12 +23,14 @@ from .layers import (
     Downsample2D,
     LayerFactory,
     ResnetBlock2D,
+    RunAttention,
     TemporalConvLayer,
     TemporalSelfAttention,
     TimestepEmbedding,
     Transformer2DModel,
     TransformerTemporalModel,
     Upsample2D,
+    run_attention,
 )
 
 _TEMPORAL_MODULES = {"transformer_in", "temp_convs", "temp_attentions"}
@@ -41,11 +43,12 @@ def is_temporal(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Condition:
-    """What every block of a pass is given: time embedding (B, C), text (B, N, D) and the clips' length."""
+    """What every block of a pass is given: time embedding (B, C), text (B, N, D), the clips' length, how attention is run."""
 
     temb: Tensor
     text: Tensor
     num_frames: int
+    run: RunAttention = run_attention
 
     def select(self, rows: Tensor) -> Condition:
         return Condition(self.temb[rows], self.text[rows], self.num_frames)
@@ -128,8 +131,12 @@ class Residuals:
 class _Stage(nn.Module):
     """Layers of one resolution: resnet, Temp-Conv, spatial transformer, Temp-Attn; the last two where the type has them."""
 
-    def __init__(self, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, make: LayerFactory):
+    part: str  # of the U-Net, as in `Place`
+
+    def __init__(self, level: int, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, make: LayerFactory):
         super().__init__()
+        # Places are counted with conv_in as input 0, and each downsampler as one more behind its level.
+        self.first = level * (config.layers_per_block + 1) + (self.part == "input")
         temb, groups, eps = config.block_out_channels[0] * 4, config.norm_num_groups, config.norm_eps
         self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, make) for w in widths)
         self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, make) for _ in widths)
@@ -140,13 +147,17 @@ class _Stage(nn.Module):
         if cross_attention or config.temporal_attention_everywhere:
             self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, make) for _ in widths)
 
+    def places(self) -> list[tuple[str, int]]:
+        """Part and number, as in `Place`, of every layer with a spatial transformer."""
+        return [(self.part, self.first + i) for i in range(len(getattr(self, "attentions", ())))]
+
     def layer(self, i: int, x: Tensor, condition: Condition) -> Tensor:
         x = self.resnets[i](x, condition.temb, condition.num_frames)
         x = self.temp_convs[i](x, condition.num_frames)
         if hasattr(self, "attentions"):
-            x = self.attentions[i](x, condition.text, condition.num_frames)
+            x = self.attentions[i](x, condition.text, condition.run, self.part, self.first + i)
         if hasattr(self, "temp_attentions"):
-            x = self.temp_attentions[i](x, condition.num_frames)
+            x = self.temp_attentions[i](x, condition.num_frames, condition.run)
         return x
 
 
@@ -160,10 +171,12 @@ def _temporal_attention(channels: int, config: UNetConfig, make: LayerFactory) -
 class DownBlock(_Stage):
     """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the halved one last."""
 
+    part = "input"
+
     def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
         out = config.block_out_channels[level]
         widths = [config.block_out_channels[max(level - 1, 0)]] + [out] * (config.layers_per_block - 1)
-        super().__init__(widths, out, config.down_block_types[level].startswith("CrossAttn"), config, make)
+        super().__init__(level, widths, out, config.down_block_types[level].startswith("CrossAttn"), config, make)
         if level < len(config.block_out_channels) - 1:
             self.downsamplers = nn.ModuleList([Downsample2D(out, make)])
 
@@ -196,8 +209,8 @@ class MidBlock(nn.Module):
     def forward(self, x: Tensor, condition: Condition) -> Tensor:
         x = self.resnets[0](x, condition.temb, condition.num_frames)
         x = self.temp_convs[0](x, condition.num_frames)
-        x = self.attentions[0](x, condition.text, condition.num_frames)
-        x = self.temp_attentions[0](x, condition.num_frames)
+        x = self.attentions[0](x, condition.text, condition.run, "middle", 0)
+        x = self.temp_attentions[0](x, condition.num_frames, condition.run)
         x = self.resnets[1](x, condition.temb, condition.num_frames)
         return self.temp_convs[1](x, condition.num_frames)
 
@@ -213,6 +226,8 @@ def concatenate(hidden: Tensor, skip: Tensor) -> Tensor:
 class UpBlock(_Stage):
     """`CrossAttnUpBlock3D` and `UpBlock3D`: takes one skip per layer off the end of `skips`."""
 
+    part = "output"
+
     def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
         """`level` counts from the decoder's start, as diffusers' `up_blocks` do."""
         channels = config.block_out_channels[::-1]
@@ -221,7 +236,7 @@ class UpBlock(_Stage):
         # The last skip of a level is the output of the level before it in the encoder, hence its width.
         skips = [out] * (layers - 1) + [after]
         widths = [a + b for a, b in zip([before] + [out] * (layers - 1), skips, strict=True)]
-        super().__init__(widths, out, config.up_block_types[level].startswith("CrossAttn"), config, make)
+        super().__init__(level, widths, out, config.up_block_types[level].startswith("CrossAttn"), config, make)
         if level < len(channels) - 1:
             self.upsamplers = nn.ModuleList([Upsample2D(out, make)])
 
@@ -249,12 +264,12 @@ class Encoder(nn.Module):
         self.down_blocks = nn.ModuleList(DownBlock(i, config, make) for i in range(len(config.block_out_channels)))
         self.mid_block = MidBlock(config, make)
 
-    def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
+    def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention) -> Encoding:
         """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
         hidden = laid_out(hidden)
-        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames)
+        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames, run)
         if hasattr(self, "transformer_in"):
-            hidden = self.transformer_in(hidden, num_frames)
+            hidden = self.transformer_in(hidden, num_frames, run)
         skips = [hidden]
         for block in self.down_blocks:
             skips += block(skips[-1], condition)
@@ -271,17 +286,31 @@ class UNet(Encoder):
         self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps, silu=True)
         self.conv_out = make.conv2d(channels, config.out_channels)
 
-    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
-        return self.contract(self.conv_in(latents), timesteps, text, num_frames)
+    def blocks_with_attention(self) -> list[tuple[str, int]]:
+        """Part and number, as in `Place`, of every block with a spatial transformer, in their order."""
+        down, up = ([place for block in blocks for place in block.places()] for blocks in (self.down_blocks, self.up_blocks))
+        return [*down, ("middle", 0), *up]
 
-    def decode(self, encoding: Encoding, residuals: Residuals | None = None, join: Join = concatenate) -> Tensor:
+    def encode(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention = run_attention
+    ) -> Encoding:
+        return self.contract(self.conv_in(latents), timesteps, text, num_frames, run)
+
+    def decode(
+        self,
+        encoding: Encoding,
+        residuals: Residuals | None = None,
+        join: Join = concatenate,
+        run: RunAttention = run_attention,
+    ) -> Tensor:
         """The prediction, (B T) C H W. Residuals are added to the skips before the decoder joins them to what it has."""
-        skips, hidden = list(encoding.skips), encoding.mid
+        skips, hidden, given = list(encoding.skips), encoding.mid, encoding.condition
+        condition = Condition(given.temb, given.text, given.num_frames, run)
         if residuals is not None:
             skips = [skip + residual for skip, residual in zip(skips, residuals.skips, strict=True)]
             hidden = hidden + residuals.mid
         for block in self.up_blocks:
-            hidden = block(hidden, skips, encoding.condition, join)
+            hidden = block(hidden, skips, condition, join)
         return self.conv_out(self.conv_norm_out(hidden))
 
 
@@ -326,11 +355,19 @@ class ImageRetention(Encoder):
         self.zero_convs = nn.ModuleList(make.conv2d(c, c, kernel=1) for c in skip_channels(unet))
         self.zero_conv_mid = make.conv2d(unet.block_out_channels[-1], unet.block_out_channels[-1], kernel=1)
 
-    def forward(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
+    def forward(
+        self,
+        latents: Tensor,
+        image_map: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        num_frames: int,
+        run: RunAttention = run_attention,
+    ) -> Residuals:
         hidden = self.conv_in(latents)
         still = repeat(image_map, "b c h w -> (b t) c h w", t=num_frames)
         hidden = self.fusion(torch.cat([hidden, still], dim=1)) if hasattr(self, "fusion") else hidden + still
-        encoding = self.contract(hidden, timesteps, text, num_frames)
+        encoding = self.contract(hidden, timesteps, text, num_frames, run)
         skips = tuple(conv(skip) for conv, skip in zip(self.zero_convs, encoding.skips, strict=True))
         return Residuals(skips, self.zero_conv_mid(encoding.mid))
 

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..dreamvideo_core.config import SPRITES
 from ..dreamvideo_core.guidance import ORDERS, Guidance
 from .host.guider import Guider
+from .host.messages import remark
 from .host.previews import preview_callback
 from .host.sampling import sampling_sigmas
 from .loading import CATEGORY
@@ -170,4 +171,5 @@ class DualCFGSampler(io.ComfyNode):
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
         )
-        return io.NodeOutput({**latent, "samples": result.to(comfy.model_management.intermediate_device())})
+        made = {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
+        return io.NodeOutput(made, ui=remark(*guider.idle) if guider.idle else None)

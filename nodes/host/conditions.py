@@ -6,7 +6,7 @@ Its own condition classes repeat rows to the size of the latent batch, which is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ STRENGTH_KEY = "retention_strength"
 START_KEY = "retention_start"
 END_KEY = "retention_end"
 FRAMES_KEY = "num_video_frames"  # ComfyUI's context windows know this name
+ROWS_KEY = "dreamvideo_rows"  # the tags of a condition's rows, which only the model adds
 
 
 class ClipImage(comfy.conds.CONDRegular):
@@ -42,7 +43,7 @@ class ClipText(comfy.conds.CONDCrossAttn):
 
 
 class ClipTags(comfy.conds.CONDRegular):
-    """A list with one entry per clip that says what a row is made of, so that equal work is done once."""
+    """A list with one entry per clip: what is to be known of a row that its tensors do not show."""
 
     def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **kwargs: Any) -> ClipTags:
         # Known only now: ComfyUI lets a condition without an area have that of another beside its own.
@@ -77,6 +78,19 @@ class Clips:
                 "the same number of frames."
             )
         return cls(rows // num_frames, num_frames)
+
+
+def agree_on_frames(conds: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Give the conditions of a run that say nothing of a clip's length that of the others; raise ValueError for several."""
+    conditions = [condition for of_a_kind in conds.values() for condition in of_a_kind]
+    lengths = sorted({int(c[FRAMES_KEY]) for c in conditions if c.get(FRAMES_KEY) is not None})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"the conditionings of this run are for clips of {' and '.join(map(str, lengths))} frames "
+            f"({FRAMES_KEY}); all must have the same number. Give every Retention Encode of a sampler the same frames."
+        )
+    for condition in conditions if lengths else ():
+        condition[FRAMES_KEY] = lengths[0]
 
 
 def repeat_rows(tensor: Tensor, clips: int, what: str) -> Tensor:

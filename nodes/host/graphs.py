@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
+from torch import Tensor
 
 from ...dreamvideo_core.graphs import GraphedModel
 from ...dreamvideo_core.guided import Passes
 from .messages import log
-from .patches import skip_patches
+from .patches import PatchedPasses, patches_attention, patches_skips
 from .sharing import renew_in_every_run
+
+if TYPE_CHECKING:
+    from .unet import HostUNet
 
 KEY = "dreamvideo_graphs"
 
@@ -38,14 +42,16 @@ def install(patcher: ModelPatcher) -> None:
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
 
 
-def passes_of(unet: Passes, transformer_options: dict[str, Any]) -> Passes:
-    """The graphs of a U-Net where this run has some and nothing in the call needs the U-Net itself."""
+def passes_of(unet: HostUNet, transformer_options: dict[str, Any], latents: Tensor) -> Passes:
+    """What runs a U-Net's passes on these latents: graphs where this run has some, other nodes' patches where there are any."""
     graphs: RunGraphs | None = transformer_options.get(KEY)
-    if graphs is None or graphs.model is None or graphs.model.model is not unet:
-        return unet
-    if skip_patches(transformer_options):
-        graphs.hinder("another node has put a patch into its decoder")
-    return graphs.model or unet
+    blocks = unet.attention_blocks
+    patched = patches_skips(transformer_options), patches_attention(transformer_options, blocks)
+    if graphs is not None and graphs.model is not None and graphs.model.model is unet:
+        if not any(patched):
+            return graphs.model
+        graphs.hinder(f"another node has put a patch into its {'decoder' if patched[0] else 'attention'}")
+    return PatchedPasses(unet, blocks, transformer_options, latents) if any(patched) else unet
 
 
 def _in_a_step(executor, model, conds, x_in, timestep, model_options):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import comfy.conds
 import comfy.samplers
-import torch
+from comfy.model_base import BaseModel
 from einops import rearrange
 from torch import Tensor
 
 from ...dreamvideo_core.guidance import Evaluation, Guidance, rescale_guidance
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
 from .model import DreamVideoModel, check_branch
-from .sharing import EVERY_KEY
+from .sharing import EVERY_KEY, RUN_KEY
 
 _EMPTY = Evaluation(text=False, image=False)
+PostCFG = Callable[[dict[str, Any]], Tensor]
 
 
 class Guider(comfy.samplers.CFGGuider):
@@ -31,13 +34,13 @@ class Guider(comfy.samplers.CFGGuider):
                 f"model is a {type(self.model_patcher.model).__name__}, not a DreamVideo model; connect the MODEL of Load "
                 "DreamVideo, with or without LoRAs behind it."
             )
-        image = next((options[IMAGE_KEY] for _, options in positive if IMAGE_KEY in options), None)
-        check_branch(self.model_patcher.model.config, image)
-        self.given = {"has_text": not _same_text(positive, negative), "has_image": image is not None}
-        self.num_frames = next((options.get(FRAMES_KEY) for _, options in positive), None)
-        image_options = next((_image_options(options) for _, options in positive if IMAGE_KEY in options), {})
-        conds = {Evaluation(True, True): positive, Evaluation(False, True): _with_image(negative, image_options)}
-        conds |= {Evaluation(e.text, False): _without_image(conditioning) for e, conditioning in conds.items()}
+        image_options = next((_image_options(o) for _, o in [*positive, *negative] if o.get(IMAGE_KEY) is not None), {})
+        check_branch(self.model_patcher.model.config, image_options.get(IMAGE_KEY))
+        self.given = {"has_text": not _same_text(positive, negative), "has_image": bool(image_options)}
+        self.num_frames = next((o[FRAMES_KEY] for _, o in [*positive, *negative] if o.get(FRAMES_KEY) is not None), None)
+        with_image = {True: _with_image(positive, image_options), False: _with_image(negative, image_options)}
+        conds = {Evaluation(text, True): conditioning for text, conditioning in with_image.items()}
+        conds |= {Evaluation(text, False): _without_image(conditioning) for text, conditioning in with_image.items()}
         self.inner_set_conds({_name(evaluation): conditioning for evaluation, conditioning in conds.items()})
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] = {}, seed: int | None = None):  # noqa: B006
@@ -48,17 +51,22 @@ class Guider(comfy.samplers.CFGGuider):
             weights.setdefault(_EMPTY, 0.0)
         options = {**model_options.get("transformer_options", {}), EVERY_KEY: self.retention_every}
         model_options = {**model_options, "transformer_options": options}
-        evaluations = list(weights)
-        conds = [self.conds[_name(e)] for e in evaluations]
-        results = dict(zip(evaluations, self._evaluate(conds, x, timestep, model_options), strict=True))
+        self.idle = options[RUN_KEY].idle if RUN_KEY in options else []
+        # As ComfyUI's own: the one with the most conditions, then the empty one or None; the others come behind.
+        most = max(weights)
+        others = [e for e in weights if e not in (most, _EMPTY)]
+        uncond = self.conds[_name(_EMPTY)] if _EMPTY in weights and most != _EMPTY else None
+        conds = [self.conds[_name(most)], uncond, *(self.conds[_name(e)] for e in others)]
+        with_most, empty, *rest = self._evaluate(conds, x, timestep, model_options)
+        results = {_EMPTY: empty, most: with_most, **dict(zip(others, rest, strict=True))}
         scale = 1 - weights.get(_EMPTY, 0.0)
         if abs(scale) < 1e-9:  # the two-term form has no such sum: hand it over whole
-            scale, effective = 1.0, sum(weights[e] * results[e] for e in evaluations)
+            scale, effective = 1.0, sum(weight * results[e] for e, weight in weights.items())
         else:
-            effective = sum(weights[e] * results[e] for e in evaluations if e != _EMPTY) / scale
-        empty = results.get(_EMPTY, torch.zeros_like(x))
-        conditional = results[max(evaluations)]  # the one with the most conditions
-        return self._combine(effective, empty, scale, conditional, x, timestep, model_options)
+            effective = sum(weight * results[e] for e, weight in weights.items() if e != _EMPTY) / scale
+        step = _Step(self.inner_model, x, timestep, model_options, conds[0], uncond, scale)
+        functions = [partial(self._rescale, with_most)] if self.guidance.rescale else []
+        return step.combined(effective, empty, [*functions, *step.seeing(with_most, empty)])
 
     def _evaluate(self, conds: list, x: Tensor, timestep: Tensor, model_options: dict[str, Any]) -> list[Tensor]:
         custom = model_options.get("sampler_calc_cond_batch_function")
@@ -67,34 +75,42 @@ class Guider(comfy.samplers.CFGGuider):
             return custom(args)
         return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
 
-    def _combine(
-        self,
-        effective: Tensor,
-        empty: Tensor,
-        scale: float,
-        conditional: Tensor,
-        x: Tensor,
-        timestep: Tensor,
-        model_options: dict[str, Any],
-    ) -> Tensor:
-        conds = [self.conds[_name(Evaluation(True, True))], self.conds[_name(_EMPTY)]]
-        out = [effective, empty]
-        for function in model_options.get("sampler_pre_cfg_function", []):
-            out = function(
-                {"conds": conds, "conds_out": out, "cond_scale": scale, "timestep": timestep, "input": x, "sigma": timestep,
-                 "model": self.inner_model, "model_options": model_options}
-            )  # fmt: skip
-        if self.guidance.rescale:
-            patches = [partial(self._rescale, conditional), *model_options.get("sampler_post_cfg_function", [])]
-            model_options = {**model_options, "sampler_post_cfg_function": patches}
-        return comfy.samplers.cfg_function(
-            self.inner_model, *out, scale, x, timestep, model_options=model_options, cond=conds[0], uncond=conds[1]
-        )
-
     def _rescale(self, conditional: Tensor, args: dict[str, Any]) -> Tensor:
         frames = self.num_frames or len(conditional)
         guided, conditional = (rearrange(x, "(b t) c h w -> b t c h w", t=frames) for x in (args["denoised"], conditional))
         return rescale_guidance(guided, conditional, self.guidance.rescale).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of guidance as ComfyUI's functions for it see it: two conditions, and one scale between their results."""
+
+    model: BaseModel
+    x: Tensor
+    sigma: Tensor
+    model_options: dict[str, Any]
+    cond: list[dict[str, Any]]
+    uncond: list[dict[str, Any]] | None
+    scale: float
+
+    def seeing(self, cond: Tensor, uncond: Tensor) -> list[PostCFG]:
+        """The model's post-CFG functions, which compare what the two conditions gave: they see these, not what was summed."""
+        seen = {"cond_denoised": cond, "uncond_denoised": uncond, "model_options": self.model_options}
+        functions = self.model_options.get("sampler_post_cfg_function", [])
+        return [lambda args, function=function: function({**args, **seen}) for function in functions]
+
+    def combined(self, cond: Tensor, uncond: Tensor, functions: list[PostCFG]) -> Tensor:
+        """uncond + scale (cond - uncond), or what the model's functions make of it, with `functions` behind it."""
+        out = [cond, uncond]
+        for function in self.model_options.get("sampler_pre_cfg_function", []):
+            out = function(
+                {"conds": [self.cond, self.uncond], "conds_out": out, "cond_scale": self.scale, "timestep": self.sigma,
+                 "input": self.x, "sigma": self.sigma, "model": self.model, "model_options": self.model_options}
+            )  # fmt: skip
+        return comfy.samplers.cfg_function(
+            self.model, out[0], out[1], self.scale, self.x, self.sigma, cond=self.cond, uncond=self.uncond,
+            model_options={**self.model_options, "sampler_post_cfg_function": functions},
+        )  # fmt: skip
 
 
 def _name(evaluation: Evaluation) -> str:
@@ -111,7 +127,9 @@ def _without_image(conditioning: list) -> list:
 
 def _with_image(conditioning: list, image_options: dict[str, Any]) -> list:
     """The conditioning with these image options where it has none of its own."""
-    return [[text, options if IMAGE_KEY in options else options | image_options] for text, options in conditioning]
+    return [
+        [text, options if options.get(IMAGE_KEY) is not None else options | image_options] for text, options in conditioning
+    ]
 
 
 def _same_text(positive: list, negative: list) -> bool:

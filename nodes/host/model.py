@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from .conditions import (
     END_KEY,
     FRAMES_KEY,
     IMAGE_KEY,
+    ROWS_KEY,
     START_KEY,
     STRENGTH_KEY,
     ClipImage,
@@ -66,18 +66,12 @@ class DreamVideoModel(comfy.model_base.BaseModel):
         out = super().extra_conds(**kwargs)
         out["c_crossattn"] = ClipText(text)
         out[FRAMES_KEY] = comfy.conds.CONDConstant(clips.num_frames)
-        hooks = kwargs.get("hooks")
-        image_tags: list[Any] = [None] * clips.count
-        gain = _gain(kwargs)
         check_branch(self.config, kwargs.get(IMAGE_KEY))
         if self.config.retention is not None:
             image = self._image(kwargs, clips, noise)
             out[IMAGE_KEY] = ClipImage(image.to(kwargs["device"]))  # one device for all, or calls are split
-            if not hooks:  # they change the weights from step to step: nothing to keep
-                image_tags = [_digest(row) for row in image]
-        text_tags = [(clip, _digest(row), id(hooks)) for clip, row in enumerate(text)]
-        tags = zip(range(clips.count), text_tags, image_tags, strict=True)
-        out["dreamvideo_rows"] = ClipTags([RowTags(clip, text, image, gain) for clip, text, image in tags])
+        hooks, gain = kwargs.get("hooks"), _gain(kwargs)
+        out[ROWS_KEY] = ClipTags([RowTags(clip, gain, id(hooks) if hooks else None) for clip in range(clips.count)])
         return out
 
     def memory_required(self, input_shape: Sequence[int], cond_shapes: Mapping | None = None) -> float:
@@ -151,7 +145,3 @@ def _text_state(state: dict[str, Tensor], config: TextConfig | None) -> dict[str
         (re.fullmatch(r"clip_[lh]\.transformer\.(text_model\.(?:encoder\.layers\.(\d+)\.)?.+)", k), v) for k, v in state.items()
     )
     return {m[1]: v for m, v in found if m and config and int(m[2] or 0) < config.num_hidden_layers}
-
-
-def _digest(tensor: Tensor) -> str:
-    return hashlib.blake2b(tensor.detach().float().cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()

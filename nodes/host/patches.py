@@ -1,45 +1,157 @@
-"""What other nodes hang on a model: patches of the decoder's skips work (FreeU), others are named in the log, not ignored."""
+"""What other nodes hang on a model: patches of attention and the decoder's skips act as in ComfyUI's U-Net, others are named.
+
+`transformer_options` is ComfyUI's: "patches" has functions by their kind, "patches_replace" has them by kind and block, and
+"optimized_attention_override" is a function for every attention of the model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import Any
 
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...dreamvideo_core.model import Join, concatenate
-from .messages import log
+from ...dreamvideo_core.layers import Attention, Place, run_attention
+from ...dreamvideo_core.model import Encoding, Join, Residuals, UNet, concatenate
+from .messages import say
 
-_SKIP_PATCHES = "output_block_patch"
-_warned: set[str] = set()
+_SKIPS = "output_block_patch"
+_REPLACED = ("attn1", "attn2")  # self-attention and attention to the text
+_ATTENTION = tuple(f"{layer}{when}_patch" for layer in _REPLACED for when in ("", "_output"))
+_OVERRIDE = "optimized_attention_override"
+
+Block = tuple[str, int]  # "input", "middle" or "output", and its number there
 
 
-def skip_patches(transformer_options: dict[str, Any]) -> list[Callable]:
-    """The patches that other nodes have put between the decoder's own features and its skips."""
-    return transformer_options.get("patches", {}).get(_SKIP_PATCHES, [])
+def patches_skips(transformer_options: dict[str, Any]) -> bool:
+    """Whether other nodes have put something between the decoder's own features and its skips."""
+    return bool(transformer_options.get("patches", {}).get(_SKIPS))
+
+
+def patches_attention(transformer_options: dict[str, Any], blocks: Sequence[Block]) -> bool:
+    """Whether other nodes have put something into the attention of a U-Net with transformers in these blocks."""
+    patches = transformer_options.get("patches", {})
+    return (
+        _OVERRIDE in transformer_options
+        or any(patches.get(kind) for kind in _ATTENTION)
+        or any(kind in _REPLACED and block[:2] in blocks for kind, block in _replaced(transformer_options))
+    )
+
+
+def _replaced(transformer_options: dict[str, Any]) -> Iterator[tuple[str, tuple]]:
+    replaced = transformer_options.get("patches_replace", {})
+    return ((kind, block) for kind, functions in replaced.items() for block in functions)
+
+
+class PatchedPasses:
+    """A U-Net's passes, for one call of it, with what other nodes have put into its attention and its skips."""
+
+    def __init__(self, unet: UNet, blocks: Sequence[Block], transformer_options: dict[str, Any], latents: Tensor):
+        self.unet, self.options = unet, transformer_options
+        if patches_attention(transformer_options, blocks):
+            self.runs = (PatchedAttention(blocks, {**transformer_options, "original_shape": list(latents.shape)}),)
+            self.call = torch.compiler.disable(_call)  # what calls other nodes' functions, new ones each time
+        else:
+            self.runs, self.call = (), _call
+
+    def encode(self, *inputs: Any) -> Encoding:
+        return self.call(self.unet.encode, *inputs, *self.runs)
+
+    def retain(self, *inputs: Any) -> Residuals:
+        overridden = _OVERRIDE in self.options
+        return self.call(self.unet.retain, *inputs, *(run.of_the_branch() for run in self.runs if overridden))
+
+    def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
+        return self.call(self.unet.decode, encoding, residuals, patched_join(self.options), *self.runs)
+
+
+def _call(function: Callable, *inputs: Any) -> Any:
+    return function(*inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchedAttention:
+    """Runs attention layers as `run_attention` does, with other nodes' functions before, behind and in place of attention.
+
+    Those are given what ComfyUI's own U-Net gives them: frames as rows of a batch, the text for each of them.
+    """
+
+    blocks: Sequence[Block]  # that have a transformer, in their order
+    options: dict[str, Any]
+
+    def of_the_branch(self) -> PatchedAttention:
+        """For the retention branch, which has blocks of its own: of all this there is only the override."""
+        return PatchedAttention((), self.options)
+
+    def __call__(self, layer: Attention, x: Tensor, context: Tensor | None, place: Place | None) -> Tensor:
+        block = None if place is None else (place.part, place.number)
+        if block not in self.blocks:
+            return run_attention(partial(layer, attend=self._attend(self.options)), x, context)
+        index = self.blocks.index(block)
+        options = {**self.options, "block": block, "block_index": place.depth, "transformer_index": index}
+        kind = "attn1" if context is None else "attn2"
+        patches, replaced = (options.get(name, {}) for name in ("patches", "patches_replace"))
+        before, behind = patches.get(f"{kind}_patch", ()), patches.get(f"{kind}_output_patch", ())
+        functions = replaced.get(kind, {})
+        instead = functions.get((*block, place.depth), functions.get(block))
+        if not (before or behind or instead):
+            return run_attention(partial(layer, attend=self._attend(options)), x, context)
+
+        told = {name: value for name, value in options.items() if name not in ("patches", "patches_replace")}
+        told |= {"n_heads": layer.heads, "dim_head": layer.to_q.out_features // layer.heads, "attn_precision": None}
+        context = x if context is None else context.repeat_interleave(len(x) // len(context), 0)
+        value = context
+        for patch in before:
+            x, context, value = patch(x, context, value, told)
+        attend = self._attend(options) if instead is None else lambda query, key, value, heads: instead(query, key, value, told)
+        x = layer(x, context, value, attend)
+        for patch in behind:
+            x = patch(x, told)
+        return x
+
+    @staticmethod
+    def _attend(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+        return partial(optimized_attention, transformer_options=options)
 
 
 def patched_join(transformer_options: dict[str, Any]) -> Join:
     """The decoder's join of its own features and a skip, with those patches between."""
-    patches = skip_patches(transformer_options)
+    patches, numbers = transformer_options.get("patches", {}).get(_SKIPS, []), count()
     if not patches:
         return concatenate
 
     def join(hidden: Tensor, skip: Tensor) -> Tensor:
+        options = {**transformer_options, "block": ("output", next(numbers))}
         hidden, skip = hidden.clone(), skip.clone()  # patches may write into them, and encodings are shared
         for patch in patches:
-            hidden, skip = patch(hidden, skip, transformer_options)
+            hidden, skip = patch(hidden, skip, options)
         return concatenate(hidden, skip)
 
     return join
 
 
-def warn_of_idle_patches(transformer_options: dict[str, Any]) -> None:
-    """Say once of each kind of patch that this U-Net has no place for it."""
-    kinds = {*transformer_options.get("patches", {}), *transformer_options.get("patches_replace", {})} - {_SKIP_PATCHES}
-    for kind in sorted(kinds - _warned):
-        log.warning("a node has put a patch of kind %r on the model; DreamVideo has no place for it: no effect", kind)
-        _warned.add(kind)
+def idle_patches(transformer_options: dict[str, Any], blocks: Sequence[Block]) -> list[str]:
+    """The kinds of patches that a U-Net with transformers in these blocks has no place for, or none of their blocks."""
+    kinds = {kind for kind, patches in transformer_options.get("patches", {}).items() if patches} - {_SKIPS, *_ATTENTION}
+    replaced = list(_replaced(transformer_options))
+    acting = {kind for kind, block in replaced if kind in _REPLACED and block[:2] in blocks}
+    return sorted(kinds | {kind for kind, _ in replaced} - acting)
+
+
+def say_idle_patches(transformer_options: dict[str, Any], blocks: Sequence[Block], said: list[str]) -> None:
+    """Say on the node that is running which kinds of patches have no effect, but for what stands in `said`; then it does."""
+    for kind in idle_patches(transformer_options, blocks):
+        text = f"a node has put a patch of kind {kind!r} on the model; DreamVideo has no place for it: no effect"
+        if text not in said:
+            said.append(text)
+            context = get_executing_context()
+            say(context and context.node_id, text)
 
 
 def check_no_control(control: object | None) -> None:

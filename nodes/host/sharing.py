@@ -1,17 +1,17 @@
-"""Work that evaluations have in common, done once: the primary encoder per text and step, conv_s per image and run,
-and, where a sampler asks for it, the branch in every so many steps.
+"""What a step and a run keep, so that ComfyUI's calls of the model share work: encodings, image maps, the branch's residuals.
 
-ComfyUI may put the evaluations of a step into one call of the model or into several. What they share lives in small
-caches that travel in `transformer_options`; wrappers that the loader puts on the model renew them. Because they are
-on the model, every sampler node profits, not only ours.
+ComfyUI may put the evaluations of a step into one call of the model or into several, and other nodes may call it with what
+they like. So everything is found by the values that it was made from. The caches travel in `transformer_options`; wrappers
+that the loader puts on the model renew them. Because they are on the model, every sampler node profits, not only ours.
 
-torch.compile is kept away from all of this, and works on the passes alone: tags are new in every run, and what is kept
-must not lie in memory that compiled passes write over.
+torch.compile is kept away from all of this, and works on the passes alone: what is kept must not lie in memory that compiled
+passes write over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -22,45 +22,70 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...dreamvideo_core.model import Encoding, Residuals
+from ...dreamvideo_core.reuse import EveryNth, Kept, Row
+from .conditions import ROWS_KEY, agree_on_frames
 
 STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
 EVERY_KEY = "dreamvideo_retention_every"
 
-# For functions that read tags: they are left as they are, the passes that they call are compiled. What handles kept tensors
-# has torch.compiler.disable itself, for all that it calls.
+# For functions that call passes: they are left as they are, the passes are compiled. What handles kept tensors has
+# torch.compiler.disable itself, for all that it calls.
 uncompiled = partial(torch.compiler.disable, recursive=False)
 Made = TypeVar("Made", Encoding, Residuals)
+
+
+class _Kept(Kept):
+    get = uncompiled(Kept.get)
+    _find = torch.compiler.disable(Kept._find)
+    _keep = torch.compiler.disable(Kept._keep)
+
+
+class _Calls:
+    """The calls of one step, told apart by their latents: in another step the same call has the same number."""
+
+    def __init__(self):
+        self.counters: Kept[Iterator[int]] = Kept()
+        self.numbers: Kept[int] = Kept()
+
+    @torch.compiler.disable
+    def of(self, rows: Sequence[Row], moments: Sequence[Row]) -> list[int]:
+        """For each of `rows` the number of its call; `moments` are the same rows with timesteps and latents."""
+        counters = self.counters.get(rows, lambda numbers: [itertools.count() for _ in numbers])
+        return self.numbers.get(moments, lambda numbers: [next(counters[number]) for number in numbers])
 
 
 # The caches are no dictionaries: ComfyUI copies the dictionaries and lists in `transformer_options`, which would end the
 # sharing, and hands on every other object as it is. What they hold is tensors, so they are never compared: no `eq`.
 @dataclass(eq=False)
 class StepCache:
-    """What one step keeps: the encoding of each text, one clip each."""
+    """What one step keeps: encodings, of one clip each, and no more than ComfyUI has `rows` to evaluate."""
 
-    encodings: dict[Hashable, Encoding] = field(default_factory=dict)
+    rows: int = 0
+    encodings: Kept[Encoding] = field(default_factory=_Kept)
 
 
 @dataclass(eq=False)
 class RunCache:
-    """What a run keeps: conv_s of each image (C, h, w), and what the branch made in the steps where it ran."""
+    """What a run keeps: conv_s of images (C, h, w), what the branch made in its steps, and what was said of the run."""
 
-    maps: dict[Hashable, Tensor] = field(default_factory=dict)
-    timesteps: list[float] = field(default_factory=list)  # of the steps so far, in their order
-    # By context window first: windows hold other frames under the same tags.
-    residuals: dict[tuple[int, ...], dict[Hashable, Residuals]] = field(default_factory=dict)
+    maps: Kept[Tensor] = field(default_factory=_Kept)
+    idle: list[str] = field(default_factory=list)  # what other nodes have put on the model in vain
+    sigmas: list[float] = field(default_factory=list)  # of the steps so far, in their order
+    residuals: EveryNth[Kept[Residuals]] | None = None
+    calls: EveryNth[_Calls] = field(default_factory=lambda: EveryNth(1, _Calls))
 
-    def step(self, timestep: float) -> int:
-        """The number of the step that has this timestep, from 0; a timestep not seen yet begins a new one."""
-        if timestep not in self.timesteps:
-            self.timesteps.append(timestep)
-        return self.timesteps.index(timestep)
+    def step(self, sigma: float) -> int:
+        """The number of the step that has this sigma, from 0; one not seen yet begins a new one."""
+        if sigma not in self.sigmas:
+            self.sigmas.append(sigma)
+        return self.sigmas.index(sigma)
 
 
 def install(patcher: ModelPatcher) -> None:
-    """Give a model fresh caches for every run and every step."""
+    """Give a model fresh caches for every run and every step, and every run conditions that agree on the clips' length."""
     renew_in_every_run(patcher, RUN_KEY, RunCache)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, RUN_KEY, _agreed)
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, STEP_KEY, _fresh_step)
 
 
@@ -75,66 +100,90 @@ def renew_in_every_run(patcher: ModelPatcher, key: str, make: Callable[[], objec
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, key, in_a_run)
 
 
+def _agreed(executor, *args, **kwargs):
+    agree_on_frames(executor.class_obj.conds)
+    return executor(*args, **kwargs)
+
+
 def _fresh_step(executor, model, conds, x_in, timestep, model_options):
-    # One call is one step of one context window: rows of equal tags hold the same latents.
-    transformer_options = {**model_options.get("transformer_options", {}), STEP_KEY: StepCache()}
+    rows = sum(len(condition["model_conds"][ROWS_KEY].cond) for conditions in conds for condition in conditions or ())
+    transformer_options = {**model_options.get("transformer_options", {}), STEP_KEY: StepCache(rows)}
     return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": transformer_options})
 
 
 @uncompiled
-def shared_encoding(tags: Sequence[Hashable], options: dict, encode: Callable[[list[int]], Encoding]) -> Encoding:
-    """The encoding of every row, running `encode` only for the first row of each tag that was not seen this step."""
-    kept = (options.get(STEP_KEY) or StepCache()).encodings
-    fresh = {tag: row for row, tag in reversed(list(enumerate(tags))) if tag not in kept}
-    if fresh:
-        encoding = encode(list(fresh.values()))
-        for place, tag in enumerate(fresh):
-            kept[tag] = _clips(encoding, torch.tensor([place], device=encoding.mid.device))
-    return _joined([kept[tag] for tag in tags])
+def shared_encoding(rows: Sequence[Row], options: dict[str, Any], encode: Callable[[list[int]], Encoding]) -> Encoding:
+    """The encoding of every row, running `encode` only for rows unlike all that this step has encoded."""
+    step: StepCache = options.get(STEP_KEY) or StepCache()
+
+    @uncompiled
+    def make(numbers: list[int]) -> list[Encoding]:
+        return _clips(encode(numbers), len(numbers))
+
+    return _joined(step.encodings.get(rows, make, most=step.rows))
 
 
 @uncompiled
-def shared_maps(tags: Sequence[Hashable | None], options: dict, images: Tensor, conv_s: Callable[[Tensor], Tensor]) -> Tensor:
-    """conv_s of every row's image, once per tag and run; a row tagged None is never kept."""
-    kept = (options.get(RUN_KEY) or RunCache()).maps
-    missing = [row for row, tag in enumerate(tags) if tag is None or tag not in kept]
-    made = dict(zip(missing, conv_s(images[missing]), strict=True)) if missing else {}
-    for row, tag in enumerate(tags):
-        if tag is not None and row in made:
-            kept.setdefault(tag, made[row].clone())
-    return torch.stack([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])
+def shared_maps(rows: Sequence[Row], options: dict[str, Any], conv_s: Callable[[list[int]], Tensor]) -> Tensor:
+    """conv_s of every row's image, once per image and run."""
+    maps: Kept[Tensor] = (options.get(RUN_KEY) or RunCache()).maps
+    step: StepCache = options.get(STEP_KEY) or StepCache()
+
+    @uncompiled
+    def make(numbers: list[int]) -> list[Tensor]:
+        return _copies(conv_s(numbers))
+
+    # Each row of a step may need its own image and the white one.
+    return _stacked(maps.get(rows, make, most=2 * step.rows))
 
 
 @uncompiled
 def shared_residuals(
-    tags: Sequence[Hashable | None], options: dict, timestep: float, retain: Callable[[list[int]], Residuals], num_frames: int
+    rows: Sequence[Row],
+    moments: Sequence[Row],
+    options: dict[str, Any],
+    retain: Callable[[list[int]], Residuals],
+    num_frames: int,
 ) -> Residuals:
     """The branch's residuals of every row. With `EVERY_KEY` in the options it runs in every so many steps alone.
 
-    In between, a row's residuals are those of the step where they were made last; a row tagged None is never kept.
+    In between, a row's residuals are those of the step where they were made last. `rows` have what stays the same from step
+    to step, `moments` also what does not: by it a step's calls are told apart.
     """
-    cache: RunCache | None = options.get(RUN_KEY)
+    run: RunCache | None = options.get(RUN_KEY)
     every: int = options.get(EVERY_KEY, 1)
-    if cache is None or every == 1:
-        return retain(list(range(len(tags))))
-    window = getattr(options.get("context_window"), "index_list", ())
-    kept = cache.residuals.setdefault(tuple(window), {})
-    due = cache.step(timestep) % every == 0
-    rows = [row for row, tag in enumerate(tags) if due or tag is None or tag not in kept]
-    made = {}
-    if rows:
-        residuals = retain(rows)
-        one = torch.arange(len(rows), device=residuals.mid.device)
-        made = {row: _clips(residuals, one[place : place + 1], num_frames) for place, row in enumerate(rows)}
-        kept.update({tags[row]: made[row] for row in rows if tags[row] is not None})
-    return _joined([made[row] if row in made else kept[tag] for row, tag in enumerate(tags)])
+    if run is None or every == 1:
+        return retain(list(range(len(rows))))
+    step = run.step(float(options["sigmas"].max()))
+    if run.residuals is None:
+        run.residuals = EveryNth(every, _Kept)
+    calls = run.calls.at(step).of(rows, moments)
+
+    @uncompiled
+    def make(numbers: list[int]) -> list[Residuals]:
+        return _clips(retain(numbers), len(numbers), num_frames)
+
+    asked = [Row((row.key, call), row.tensors) for row, call in zip(rows, calls, strict=True)]
+    return _joined(run.residuals.at(step).get(asked, make))
 
 
 @torch.compiler.disable
-def _clips(made: Made, *which: Any) -> Made:
-    return made.select(*which)
+def _clips(made: Made, count: int, *num_frames: int) -> list[Made]:
+    """Its clips, in memory of their own."""
+    each = torch.arange(count, device=made.mid.device)
+    return [made.select(each[number : number + 1], *num_frames) for number in range(count)]
 
 
 @torch.compiler.disable
 def _joined(parts: Sequence[Made]) -> Made:
     return type(parts[0]).join(parts)
+
+
+@torch.compiler.disable
+def _copies(tensors: Tensor) -> list[Tensor]:
+    return list(tensors.clone())
+
+
+@torch.compiler.disable
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(tensors))

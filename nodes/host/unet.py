@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from ...dreamvideo_core.config import ModelConfig
 from ...dreamvideo_core.diffusion import in_interval
+from ...dreamvideo_core.guided import Passes
 from ...dreamvideo_core.images import white_image
-from ...dreamvideo_core.layers import LayerFactory
+from ...dreamvideo_core.layers import LayerFactory, RunAttention
 from ...dreamvideo_core.model import Encoding, ImageRetention, Residuals, UNet
+from ...dreamvideo_core.reuse import Row
 from .graphs import passes_of
-from .patches import patched_join, warn_of_idle_patches
-from .sharing import shared_encoding, shared_maps, shared_residuals, uncompiled
+from .patches import patches_attention, say_idle_patches
+from .sharing import RUN_KEY, shared_encoding, shared_maps, shared_residuals, uncompiled
 
 
 class Gain(NamedTuple):
@@ -35,24 +37,16 @@ class Gain(NamedTuple):
 
 
 class RowTags(NamedTuple):
-    """What a row of the batch is made of: equal text tags mean equal encodings, equal image tags equal maps."""
+    """What is to be known of a row of the batch that its tensors do not show: rows with other tags have nothing in common."""
 
     clip: int
-    text: Hashable
-    image: Hashable | None
     gain: Gain
+    hooks: int | None  # which hooks change the weights for it
+    area: tuple[int, ...] | None = None
 
     def within(self, area: tuple[int, ...]) -> RowTags:
         """The tags of a part of the row."""
-        return self._replace(text=(self.text, area), image=None if self.image is None else (self.image, area))
-
-
-class ResidualTag(NamedTuple):
-    """What the branch's residuals of a row depend on within a step."""
-
-    image: Hashable
-    text: Hashable
-    gain: float
+        return self._replace(area=area)
 
 
 @dataclass(frozen=True)
@@ -64,17 +58,27 @@ class Rows:
     text: Tensor
     images: Tensor | None
     tags: list[RowTags]
+    times: list[float]  # the timesteps as numbers
 
     @property
     def num_frames(self) -> int:
         return self.frames.shape[1]
 
-    def text_tags(self) -> list[Hashable]:
-        # Texts are repeated to a common length within a call, so the length belongs to the tag.
-        return [(tags.text, self.text.shape[1], self.frames.device) for tags in self.tags]
+    def of_equal_encodings(self) -> list[Row]:
+        """What the encoding of each row is made from."""
+        texts_and_frames = zip(self.text, self.frames, strict=True)
+        return [Row(key, tensors) for key, tensors in zip(self._keys(self.times), texts_and_frames, strict=True)]
 
-    def image_tags(self) -> list[Hashable | None]:
-        return [None if tags.image is None else (tags.image, self.frames.device) for tags in self.tags]
+    def of_equal_residuals(self, gains: list[float], places: list[Hashable]) -> tuple[list[Row], list[Row]]:
+        """What the residuals of each row are made from: what is the same in all steps, and that with what is not."""
+        keys = zip(self._keys(gains), places, strict=True)
+        lasting = [Row(*row) for row in zip(keys, zip(self.text, self.images, strict=True), strict=True)]
+        moments = zip(lasting, self.times, self.frames, strict=True)
+        return lasting, [Row((row.key, time), (*row.tensors, frames)) for row, time, frames in moments]
+
+    def _keys(self, more: list[float]) -> list[Hashable]:
+        where = self.frames.device, self.frames.dtype
+        return [(tags.clip, tags.hooks, tags.area, value, *where) for tags, value in zip(self.tags, more, strict=True)]
 
     @torch.compiler.disable
     def select(self, rows: list[int]) -> Rows:
@@ -82,7 +86,8 @@ class Rows:
         if rows == list(range(len(self.tags))):
             return self
         images = None if self.images is None else self.images[rows]
-        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], images, [self.tags[row] for row in rows])
+        tags, times = [self.tags[row] for row in rows], [self.times[row] for row in rows]
+        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], images, tags, times)
 
 
 @contextmanager
@@ -103,12 +108,21 @@ class HostUNet(UNet):
         super().__init__(dreamvideo.unet, make)
         self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
         self.config, self.dtype = dreamvideo, dtype
+        self.attention_blocks = self.blocks_with_attention()
+
+    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> HostUNet:
+        """As `nn.Module.to`, which refuses channels last for weights over time: that is an order of pictures' alone."""
+        if memory_format is not None:
+            self._apply(lambda weight: weight.contiguous(memory_format=memory_format) if weight.ndim == 4 else weight)
+        return super().to(*args, **kwargs)
 
     def image_map(self, image: Tensor) -> Tensor:
         return self.retention.conv_s(image)
 
-    def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
-        return self.retention(latents, image_map, timesteps, text, num_frames)
+    def retain(
+        self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, *run: RunAttention
+    ) -> Residuals:
+        return self.retention(latents, image_map, timesteps, text, num_frames, *run)
 
     @uncompiled
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, control=None, transformer_options={}, **kwargs):  # noqa: B006
@@ -131,57 +145,83 @@ class HostUNet(UNet):
         retention_image: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        warn_of_idle_patches(transformer_options)
+        if RUN_KEY in transformer_options:
+            say_idle_patches(transformer_options, self.attention_blocks, transformer_options[RUN_KEY].idle)
         num_frames = _num_frames(len(x), dreamvideo_rows, num_video_frames)
+        timesteps = timesteps[::num_frames]
         rows = Rows(
             frames=x.unflatten(0, (-1, num_frames)),
-            timesteps=timesteps[::num_frames],
+            timesteps=timesteps,
             text=context,
             images=retention_image,
             tags=dreamvideo_rows,
+            times=timesteps.tolist(),
         )
-        encoding = self._encoding(rows, transformer_options)
-        residuals = None if self.retention is None else self._residuals(rows, transformer_options)
-        passes = passes_of(self, transformer_options)
-        if passes is not self:
-            return passes.decode(encoding, residuals)
-        return self.decode(encoding, residuals, patched_join(transformer_options))
+        call = _Call(self, rows, passes_of(self, transformer_options, x), transformer_options)
+        return call.passes.decode(call.encoding(), None if self.retention is None else call.residuals())
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a U-Net, and what it shares with others.
+
+    Where other nodes have patched attention, all rows are evaluated, in ComfyUI's order: patches may tell them apart.
+    """
+
+    unet: HostUNet
+    rows: Rows
+    passes: Passes
+    options: dict[str, Any]
+
+    @property
+    def shares_rows(self) -> bool:
+        return not patches_attention(self.options, self.unet.attention_blocks)
 
     @uncompiled
-    def _encoding(self, rows: Rows, options: dict) -> Encoding:
-        passes = passes_of(self, options)
+    def encoding(self) -> Encoding:
+        @uncompiled
+        def encode(numbers: list[int]) -> Encoding:
+            rows = self.rows.select(numbers)
+            return self.passes.encode(rows.frames.flatten(0, 1), rows.timesteps, rows.text, rows.num_frames)
 
-        def encode(some: list[int]) -> Encoding:
-            chosen = rows.select(some)
-            return passes.encode(chosen.frames.flatten(0, 1), chosen.timesteps, chosen.text, chosen.num_frames)
-
-        return shared_encoding(rows.text_tags(), options, encode)
+        if not self.shares_rows:
+            return encode(self._all())
+        return shared_encoding(self.rows.of_equal_encodings(), self.options, encode)
 
     @uncompiled
-    def _residuals(self, rows: Rows, options: dict) -> Residuals:
-        now = float(rows.timesteps[0])
-        gains = [tags.gain.at(now) for tags in rows.tags]
-        tags = [
-            None if image is None else ResidualTag(image, text, gain)
-            for image, text, gain in zip(rows.image_tags(), rows.text_tags(), gains, strict=True)
-        ]
+    def residuals(self) -> Residuals:
+        gains = [tags.gain.at(time) for tags, time in zip(self.rows.tags, self.rows.times, strict=True)]
 
         @uncompiled
-        def retain(some: list[int]) -> Residuals:
-            return self._retain(rows.select(some), [gains[row] for row in some], options)
+        def retain(numbers: list[int]) -> Residuals:
+            if not self.shares_rows and numbers != self._all():
+                which = torch.tensor(numbers, device=self.rows.frames.device)
+                return self._retain(self.rows, gains).select(which, self.rows.num_frames)
+            return self._retain(self.rows.select(numbers), [gains[number] for number in numbers])
 
-        return shared_residuals(tags, options, now, retain, rows.num_frames)
+        if self._hooked():
+            return retain(self._all())
+        lasting, moments = self.rows.of_equal_residuals(gains, self._places())
+        return shared_residuals(lasting, moments, self.options, retain, self.rows.num_frames)
+
+    def _places(self) -> list[Hashable]:
+        """What sets each row apart from others that stand for the same clip."""
+        window = tuple(getattr(self.options.get("context_window"), "index_list", ()))
+        conditions = tuple(self.options.get("cond_or_uncond", ()))
+        return [window if self.shares_rows else (window, conditions, number) for number in self._all()]
 
     @uncompiled
-    def _retain(self, rows: Rows, gains: list[float], options: dict) -> Residuals:
+    def _retain(self, rows: Rows, gains: list[float]) -> Residuals:
         """gain R(image) + (1 - gain) R(white) for every row; a gain of 0 or 1 needs one pass of the branch."""
         shares = {(row, given): gain if given else 1 - gain for row, gain in enumerate(gains) for given in (True, False)}
-        inputs = [key for key, share in shares.items() if share != 0]
+        mixes = not set(gains) <= {0, 1}
+        both = mixes and not self.shares_rows  # patches count on as many inputs for every condition
+        inputs = [key for key, share in shares.items() if share != 0 or both]
         places = [row for row, _ in inputs]
-        chosen, maps = rows.select(places), self._maps(rows, inputs, options)
+        chosen, maps = rows.select(places), self._maps(rows, inputs)
         frames = chosen.frames.flatten(0, 1)
-        made = passes_of(self, options).retain(frames, maps, chosen.timesteps, chosen.text, rows.num_frames)
-        if set(gains) <= {0, 1}:
+        made = self.passes.retain(frames, maps, chosen.timesteps, chosen.text, rows.num_frames)
+        if not mixes:
             return made
         scale = frames.new_tensor([shares[key] for key in inputs])
         index = torch.tensor(places, device=frames.device)
@@ -193,14 +233,26 @@ class HostUNet(UNet):
         return Residuals(tuple(map(mix, made.skips)), mix(made.mid))
 
     @uncompiled
-    def _maps(self, rows: Rows, inputs: list[tuple[int, bool]], options: dict) -> Tensor:
+    def _maps(self, rows: Rows, inputs: list[tuple[int, bool]]) -> Tensor:
         """conv_s for every input of the branch: of its row's image where that is given, of white where not."""
-        images, tags = rows.images, rows.image_tags()
+        images = rows.images
         white = white_image(1, *images.shape[-2:], device=images.device, dtype=images.dtype)
         pictures = torch.cat([images[row : row + 1] if given else white for row, given in inputs])
-        white_tag = ("white", *images.shape[-2:], images.device)
-        picture_tags = [tags[row] if given or tags[row] is None else white_tag for row, given in inputs]
-        return shared_maps(picture_tags, options, pictures, self.image_map)
+        if self._hooked():
+            return self.unet.image_map(pictures)
+
+        @uncompiled
+        def conv_s(numbers: list[int]) -> Tensor:
+            return self.unet.image_map(pictures[numbers])
+
+        return shared_maps([Row((images.device, images.dtype), (picture,)) for picture in pictures], self.options, conv_s)
+
+    def _all(self) -> list[int]:
+        return list(range(len(self.rows.tags)))
+
+    def _hooked(self) -> bool:
+        """Whether hooks change the weights from step to step: then a run has nothing to keep."""
+        return any(tags.hooks is not None for tags in self.rows.tags)
 
 
 def _num_frames(frames: int, rows: list[RowTags], num_video_frames: int) -> int:

@@ -70,9 +70,9 @@ def test_temporal_convolutions_keep_places_apart():
 def test_every_frame_attends_to_the_text_of_its_own_clip():
     torch.manual_seed(0)
     layer, x, text = Transformer2DModel(CHANNELS, 12, HEAD, GROUPS, LayerFactory()), clips(), torch.randn(2, 7, 12)
-    together = layer(x, text, FRAMES)
+    together = layer(x, text)
     for frame in range(2 * FRAMES):
-        alone = layer(x[frame : frame + 1], text[frame // FRAMES][None], 1)
+        alone = layer(x[frame : frame + 1], text[frame // FRAMES][None])
         torch.testing.assert_close(together[frame : frame + 1], alone, rtol=1e-4, atol=1e-5)
 
 

@@ -343,14 +343,6 @@ def test_freeu_acts_on_the_skips(host, loaded, conditioned):
     torch.testing.assert_close(sample(host, loaded[0], conditioned), plain, rtol=0, atol=0)
 
 
-def test_a_patch_without_a_place_is_named_once(host, loaded, conditioned, caplog):
-    patched = loaded[0].clone()
-    patched.set_model_attn2_patch(lambda q, k, v, options: (q, k, v))
-    for _ in range(2):
-        sample(host, patched, conditioned, steps=1)
-    assert caplog.text.count("a patch of kind 'attn2_patch' on the model; DreamVideo has no place for it") == 1
-
-
 def test_a_controlnet_is_refused_in_words(host, loaded, conditioned):
     import comfy.controlnet
     import node_helpers

@@ -1,0 +1,85 @@
+"""What evaluations and steps have in common, made once: encodings, image maps and the branch's residuals.
+
+Whoever samples asks here, by what he knows of a row (a key) and, where others may change it behind his back, by its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+Made = TypeVar("Made")
+Keeper = TypeVar("Keeper")
+
+
+class Row(NamedTuple):
+    """What one row of a batch is made from; equal rows have equal keys, and tensors of equal values."""
+
+    key: Hashable
+    tensors: tuple[Tensor, ...] = ()
+
+
+@dataclass(eq=False)
+class _Entry(Generic[Made]):
+    row: Row
+    made: Made | None = None
+
+    def is_of(self, row: Row) -> bool:
+        return self.row.key == row.key and all(map(torch.equal, self.row.tensors, row.tensors))
+
+
+class Kept(Generic[Made]):
+    """What was made of rows, for whoever asks for equal ones."""
+
+    def __init__(self):
+        self._entries: list[_Entry[Made]] = []  # those asked for last stand last
+
+    def get(self, rows: Sequence[Row], make: Callable[[list[int]], Sequence[Made]], most: int | None = None) -> list[Made]:
+        """What is made of every row. `make` is given the numbers of those to be made, of equal ones the first.
+
+        `most` is how many are kept from now on, the ones asked for last; None keeps all.
+        """
+        asked = self._find(rows)
+        self._keep(asked, most)  # before more is made: that is when memory is short
+        missing = {id(entry): number for number, entry in reversed(list(enumerate(asked))) if entry.made is None}
+        if missing:
+            numbers = sorted(missing.values())
+            for number, made in zip(numbers, make(numbers), strict=True):
+                asked[number].made = made
+        return [entry.made for entry in asked]
+
+    def _find(self, rows: Sequence[Row]) -> list[_Entry[Made]]:
+        """An entry for every row, one for all that are equal; those that are new have nothing made yet."""
+        known, asked = list(self._entries), []
+        for row in rows:
+            entry = next((entry for entry in known if entry.is_of(row)), None)
+            if entry is None:
+                # Whoever gave the tensors may write into them afterwards.
+                entry = _Entry(Row(row.key, tuple(tensor.clone() for tensor in row.tensors)))
+                known.append(entry)
+            asked.append(entry)
+        return asked
+
+    def _keep(self, asked: list[_Entry[Made]], most: int | None) -> None:
+        last = {id(entry): entry for entry in asked}
+        entries = [entry for entry in self._entries if id(entry) not in last] + list(last.values())
+        self._entries = entries if most is None else entries[len(entries) - min(most, len(entries)) :]
+
+
+class EveryNth(Generic[Keeper]):
+    """Something that keeps what is made in every `every`-th step, until the next of these; steps are counted from 0."""
+
+    def __init__(self, every: int, fresh: Callable[[], Keeper] = Kept):
+        self.every, self._fresh = every, fresh
+        self._latest: tuple[int, Keeper] | None = None
+
+    def at(self, step: int) -> Keeper:
+        """What keeps things for this step: a fresh one in every `every`-th."""
+        turn = step // self.every
+        if self._latest is None or self._latest[0] != turn:
+            self._latest = turn, self._fresh()
+        return self._latest[1]
