@@ -285,11 +285,9 @@ class UNet(Encoder):
         self.up_blocks = nn.ModuleList(UpBlock(i, config, make) for i in range(len(config.block_out_channels)))
         self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps, silu=True)
         self.conv_out = make.conv2d(channels, config.out_channels)
-
-    def blocks_with_attention(self) -> list[tuple[str, int]]:
-        """Part and number, as in `Place`, of every block with a spatial transformer, in their order."""
         down, up = ([place for block in blocks for place in block.places()] for blocks in (self.down_blocks, self.up_blocks))
-        return [*down, ("middle", 0), *up]
+        # Part and number, as in `Place`, of every block with a spatial transformer, in their order.
+        self.attention_blocks: list[tuple[str, int]] = [*down, ("middle", 0), *up]
 
     def encode(
         self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention = run_attention

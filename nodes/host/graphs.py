@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
@@ -13,12 +13,10 @@ from torch import Tensor
 
 from ...dreamvideo_core.graphs import GraphedModel
 from ...dreamvideo_core.guided import Passes
+from ...dreamvideo_core.model import UNet
 from .messages import log
 from .patches import PatchedPasses, patches_attention, patches_skips
 from .sharing import renew_in_every_run
-
-if TYPE_CHECKING:
-    from .unet import HostUNet
 
 KEY = "dreamvideo_graphs"
 
@@ -42,7 +40,7 @@ def install(patcher: ModelPatcher) -> None:
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, _in_a_step)
 
 
-def passes_of(unet: HostUNet, transformer_options: dict[str, Any], latents: Tensor) -> Passes:
+def passes_of(unet: UNet, transformer_options: dict[str, Any], latents: Tensor) -> Passes:
     """What runs a U-Net's passes on these latents: graphs where this run has some, other nodes' patches where there are any."""
     graphs: RunGraphs | None = transformer_options.get(KEY)
     blocks = unet.attention_blocks

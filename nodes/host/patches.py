@@ -20,6 +20,7 @@ from torch import Tensor
 from ...dreamvideo_core.layers import Attention, Place, run_attention
 from ...dreamvideo_core.model import Encoding, Join, Residuals, UNet, concatenate
 from .messages import say
+from .sharing import uncompiled
 
 _SKIPS = "output_block_patch"
 _REPLACED = ("attn1", "attn2")  # self-attention and attention to the text
@@ -60,17 +61,21 @@ class PatchedPasses:
         else:
             self.runs, self.call = (), _call
 
+    @uncompiled
     def encode(self, *inputs: Any) -> Encoding:
         return self.call(self.unet.encode, *inputs, *self.runs)
 
+    @uncompiled
     def retain(self, *inputs: Any) -> Residuals:
         overridden = _OVERRIDE in self.options
         return self.call(self.unet.retain, *inputs, *(run.of_the_branch() for run in self.runs if overridden))
 
+    @uncompiled
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
         return self.call(self.unet.decode, encoding, residuals, patched_join(self.options), *self.runs)
 
 
+@uncompiled
 def _call(function: Callable, *inputs: Any) -> Any:
     return function(*inputs)
 

@@ -64,11 +64,13 @@ class Rows:
     def num_frames(self) -> int:
         return self.frames.shape[1]
 
+    @torch.compiler.disable
     def of_equal_encodings(self) -> list[Row]:
         """What the encoding of each row is made from."""
         texts_and_frames = zip(self.text, self.frames, strict=True)
         return [Row(key, tensors) for key, tensors in zip(self._keys(self.times), texts_and_frames, strict=True)]
 
+    @torch.compiler.disable
     def of_equal_residuals(self, gains: list[float], places: list[Hashable]) -> tuple[list[Row], list[Row]]:
         """What the residuals of each row are made from: what is the same in all steps, and that with what is not."""
         keys = zip(self._keys(gains), places, strict=True)
@@ -108,7 +110,6 @@ class HostUNet(UNet):
         super().__init__(dreamvideo.unet, make)
         self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
         self.config, self.dtype = dreamvideo, dtype
-        self.attention_blocks = self.blocks_with_attention()
 
     def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> HostUNet:
         """As `nn.Module.to`, which refuses channels last for weights over time: that is an order of pictures' alone."""

@@ -268,7 +268,7 @@ def test_blocks_are_numbered_as_in_comfyuis_own_unet(host):
         if any(isinstance(layer, SpatialTransformer) for layer in block)
     ]
     ours = model.UNet(config.PRESETS["modelscope"].unet, layers.LayerFactory(device="meta"))
-    assert ours.blocks_with_attention() == blocks and len(blocks) == 16
+    assert ours.attention_blocks == blocks and len(blocks) == 16
 
 
 def test_patches_without_a_place_change_nothing_and_are_named(host, loaded, conditioned, caplog):
