@@ -30,6 +30,7 @@ _NAMES = {
 _TYPES = {name: dtype for dtype, name in _NAMES.items()}
 LENGTH_BYTES = 8  # at a file's start, which say how long its header is
 MAX_HEADER = 32 * 2**20  # that of the largest public models has less than one
+_HELD = 2**25  # bytes of a source that are read before it is let go: opening it again takes time
 _ALIGNMENT = 8
 _CHECKSUMS = "crc32"  # of the tensors in order of their names, _DIGITS hexadecimal digits each
 _DIGITS = 8
@@ -190,14 +191,18 @@ def write_tensors(
     kinds = {name: _kind(outline, dtype) for name, outline in outlines.items()}
     table, total = _layout(kinds, {name: outline.shape for name, outline in outlines.items()})
     checksums = dict.fromkeys(table, "0" * _DIGITS)
+    released = 0
     with atomic(path) as temporary:
         with temporary.open("wb") as file:
             file.write(_header(table, metadata, checksums))
             for name in table:
                 checksums[name] = _write_one(file, _cast(name, lazy[name], kinds[name]))
-                lazy.release()
+                written = table[name]["data_offsets"][1]
+                if written - released >= _HELD:
+                    lazy.release()
+                    released = written
                 if on_tensor:
-                    on_tensor(table[name]["data_offsets"][1], total)
+                    on_tensor(written, total)
             file.seek(0)
             file.write(_header(table, metadata, checksums))
         lazy.release()  # Windows replaces no file that is open or mapped, and the source may be the target
