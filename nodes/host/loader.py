@@ -87,12 +87,19 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
 
     clip = vae = None
     if "text_encoder" in checkpoint.parts:
-        clip = still_in_use(("clip", files, comfy.model_management.text_encoder_device()), load_clip).clone()
+        clip = _lent(still_in_use(("clip", files, comfy.model_management.text_encoder_device()), load_clip))
     if "vae" in checkpoint.parts:
         vae = still_in_use(("vae", files, comfy.model_management.vae_device()), load_vae)
     model = still_in_use(("model", files, device, weight_dtype, graphed), load_model).clone()
     checkpoint.release()
     return Loaded(model, clip, vae, shortcomings)
+
+
+def _lent(clip: comfy.sd.CLIP) -> comfy.sd.CLIP:
+    """A clone that keeps `clip` alive, as its own clones do; a clone of a model does so by itself."""
+    lent = clip.clone()
+    lent.patcher.set_attachments("dreamvideo_lent_by", clip)
+    return lent
 
 
 def _renewable(part: Part, load: Callable[..., comfy.model_patcher.ModelPatcher], path: Path, overlay: Path | None) -> Part:
