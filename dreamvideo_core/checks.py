@@ -6,15 +6,24 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from .config import DOWNSCALE
+DOWNSCALE = 8  # pixels of a picture for one of its latents, along each side, in every layout
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 2
 
 
 class InputError(ValueError):
     """An input that cannot be used; the message is one line for the person who gave it."""
+
+
+def shown(value: object) -> str:
+    """A value of unknown origin as a message shows it: on one line, never long."""
+    return _SHORT.repr(value)
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,9 +1,18 @@
-"""Hyper-parameters of a model, as plain data: what a checkpoint's metadata holds."""
+"""Hyper-parameters of a model, as plain data: what a checkpoint's metadata holds.
+
+They come from files of unknown origin, so every setting says here what it may be, and a value that is anything else raises
+`ConfigError` before anything is built. The bounds lie far above every model that is known.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from .checks import DOWNSCALE, InputError, shown
 
 DOWN_BLOCKS = ("CrossAttnDownBlock3D", "DownBlock3D")
 UP_BLOCKS = ("CrossAttnUpBlock3D", "UpBlock3D")
@@ -11,20 +20,95 @@ TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
 FUSIONS = ("add", "concat")
 PREDICTIONS = ("epsilon", "v_prediction")
 AUTOENCODERS = ("taesd", "kl")
-DOWNSCALE = 8  # pixels of a picture for one of its latents, along each side, in every layout
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that transformers and ComfyUI both have
+_WIDEST = 8192  # channels
+_LEVELS = 8
+_LARGEST = 16384  # pixels
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A configuration that no model can have, or that this version does not know."""
 
 
-def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+Check = Callable[[str, Any], None]
+
+
+def _setting(default: Any, check: Check) -> Any:
+    """A setting of a configuration, with what it may be."""
+    return field(default=default, metadata={"check": check})
+
+
+def _refuse(name: str, value: object, allowed: str) -> None:
+    raise ConfigError(f"{name} is {shown(value)}; allowed: {allowed}")
+
+
+def _whole(low: int, high: int) -> Check:
+    def check(name: str, value: Any) -> None:
+        if type(value) is not int or not low <= value <= high:  # JSON's true is an int too
+            _refuse(name, value, f"a whole number from {low} to {high}")
+
+    return check
+
+
+def _number(low: float, high: float) -> Check:
+    def check(name: str, value: Any) -> None:
+        if type(value) not in (int, float) or not low <= value <= high or math.isnan(value):
+            _refuse(name, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
+def _flag(name: str, value: Any) -> None:
+    if type(value) is not bool:
+        _refuse(name, value, "true or false")
+
+
+def _one_of(allowed: tuple[str, ...]) -> Check:
+    def check(name: str, value: Any) -> None:
+        if value not in allowed:
+            _refuse(name, value, ", ".join(allowed))
+
+    return check
+
+
+def _each(check_one: Check) -> Check:
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, tuple) or not 1 <= len(value) <= _LEVELS:
+            _refuse(name, list(value) if isinstance(value, tuple) else value, f"a list of 1 to {_LEVELS}")
+        for one in value:
+            check_one(name, one)
+
+    return check
+
+
+def _or_none(check_one: Check) -> Check:
+    def check(name: str, value: Any) -> None:
+        if value is not None:
+            check_one(name, value)
+
+    return check
+
+
+def _side(name: str, value: Any) -> None:
+    _whole(DOWNSCALE, _LARGEST)(name, value)
+    if value % DOWNSCALE:
+        _refuse(name, value, f"multiples of {DOWNSCALE}")
+
+
+_widths = _each(_whole(1, _WIDEST))
+
+
+class _Checked:
+    """A configuration whose settings are checked when it is made."""
+
+    def __post_init__(self):
+        for setting in dataclasses.fields(self):
+            if "check" in setting.metadata:
+                setting.metadata["check"](setting.name, getattr(self, setting.name))
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(_Checked):
     """The primary U-Net. Names follow diffusers' `UNet3DConditionModel`; the temporal ones below are ours.
 
     `temporal_attention` is "transformer" (ModelScope: projections, two attentions, feed-forward) or
@@ -34,38 +118,31 @@ class UNetConfig:
     as many heads at every width, as Stable Diffusion 1 has it; without it a head has `attention_head_dim` channels.
     """
 
-    in_channels: int = 4
-    out_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",)
-    up_block_types: tuple[str, ...] = ("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3
-    layers_per_block: int = 2
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
-    cross_attention_dim: int = 1024
-    attention_head_dim: int = 64
-    num_attention_heads: int | None = None
-    transformer_in: bool = True
-    temporal_conv_layers: int = 4
-    temporal_attention: str = "transformer"
-    temporal_attention_everywhere: bool = False
-    temporal_positions: bool = False
+    in_channels: int = _setting(4, _whole(1, 64))
+    out_channels: int = _setting(4, _whole(1, 64))
+    block_out_channels: tuple[int, ...] = _setting((320, 640, 1280, 1280), _widths)
+    down_block_types: tuple[str, ...] = _setting(("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",), _each(_one_of(DOWN_BLOCKS)))
+    up_block_types: tuple[str, ...] = _setting(("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3, _each(_one_of(UP_BLOCKS)))
+    layers_per_block: int = _setting(2, _whole(1, 8))
+    norm_num_groups: int = _setting(32, _whole(1, _WIDEST))
+    norm_eps: float = _setting(1e-5, _number(0, 1))
+    cross_attention_dim: int = _setting(1024, _whole(1, _WIDEST))
+    attention_head_dim: int = _setting(64, _whole(1, _WIDEST))
+    num_attention_heads: int | None = _setting(None, _or_none(_whole(1, _WIDEST)))
+    transformer_in: bool = _setting(True, _flag)
+    temporal_conv_layers: int = _setting(4, _whole(1, 8))
+    temporal_attention: str = _setting("transformer", _one_of(TEMPORAL_ATTENTIONS))
+    temporal_attention_everywhere: bool = _setting(False, _flag)
+    temporal_positions: bool = _setting(False, _flag)
 
     def __post_init__(self):
+        super().__post_init__()
         levels = len(self.block_out_channels)
         if not levels == len(self.down_block_types) == len(self.up_block_types):
             raise ConfigError(
                 f"block_out_channels, down_block_types and up_block_types have {levels}, {len(self.down_block_types)} "
                 f"and {len(self.up_block_types)} entries; all must have as many"
             )
-        for name in self.down_block_types:
-            _choose("down_block_types", name, DOWN_BLOCKS)
-        for name in self.up_block_types:
-            _choose("up_block_types", name, UP_BLOCKS)
-        _choose("temporal_attention", self.temporal_attention, TEMPORAL_ATTENTIONS)
-        for name in ("norm_num_groups", "attention_head_dim", "layers_per_block", "temporal_conv_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for channels in self.block_out_channels:
             for name in ("norm_num_groups", "attention_head_dim", "num_attention_heads"):
                 if channels % (getattr(self, name) or 1):
@@ -76,80 +153,96 @@ class UNetConfig:
 
 
 @dataclass(frozen=True)
-class RetentionConfig:
+class RetentionConfig(_Checked):
     """The image retention branch: how conv_d(z) and conv_s(I) meet, and conv_s's widths before the U-Net's own.
 
     Every width after the first halves the picture, so there is one more of them than halvings to the latents' size.
     """
 
-    fusion: str = "add"
-    image_channels: tuple[int, ...] = (16, 32, 96, 256)
+    fusion: str = _setting("add", _one_of(FUSIONS))
+    image_channels: tuple[int, ...] = _setting((16, 32, 96, 256), _widths)
 
     def __post_init__(self):
-        _choose("fusion", self.fusion, FUSIONS)
+        super().__post_init__()
         if len(self.image_channels) != 4:
             raise ConfigError(f"image_channels has {len(self.image_channels)} widths; three halvings to 1/8 need 4")
 
 
 @dataclass(frozen=True)
-class TextConfig:
+class TextConfig(_Checked):
     """A CLIP text encoder; names follow transformers' `CLIPTextConfig`.
 
     `pad_token_id` fills a text up to its length: the end token in Stable Diffusion 1, 0 in Stable Diffusion 2.
     """
 
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    hidden_act: str = "quick_gelu"
-    vocab_size: int = 49408
-    max_position_embeddings: int = 77
-    pad_token_id: int = 49407
+    hidden_size: int = _setting(768, _whole(1, _WIDEST))
+    intermediate_size: int = _setting(3072, _whole(1, 8 * _WIDEST))
+    num_hidden_layers: int = _setting(12, _whole(1, 128))
+    num_attention_heads: int = _setting(12, _whole(1, _WIDEST))
+    hidden_act: str = _setting("quick_gelu", _one_of(ACTIVATIONS))
+    vocab_size: int = _setting(49408, _whole(49408, 1_000_000))  # CLIP's words, which its tokenizer numbers
+    max_position_embeddings: int = _setting(77, _whole(77, 4096))  # what its tokenizer fills
+    pad_token_id: int = _setting(49407, _whole(0, 49407))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size's {self.hidden_size}"
+            )
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
+class AutoencoderConfig(_Checked):
     """`layout` "taesd" is the small autoencoder, "kl" Stable Diffusion's; names follow diffusers' `AutoencoderKL`.
 
     The settings after `latent_channels` belong to "kl" alone.
     """
 
-    layout: str = "taesd"
-    latent_channels: int = 4
-    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
-    layers_per_block: int = 2
-    norm_num_groups: int = 32
+    layout: str = _setting("taesd", _one_of(AUTOENCODERS))
+    latent_channels: int = _setting(4, _whole(1, 64))
+    block_out_channels: tuple[int, ...] = _setting((128, 256, 512, 512), _widths)
+    layers_per_block: int = _setting(2, _whole(1, 8))
+    norm_num_groups: int = _setting(32, _whole(1, _WIDEST))
 
     def __post_init__(self):
-        _choose("layout", self.layout, AUTOENCODERS)
+        super().__post_init__()
+        if 2 ** (len(self.block_out_channels) - 1) != DOWNSCALE:
+            raise ConfigError(f"block_out_channels has {len(self.block_out_channels)} widths; three halvings to 1/8 need 4")
+        for channels in self.block_out_channels:
+            if channels % self.norm_num_groups:
+                raise ConfigError(
+                    f"norm_num_groups is {self.norm_num_groups}, which does not divide block_out_channels' {channels}"
+                )
 
 
 @dataclass(frozen=True)
-class SamplingDefaults:
+class SamplingDefaults(_Checked):
     """What a model is best sampled with; nodes and the command line start from these."""
 
-    steps: int = 25
-    text_scale: float = 1.5
-    image_scale: float = 1.5
-    width: int = 64
-    height: int = 64
-    num_frames: int = 8
+    steps: int = _setting(25, _whole(1, 1000))
+    text_scale: float = _setting(1.5, _number(0, 1000))
+    image_scale: float = _setting(1.5, _number(0, 1000))
+    width: int = _setting(64, _side)
+    height: int = _setting(64, _side)
+    num_frames: int = _setting(8, _whole(1, 4096))
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(_Checked):
     """One file is one model: the configuration of each part that the file holds, None for a part it lacks."""
 
-    unet: UNetConfig | None = field(default_factory=UNetConfig)
-    retention: RetentionConfig | None = field(default_factory=RetentionConfig)
+    unet: UNetConfig | None = UNetConfig()
+    retention: RetentionConfig | None = RetentionConfig()
     text_encoder: TextConfig | None = None
     vae: AutoencoderConfig | None = None
-    prediction_type: str = "epsilon"
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    prediction_type: str = _setting("epsilon", _one_of(PREDICTIONS))
+    sampling: SamplingDefaults = SamplingDefaults()
 
     def __post_init__(self):
-        _choose("prediction_type", self.prediction_type, PREDICTIONS)
+        super().__post_init__()
+        if self.sampling is None:
+            raise ConfigError("sampling is null; allowed: a table of settings")
         if self.unet and self.vae and self.unet.in_channels != self.vae.latent_channels:
             raise ConfigError(
                 f"the U-Net's in_channels is {self.unet.in_channels} but the autoencoder's latent_channels is "
@@ -170,25 +263,27 @@ class ModelConfig:
 
         A missing one takes its default: settings that are added later are given defaults that change no older file.
         """
-        nested = {
-            "unet": UNetConfig,
-            "retention": RetentionConfig,
-            "text_encoder": TextConfig,
-            "vae": AutoencoderConfig,
-            "sampling": SamplingDefaults,
-        }
         if isinstance(table, dict):
-            table = {k: _read(nested[k], v, k) if k in nested and v is not None else v for k, v in table.items()}
+            table = {k: _read(_PARTS[k], v, k) if k in _PARTS and v is not None else v for k, v in table.items()}
         return _read(cls, table, "model")
+
+
+_PARTS = {
+    "unet": UNetConfig,
+    "retention": RetentionConfig,
+    "text_encoder": TextConfig,
+    "vae": AutoencoderConfig,
+    "sampling": SamplingDefaults,
+}
 
 
 def _read(cls, table: dict, where: str):
     known = {f.name for f in dataclasses.fields(cls)}
     if not isinstance(table, dict):
-        raise ConfigError(f"the configuration of {where!r} is damaged: {table!r} is no table of settings")
+        raise ConfigError(f"the configuration of {where!r} is {shown(table)}; allowed: a table of settings")
     if set(table) - known:
         raise ConfigError(
-            f"the configuration of {where!r} has settings that this version does not know: {sorted(set(table) - known)}"
+            f"the configuration of {where!r} has settings that this version does not know: {shown(sorted(set(table) - known))}"
         )
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
 

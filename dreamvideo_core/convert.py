@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, load_checkpoint, read_file, save_checkpoint
+from .checkpoint import PARTS, Checkpoint, CheckpointError, check_weights, load_checkpoint, read_file, save_checkpoint
 from .config import MODELSCOPE, PAPER, ModelConfig, RetentionConfig, UNetConfig
 from .diagnosis import MODELSCOPE_UNET, SD1, SD2, Kind, describe_kind, is_pickle, kind_of
 from .layers import LayerFactory, TemporalConvLayer, TemporalSelfAttention
@@ -55,11 +55,10 @@ def convert(
     """
     checkpoint = _open_any(source)
     if prediction_type is not None:
-        checkpoint = Checkpoint(replace(checkpoint.config, prediction_type=prediction_type), checkpoint.parts)
+        checkpoint = replace(checkpoint, config=replace(checkpoint.config, prediction_type=prediction_type))
     checkpoint = checkpoint.only(parts)
     if not checkpoint.parts:
         raise CheckpointError(f"{source.name} has none of the parts that are asked for")
-    _check(checkpoint, source.name)
     save_checkpoint(target, checkpoint, dtype, on_tensor)
     return checkpoint
 
@@ -73,7 +72,6 @@ def init_retention(
         raise CheckpointError(f"{source.name} has a retention branch already; train it with `dreamvideo train`")
     if "unet" not in checkpoint.parts or checkpoint.is_overlay():
         raise CheckpointError(f"{source.name} has no U-Net to copy; give a text-to-video model")
-    _check(checkpoint, source.name)
     retention = RetentionConfig(fusion)
     parts = {**checkpoint.parts, "retention": _start_of_branch(checkpoint, retention)}
     started = Checkpoint(replace(checkpoint.config, retention=retention), parts)
@@ -84,7 +82,9 @@ def init_retention(
 def _open_any(source: Path) -> Checkpoint:
     if source.is_dir():
         return open_model(source, pickles=True)
-    if source.is_file() and is_pickle(source):
+    if not source.is_file():
+        raise CheckpointError(f"{source}: there is no such file")
+    if is_pickle(source):
         return _from_original(LazyTensors.of(read_pickle(source)), source.name)
     tensors, text = read_file(source)
     return _from_original(tensors, source.name) if text is None else load_checkpoint(source)
@@ -104,9 +104,8 @@ def _from_original(tensors: LazyTensors, name: str) -> Checkpoint:
     unet = tensors.renamed(ours).changed(as_linear)
     if not layout.temporal:
         unet |= LazyTensors.of(_identity_layers(layout.unet))
-    checkpoint = Checkpoint(ModelConfig(unet=layout.unet, retention=None, sampling=MODELSCOPE.sampling), {"unet": unet})
-    _check_part(checkpoint, "unet", UNet(layout.unet, LayerFactory(device="meta")), name)
-    return checkpoint
+    config = ModelConfig(unet=layout.unet, retention=None, sampling=MODELSCOPE.sampling)
+    return check_weights(Checkpoint(config, {"unet": unet}, name))
 
 
 def _identity_layers(config: UNetConfig) -> dict[str, Tensor]:
@@ -137,19 +136,3 @@ def _draw(modules: Iterable[nn.Module]) -> None:
         module.to_empty(device="cpu", recurse=False)
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-
-
-def _check(checkpoint: Checkpoint, name: str) -> None:
-    """Names and shapes of the U-Net and the branch against their configuration."""
-    make, config = LayerFactory(device="meta"), checkpoint.config
-    if "unet" in checkpoint.parts and not checkpoint.is_overlay():
-        _check_part(checkpoint, "unet", UNet(config.unet, make), name)
-    if "retention" in checkpoint.parts and config.unet is not None:
-        _check_part(checkpoint, "retention", ImageRetention(config.unet, config.retention, make), name)
-
-
-def _check_part(checkpoint: Checkpoint, part: str, module: nn.Module, name: str) -> None:
-    try:
-        check_keys(checkpoint.parts[part], module.state_dict(), part)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -16,11 +15,13 @@ from ..checks import InputError
 from ..clip_files import VIDEOS
 from ..decoding import read_window
 from ..images import fit_image
+from ..json_files import read_object
 from ..sprites import render, sample_clip, sentence
 from ..sprites.scene import seeded
 
 DATASETS = ("ucf101", "msrvtt")
 SPRITES = "sprites"
+_LARGEST_ANNOTATION = 256 * 2**20  # bytes; the published ones have up to 27 million
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,18 @@ def _msrvtt(root: Path, selection: Selection, seed: int) -> Dataset:
 
 
 def _annotation(root: Path) -> tuple[Path, dict]:
+    unreadable: list[InputError] = []
     for path in sorted(root.rglob("*.json")):
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{str(path)!r} is no JSON ({error}); get it again") from error
-        has_both = isinstance(table, dict) and {"videos", "sentences"} <= set(table)
-        if has_both and any(isinstance(v, dict) and v.get("split") == "test" for v in table["videos"]):
+            table = read_object(path, "an annotation", _LARGEST_ANNOTATION)
+        except InputError as error:  # another file may be the one
+            unreadable.append(error)
+            continue
+        videos = table.get("videos") if "sentences" in table else None
+        if isinstance(videos, list) and any(isinstance(v, dict) and v.get("split") == "test" for v in videos):
             return path, table
+    if unreadable:
+        raise unreadable[0]
     raise InputError(
         f'--dataset msrvtt is in {str(root)!r}, in which no .json has "videos" of the split test and "sentences"; give a '
         "folder with the published test_videodatainfo.json, or MSRVTT_data.json"

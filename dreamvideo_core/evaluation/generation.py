@@ -21,6 +21,7 @@ from ..checks import InputError
 from ..clip_files import read_clip
 from ..decoding import UnusableClip
 from ..files import digest, json_lines, write_text
+from ..json_files import read_object
 from ..pipeline import Pipeline
 from ..video import save_clip
 from .captions import read_captions
@@ -84,12 +85,9 @@ def claim(folder: Path, plan: Plan) -> None:
 
 def _read_manifest(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{str(path)!r} is no manifest; name another --output")
-    return found
+        return read_object(path, "a manifest", advice="Name another --output.")
+    except InputError as error:
+        raise InputError(f"{str(path)!r} is no manifest: {error}") from error
 
 
 def prepare(folder: Path, plan: Plan, dataset: Dataset, on_clip: Callable[[int], None] = lambda done: None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from statistics import fmean
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..checks import InputError
+from ..checks import InputError, shown
+from ..json_files import read_object
 from .metrics import measure_interval
 from .paper import RATED_CLIPS, RATERS, RATINGS
 
@@ -56,11 +56,15 @@ class ModelScores:
 
 def read_key(path: Path) -> Key:
     """The key that was written with a sheet; raises `InputError` for another file."""
-    table = _read_json(path, "key")
+    table = _read_table(path, "key")
     try:
-        return Key(table["sheet"], {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()})
+        clips = {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()}
+        texts = [table["sheet"], *(text for clip in clips.values() for text in clip)]
     except (KeyError, TypeError, AttributeError):
-        raise InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet") from None
+        texts = [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
+    return Key(table["sheet"], clips)
 
 
 def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
@@ -79,18 +83,19 @@ def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
 
 
 def _read_ratings(path: Path, key: Key) -> Ratings:
-    table = _read_json(path, "results")
-    if not isinstance(table, dict) or not isinstance(table.get("ratings"), dict) or not isinstance(table.get("rater"), str):
+    table = _read_table(path, "results")
+    if not isinstance(table.get("ratings"), dict) or not isinstance(table.get("rater"), str):
         raise InputError(f"{str(path)!r} holds no ratings; give the files that the sheet's page saved")
     if table.get("sheet") != key.sheet:
         raise InputError(
-            f"{str(path)!r} is of sheet {table.get('sheet')!r}, but the key is of {key.sheet!r}; give the key that was written "
-            "with that sheet"
+            f"{str(path)!r} is of sheet {shown(table.get('sheet'))}, but the key is of {key.sheet!r}; give the key that was "
+            "written with that sheet"
         )
     for number, values in table["ratings"].items():
         if number not in key.clips:
             raise InputError(
-                f"{str(path)!r} rates clip {number} of a sheet of {len(key.clips)}; the file was changed: leave it out"
+                f"{str(path)!r} rates clip {shown(number)[1:-1]} of a sheet of {len(key.clips)}; the file was changed: leave "
+                "it out"
             )
         _check_values(path, number, values)
     return Ratings(table["rater"], table["ratings"])
@@ -101,18 +106,15 @@ def _check_values(path: Path, number: str, values: object) -> None:
     # JSON's true is an int too.
     if not right or any(type(value) is not int or not LOWEST <= value <= HIGHEST for value in values.values()):
         raise InputError(
-            f"{str(path)!r} rates clip {number} with {values}; allowed: {', '.join(CRITERIA)}, each a whole number from "
+            f"{str(path)!r} rates clip {number} with {shown(values)}; allowed: {', '.join(CRITERIA)}, each a whole number from "
             f"{LOWEST} to {HIGHEST}. The file was changed: leave it out"
         )
 
 
-def _read_json(path: Path, name: str) -> object:
+def _read_table(path: Path, name: str) -> dict:
     if not path.is_file():
         raise InputError(f"{name} is {str(path)!r}, and there is no such file; give a file that is there")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{name} is {str(path)!r}, which is no JSON ({error}); give the file as it was saved") from error
+    return read_object(path, f"what --{name} names", advice="Give the file as it was saved.")
 
 
 def model_scores(ratings: Sequence[Ratings], key: Key) -> dict[str, ModelScores]:

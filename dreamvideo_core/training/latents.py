@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..checks import InputError
 from ..images import to_uint8
+from ..json_files import parse_object
 from ..tensor_files import read_metadata
 from .cache import ALONE, Makers, Rows, SomeRows, make_blocks
 from .data.source import Clips, Source
@@ -71,10 +72,14 @@ def _encoded(clips: Clips, encode: Callable[[Tensor], Tensor]) -> tuple[dict[str
     return tensors, {"skipped": json.dumps(clips.skipped)}
 
 
+def _skipped(path: Path) -> dict[str, str]:
+    return parse_object(read_metadata(path).get("skipped", "{}"), f"{path}: its list of skipped clips", "Delete the file.")
+
+
 def _loaded(source: Source, blocks: Sequence[tuple[range, Path]]) -> LatentClips:
     skipped: dict[int, str] = {}
     for _, path in blocks:
-        skipped |= {int(number): reason for number, reason in json.loads(read_metadata(path).get("skipped", "{}")).items()}
+        skipped |= {int(number): reason for number, reason in _skipped(path).items()}
     if len(skipped) == len(source):
         first = min(skipped)
         raise InputError(f"no clip can be used: {source.title(first)} is {skipped[first]}, and so on for all {len(skipped)}")

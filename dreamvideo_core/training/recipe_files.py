@@ -53,7 +53,7 @@ def _read(source: str | Path) -> tuple[str, dict]:
         raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
     try:
         return path.name, tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name} is no TOML file: {error}") from error
 
 
@@ -63,7 +63,7 @@ def _change(recipe: dict, phases: list[dict], change: str) -> None:
     phase, _, key = place.strip().rpartition(".")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         advice = 'write key=value or phase.key=value, the value as in TOML, a text in quotes: name="mine"'
         raise InputError(f"--set is {change!r}; {advice}") from error
     named = {str(table.get("name")): table for table in phases}

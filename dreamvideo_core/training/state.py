@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
+from ..checks import InputError
 from ..files import write_text
-from ..tensor_files import write_tensors
+from ..json_files import read_object
+from ..tensor_files import LazyTensors, read_metadata, write_tensors
 
 _KEPT = 2
 
@@ -35,7 +37,9 @@ def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=2))
         return
-    began = {k: v for k, v in defaults.items() if k in settings} | json.loads(path.read_text())
+    began = {k: v for k, v in defaults.items() if k in settings} | read_object(
+        path, "the settings that the work began with", advice="Begin anew, in another folder."
+    )
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]
     if changed:
         was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)
@@ -75,17 +79,24 @@ def save_state(folder: Path, state: TrainingState) -> None:
 
 
 def load_newest_state(folder: Path) -> TrainingState | None:
-    """The newest state below `folder`, or None where there is none."""
+    """The newest state below `folder`, or None where there is none; raises `InputError` for one that is damaged."""
     files = sorted(folder.glob("state-*.safetensors"))
     if not files:
         return None
-    state = TrainingState(0, {}, {}, {})
-    with safe_open(files[-1], "pt") as file:
-        state.step = json.loads(file.metadata()["step"])
-        for key in file.keys():
-            kind, name = key.split(".", 1)
-            if kind in ("weights", "average"):
-                getattr(state, kind)[name] = file.get_tensor(key)
-            else:
-                state.moments.setdefault(name, {})[kind] = file.get_tensor(key)
+    try:
+        tensors = LazyTensors.of_files([files[-1]])
+        state = TrainingState(int(read_metadata(files[-1])["step"]), {}, {}, {})
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{files[-1]} is no state of a training, or a damaged one ({error}); delete it, and --resume goes on from the one "
+            "before"
+        ) from error
+    for key in tensors:
+        kind, _, name = key.partition(".")
+        tensor = tensors[key].clone()  # Windows deletes no file that is mapped, and this one is deleted in time
+        if kind in ("weights", "average"):
+            getattr(state, kind)[name] = tensor
+        else:
+            state.moments.setdefault(name, {})[kind] = tensor
+    tensors.release()
     return state

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import folder_paths
@@ -22,7 +24,7 @@ _PICTURES = Path(__file__).parents[2] / "pictures"
 def register_model_folder() -> None:
     """Let ComfyUI list `models/dreamvideo`; safetensors files only."""
     folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
-    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    paths = folder_paths.folder_names_and_paths[FOLDER][0]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
 
 
@@ -30,11 +32,10 @@ def offer_pictures() -> None:
     """Put the pictures of the example workflows into ComfyUI's input folder, where they are missing."""
     folder = Path(folder_paths.get_input_directory())
     for picture in _PICTURES.glob("*.png"):
-        if (folder / picture.name).exists():
-            continue
         try:
-            with atomic(folder / picture.name) as temporary:
-                shutil.copyfile(picture, temporary)
+            if not (folder / picture.name).exists():
+                with atomic(folder / picture.name) as temporary:
+                    shutil.copyfile(picture, temporary)
         except OSError as error:
             log.warning(f"{picture.name}, a picture of the example workflows, cannot be put into {folder}: {error}")
 
@@ -60,9 +61,9 @@ def checkpoint_path(name: str, input_name: str = "checkpoint") -> Path:
 
 def last_change(path: Path) -> tuple[float, int]:
     """The newest time and the size in bytes of a file, or of a folder's files."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    statuses = [file.stat() for file in files]
-    return max(s.st_mtime for s in statuses), sum(s.st_size for s in statuses)
+    files = [path] if path.is_file() else [Path(root, name) for root, _, names in os.walk(path) for name in names]
+    statuses = [file.stat() for file in files if file.is_file()]
+    return max((s.st_mtime for s in statuses), default=0.0), sum(s.st_size for s in statuses)
 
 
 def _choices() -> dict[str, Path]:
@@ -70,10 +71,10 @@ def _choices() -> dict[str, Path]:
 
     Where a name is in two places, the later one says where it is.
     """
-    folders = [(kind, name, path) for kind in (FOLDER, DIFFUSERS) for name, path in _model_folders(kind)]
-    inside = {path for _, _, path in folders}
+    folders = [(kind, path, usable) for kind in (FOLDER, DIFFUSERS) for path, usable in _model_folders(kind)]
+    inside = {path for _, path, _ in folders}
     found = [(FOLDER, name, path) for name, path in _files(FOLDER) if inside.isdisjoint(path.parents)]
-    found += folders
+    found += [(kind, path.name, path) for kind, path, usable in folders if usable]
     found += [(SAVERS, name, path) for name, path in _files(SAVERS) if name.endswith(".safetensors")]
     choices: dict[str, Path] = {}
     for kind, name, path in found:
@@ -82,11 +83,59 @@ def _choices() -> dict[str, Path]:
 
 
 def _files(kind: str) -> list[tuple[str, Path]]:
-    paths = {name: folder_paths.get_full_path(kind, name) for name in folder_paths.get_filename_list(kind)}
-    return [(name, Path(path)) for name, path in paths.items() if path is not None]
+    try:
+        paths = {name: folder_paths.get_full_path(kind, name) for name in folder_paths.get_filename_list(kind)}
+    except OSError as error:
+        _say_what_is_left_out(f"models/{kind}", str(error))
+        return []
+    return [(name, Path(path)) for name, path in paths.items() if path is not None and not _goes_in_circles(Path(path), name)]
 
 
-def _model_folders(kind: str) -> list[tuple[str, Path]]:
-    """Folders of models in diffusers' layout, or in the hub's cache, right below ComfyUI's folders of that kind."""
+def _goes_in_circles(path: Path, name: str) -> bool:
+    """Whether `path`, which ends with `name`, goes through a link to a folder that the link itself lies in."""
+    links = [part for part in path.parents[: len(Path(name).parents) - 1] if part.is_symlink()]
+    return any(_real(link) in (_real(link.parent), *_real(link.parent).parents) for link in links)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _model_folders(kind: str) -> list[tuple[Path, bool]]:
+    """Folders of models in diffusers' layout, or in the hub's cache, right below ComfyUI's folders of that kind.
+
+    False stands with those that cannot be used; one log line says why.
+    """
     roots = [Path(root) for root in folder_paths.get_folder_paths(kind)]
-    return [(p.name, p) for root in roots if root.is_dir() for p in sorted(root.iterdir()) if p.is_dir() and model_folder(p)]
+    looked_at = [(path, _usable(path)) for root in roots for path in _inside(root)]
+    return [(path, usable) for path, usable in looked_at if usable is not None]
+
+
+def _inside(root: Path) -> list[Path]:
+    """What lies in a folder, in order; nothing where there is none, or none that can be read."""
+    try:
+        return sorted(root.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _say_what_is_left_out(str(root), error.strerror or str(error))
+        return []
+
+
+def _usable(path: Path) -> bool | None:
+    """None: it is no folder of a model. False: it is one, or may be one, but something is wrong with it."""
+    troubles: list[str] = []
+    try:
+        found = model_folder(path, troubles.append) if path.is_dir() else None
+    except OSError as error:
+        found, troubles = None, [str(error)]
+    for trouble in troubles:
+        _say_what_is_left_out(str(path), trouble)
+    if troubles:
+        return False
+    return None if found is None else True
+
+
+@cache
+def _say_what_is_left_out(path: str, why: str) -> None:
+    log.warning(f"{path!r} is left out of the list of models: {why}")

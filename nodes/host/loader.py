@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import comfy.model_management
 import comfy.model_patcher
@@ -17,23 +17,25 @@ import torch
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
-from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError, check_keys
-from ...dreamvideo_core.config import AutoencoderConfig, ModelConfig, TextConfig
+from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError
+from ...dreamvideo_core.config import MODELSCOPE, AutoencoderConfig, TextConfig
 from ...dreamvideo_core.fused import lay_out_weights
 from ...dreamvideo_core.graphs import available as graphs_available
-from ...dreamvideo_core.layers import LayerFactory
-from ...dreamvideo_core.model import DreamVideo, is_untrained
+from ...dreamvideo_core.model import is_untrained
 from ...dreamvideo_core.sources import open_model
 from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
 from . import graphs, sharing
 from .files import last_change
+from .in_use import still_in_use
 from .model import DreamVideoModel, DreamVideoSupport
 
-# Text encoders for which ComfyUI has classes of its own, by their width: what their weights are called, and the class.
+# Text encoders for which ComfyUI has classes of its own: what their weights are called, and the class.
 _STABLE_DIFFUSION_TEXT = {
-    768: ("l", comfy.sd1_clip.SD1ClipModel),
-    1024: ("h", comfy.text_encoders.sd2_clip.SD2ClipModel),
+    TextConfig(): ("l", comfy.sd1_clip.SD1ClipModel),
+    MODELSCOPE.text_encoder: ("h", comfy.text_encoders.sd2_clip.SD2ClipModel),
 }
+_KL_GROUPS = 32  # of the norms in ComfyUI's class for Stable Diffusion's autoencoder, whatever a configuration says
+Part = TypeVar("Part", comfy.sd.CLIP, comfy.sd.VAE)
 WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "default": None,
     "fp32": torch.float32,
@@ -56,25 +58,54 @@ class Loaded(NamedTuple):
 def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_graphs: bool = False) -> Loaded:
     """All parts of a checkpoint; raises CheckpointError for a file that is none.
 
-    With `cuda_graphs` passes become graphs, which want weights that ComfyUI does not move: no dynamic memory.
+    A part that is loaded already and still in use is given again: the model and the text encoder as clones, which keep what
+    nodes lay over them to themselves. With `cuda_graphs` passes become graphs, which want weights that ComfyUI does not move:
+    no dynamic memory.
     """
     checkpoint = _open(path, overlay)
     shortcomings = [f"no {LACKING[part]}" for part in checkpoint.lacks()]
     if is_untrained(checkpoint.parts.get("retention")):
         shortcomings.append("the retention branch is untrained: the image has no effect yet")
-    clip = _load_clip(checkpoint) if "text_encoder" in checkpoint.parts else None
-    vae = _load_vae(checkpoint) if "vae" in checkpoint.parts else None
-    for part, load in ((clip, _clip_patcher), (vae, _vae_patcher)):
-        if part is not None:
-            part.patcher.cached_patcher_init = (load, (path, overlay))
-    graphed = cuda_graphs and graphs_available(comfy.model_management.get_torch_device())
-    model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
-    if graphed:
-        graphs.install(model)
-        lay_out_weights(model.model.diffusion_model, model.load_device)
-    elif cuda_graphs:
+    files = tuple((file, *last_change(file)) for file in (path, overlay) if file is not None)
+    device = comfy.model_management.get_torch_device()
+    graphed = cuda_graphs and graphs_available(device)
+    if cuda_graphs and not graphed:
         shortcomings.append("cuda_graphs: no effect without an NVIDIA GPU")
+
+    def load_clip() -> comfy.sd.CLIP:
+        return _renewable(_load_clip(checkpoint), _clip_patcher, path, overlay)
+
+    def load_vae() -> comfy.sd.VAE:
+        return _renewable(_load_vae(checkpoint), _vae_patcher, path, overlay)
+
+    def load_model() -> comfy.model_patcher.ModelPatcher:
+        model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
+        if graphed:
+            graphs.install(model)
+            lay_out_weights(model.model.diffusion_model, model.load_device)
+        return model
+
+    clip = vae = None
+    if "text_encoder" in checkpoint.parts:
+        clip = _lent(still_in_use(("clip", files, comfy.model_management.text_encoder_device()), load_clip))
+    if "vae" in checkpoint.parts:
+        vae = still_in_use(("vae", files, comfy.model_management.vae_device()), load_vae)
+    model = still_in_use(("model", files, device, weight_dtype, graphed), load_model).clone()
+    checkpoint.release()
     return Loaded(model, clip, vae, shortcomings)
+
+
+def _lent(clip: comfy.sd.CLIP) -> comfy.sd.CLIP:
+    """A clone that keeps `clip` alive, as its own clones do; a clone of a model does so by itself."""
+    lent = clip.clone()
+    lent.patcher.set_attachments("dreamvideo_lent_by", clip)
+    return lent
+
+
+def _renewable(part: Part, load: Callable[..., comfy.model_patcher.ModelPatcher], path: Path, overlay: Path | None) -> Part:
+    """Have ComfyUI call `load` where it wants the part's weights anew."""
+    part.patcher.cached_patcher_init = (load, (path, overlay))
+    return part
 
 
 def _open(path: Path, overlay: Path | None) -> Checkpoint:
@@ -102,7 +133,6 @@ def load_patcher(
     checkpoint = checkpoint or _open(path, overlay)
     state = {**checkpoint.parts["unet"]}
     state |= {f"retention.{name}": tensor for name, tensor in checkpoint.parts.get("retention", {}).items()}
-    check_keys(state, _expected(checkpoint.config), "unet and retention")
     load_device = comfy.model_management.get_torch_device()
     support = DreamVideoSupport(checkpoint.config, _own_vae(checkpoint))
     dtype = _choose_dtype(support, state, weight_dtype, load_device)
@@ -117,13 +147,6 @@ def load_patcher(
     model.source = [(file.name, *last_change(file)) for file in (path, overlay) if file is not None] + [str(dtype)]
     sharing.install(patcher)
     return patcher
-
-
-def _expected(config: ModelConfig) -> dict[str, Tensor]:
-    """All weights by name, without values; with dynamic memory ComfyUI's own layers have none before they are loaded."""
-    plain = DreamVideo(config, LayerFactory(device="meta"))
-    branch = {} if plain.retention is None else plain.retention.state_dict()
-    return {**plain.unet.state_dict(), **{f"retention.{name}": tensor for name, tensor in branch.items()}}
 
 
 def _own_vae(checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:
@@ -144,9 +167,9 @@ def _choose_dtype(support: DreamVideoSupport, state: dict[str, Tensor], weight_d
 
 
 def _load_clip(checkpoint: Checkpoint, disable_dynamic: bool = False) -> comfy.sd.CLIP:
-    """ComfyUI's own CLIP: Stable Diffusion 1's or 2's where the width is theirs, the same class in another size else."""
+    """ComfyUI's own CLIP: Stable Diffusion 1's or 2's where the model has theirs, the same class in another size else."""
     config = checkpoint.config.text_encoder
-    name, model = _STABLE_DIFFUSION_TEXT.get(config.hidden_size) or ("l", _text_model(config))
+    name, model = _STABLE_DIFFUSION_TEXT.get(config) or ("l", _text_model(config))
     pad = functools.partial(
         comfy.sd1_clip.SDTokenizer,
         pad_with_end=config.pad_token_id == END_TOKEN,
@@ -154,9 +177,21 @@ def _load_clip(checkpoint: Checkpoint, disable_dynamic: bool = False) -> comfy.s
         embedding_key=f"clip_{name}",
     )
     target = ClipTarget(functools.partial(comfy.sd1_clip.SD1Tokenizer, clip_name=name, tokenizer=pad), model)
-    state = {f"clip_{name}.transformer.{key}": tensor for key, tensor in checkpoint.parts["text_encoder"].items()}
+    state = {**checkpoint.parts["text_encoder"]}
+    if name == "h":
+        state |= _idle_layer(state, config.num_hidden_layers)
+    state = {f"clip_{name}.transformer.{key}": tensor for key, tensor in state.items()}
     parameters = comfy.utils.calculate_parameters(state)
     return comfy.sd.CLIP(target, state_dict=state, parameters=parameters, disable_dynamic=disable_dynamic)
+
+
+def _idle_layer(state: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """A layer of zeros, which changes nothing: ComfyUI's class has one layer more than Stable Diffusion 2 uses.
+
+    Its weights would be whatever memory holds, and a person may ask for the last layer.
+    """
+    before, idle = f"text_model.encoder.layers.{number - 1}.", f"text_model.encoder.layers.{number}."
+    return {name.replace(before, idle): torch.zeros_like(state[name]) for name in state if name.startswith(before)}
 
 
 def _clip_patcher(path: Path, overlay: Path | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
@@ -188,6 +223,12 @@ def _text_model(config: TextConfig) -> type:
 
 def _load_vae(checkpoint: Checkpoint) -> comfy.sd.VAE:
     config = checkpoint.config.vae
+    widths = config.block_out_channels
+    if config.layout == "kl" and (config.norm_num_groups != _KL_GROUPS or any(width % widths[0] for width in widths)):
+        raise CheckpointError(
+            f"{checkpoint.name}: its VAE has norm_num_groups {config.norm_num_groups} and the widths {list(widths)}; ComfyUI's "
+            f"has {_KL_GROUPS} and multiples of the first width. Take a model with another VAE."
+        )
     vae = comfy.sd.VAE(sd=dict(checkpoint.parts["vae"]), config=_kl_config(config) if config.layout == "kl" else None)
     vae.throw_exception_if_invalid()
     return vae

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import comfy.conds
@@ -14,8 +12,8 @@ import comfy.model_management
 import comfy.supported_models_base
 from torch import Tensor
 
-from ...dreamvideo_core.checkpoint import CONFIG_TENSOR, PARTS, config_tensor
-from ...dreamvideo_core.config import DOWNSCALE, ModelConfig, TextConfig
+from ...dreamvideo_core.checkpoint import CONFIG_TENSOR, config_tensor
+from ...dreamvideo_core.config import DOWNSCALE, ModelConfig
 from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS
 from ...dreamvideo_core.images import white_image
 from .conditions import (
@@ -34,6 +32,7 @@ from .conditions import (
 )
 from .patches import check_no_control
 from .previews import ClipLatents
+from .saving import saved_checkpoint
 from .unet import Gain, HostUNet, RowTags
 
 # Feature maps of the top level that are in memory at once; measured, docs/full_size.md.
@@ -88,17 +87,9 @@ class DreamVideoModel(comfy.model_base.BaseModel):
 
     def state_dict_for_saving(self, unet_state_dict, clip_state_dict=None, vae_state_dict=None, clip_vision_state_dict=None):
         """Our own parts and names, with the configuration as a tensor: ComfyUI's savers write their own metadata."""
-        parts = {
-            "unet": {k: v for k, v in unet_state_dict.items() if not k.startswith("retention.")},
-            "retention": {k[len("retention.") :]: v for k, v in unet_state_dict.items() if k.startswith("retention.")},
-            "text_encoder": _text_state(clip_state_dict or {}, self.config.text_encoder),
-            "vae": vae_state_dict or {},
-        }
-        # A text encoder or VAE that came from another loader is not ours to describe.
-        parts = {part: tensors if getattr(self.config, part) is not None else {} for part, tensors in parts.items()}
-        state = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-        lacking = {part: None for part in PARTS if not parts[part]}
-        return {**state, CONFIG_TENSOR: config_tensor(replace(self.config, **lacking))}
+        saved = saved_checkpoint(self.config, unet_state_dict, clip_state_dict or {}, vae_state_dict or {})
+        state = {f"{part}.{name}": tensor for part, tensors in saved.parts.items() for name, tensor in tensors.items()}
+        return {**state, CONFIG_TENSOR: config_tensor(saved.config)}
 
 
 class DreamVideoSupport(comfy.supported_models_base.BASE):
@@ -137,11 +128,3 @@ def _check_text(text: Tensor, width: int) -> None:
             f"the text conditioning has {text.shape[-1]} channels, this model takes {width}. Encode the prompts with "
             "the CLIP output of the same Load DreamVideo."
         )
-
-
-def _text_state(state: dict[str, Tensor], config: TextConfig | None) -> dict[str, Tensor]:
-    """ComfyUI's CLIP weights by the names in our files, without a layer that its class has and the model has not."""
-    found = (
-        (re.fullmatch(r"clip_[lh]\.transformer\.(text_model\.(?:encoder\.layers\.(\d+)\.)?.+)", k), v) for k, v in state.items()
-    )
-    return {m[1]: v for m, v in found if m and config and int(m[2] or 0) < config.num_hidden_layers}

@@ -232,8 +232,8 @@ GOOD = rated(1, fidelity=3)
         ({"sheet": "s", "rater": "Cy", "ratings": {"1": {"fidelity": 3}}}, "rates clip 1 with {'fidelity': 3}"),
         ({"sheet": "s", "rater": "Ann", "ratings": GOOD}, "is a second file of the rater 'Ann'"),
         ({"sheet": "s", "ratings": GOOD}, "holds no ratings"),
-        ([1], "holds no ratings"),
-        ("{", "which is no JSON"),
+        ([1], "it must be a JSON object"),
+        ("{", "cy.json: what --results names is no JSON"),
         (None, "there is no such file"),
     ],
 )
@@ -248,11 +248,12 @@ def test_results_that_cannot_be_used(run, tmp_path, saved, words):
     assert words in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize("key", ["[]", '{"sheet": "s"}', '{"sheet": "s", "clips": {"1": "A"}}'])
+@pytest.mark.parametrize("key", ["[]", '{"sheet": "s"}', '{"sheet": [5], "clips": {}}', '{"sheet": "s", "clips": {"1": "A"}}'])
 def test_a_key_that_is_none(run, tmp_path, key):
     (tmp_path / "key.json").write_text(key)
     result = run("--results {o}/ann.json --key {o}/key.json")
-    assert result.exit_code == 1 and "which is no key" in " ".join(result.stderr.split())
+    words = "it must be a JSON object" if key == "[]" else "which is no key"
+    assert result.exit_code == 1 and words in " ".join(result.stderr.split())
 
 
 def test_nothing_rated(run, tmp_path):

@@ -140,9 +140,9 @@ def test_a_schedule_that_is_not_ours(folder):
 def test_damaged_files(folder):
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    refused(folder, "vae", "cannot be read", "Get it again")
+    refused(folder, "vae", "cannot be read", "download it again")
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "no readable configuration")
+    refused(folder, "config.json: a configuration is no JSON")
 
 
 def test_a_shard_that_is_missing_or_elsewhere(tmp_path):

@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from ...checks import InputError
 from ...clip_files import VIDEOS
-from ...tables import is_table, parse_object, read_rows
+from ...json_files import MAX_BYTES, parse_object
+from ...tables import is_table, read_rows
 
 _ENDINGS = (*VIDEOS, ".gif")  # a .gif is decoded as any video is
 _CAPTION_KEYS = ("caption", "text")  # of a shard's .json
@@ -128,7 +129,7 @@ def _key(member: str) -> str:
 
 
 def _caption(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
-    text = tar.extractfile(member).read().decode(errors="replace")
+    text = tar.extractfile(member).read(MAX_BYTES).decode(errors="replace")
     if member.name.endswith(".txt"):
         return _one_line(text)
     table = parse_object(text, f"{shard.name}/{member.name}")

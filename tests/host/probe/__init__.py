@@ -1,5 +1,6 @@
-"""A node for the tests alone: writes frames exactly, where ComfyUI's own savers would round them."""
+"""Nodes for the tests alone: what frames are exactly, where ComfyUI's own savers round, and how many models are alive."""
 
+import gc
 from pathlib import Path
 
 import folder_paths
@@ -21,4 +22,23 @@ class SaveFrames:
         return {}
 
 
-NODE_CLASS_MAPPINGS = {"SaveFrames": SaveFrames}
+class CountModels:
+    """Writes how many DreamVideo models the process holds."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"name": ("STRING", {})}}
+
+    def save(self, name: str) -> dict:
+        gc.collect()
+        alive = sum(type(thing).__name__ == "DreamVideoModel" for thing in gc.get_objects())
+        (Path(folder_paths.get_output_directory()) / f"{name}.txt").write_text(str(alive))
+        return {}
+
+
+NODE_CLASS_MAPPINGS = {"SaveFrames": SaveFrames, "CountModels": CountModels}
