@@ -79,8 +79,8 @@ def digest(paths: Iterable[Path], size: int) -> str:
 def folder_below(root: Path, name: str, what: str, example: str) -> Path:
     """The folder `name`, a relative path with / or \\ in it, below `root`; the same names are allowed on every system.
 
-    Raises `InputError` for a name that leads elsewhere, also by a link, or that some system cannot have. `what` is the input that
-    holds the name, `example` one that is allowed.
+    Raises `InputError` for a name that leads elsewhere, also by a link, or that some system cannot have. `what` is the input
+    that holds the name, `example` one that is allowed.
     """
     parts = PureWindowsPath(name.strip()).parts
     reason = _not_below(name.strip(), parts)

@@ -114,7 +114,7 @@ class VideoChain(io.ComfyNode):
         return io.NodeOutput(joined.out(0), joined.out(1), expand=graph)
 
 
-# Inputs of which the node has the link alone. A list behind one goes through the nodes of a chain, item by item, as through any.
+# Inputs of which the node has the link alone. A list behind one goes through the nodes of a chain item by item.
 _LINKED = ("model", "clip", "vae", "image")
 
 

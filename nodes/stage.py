@@ -1,4 +1,7 @@
-"""What VideoChain expands into beside the pack's and ComfyUI's own nodes. People do not see these, but any client can call them."""
+"""What VideoChain expands into beside the pack's and ComfyUI's own nodes.
+
+People do not see these, but any client can call them.
+"""
 
 from __future__ import annotations
 
@@ -178,8 +181,8 @@ class _Stage:
             return
         if saved is not None:
             self._remark(
-                f"stage {self.number} is not saved, and kept until ComfyUI ends: {self._foreign} is on the model or in its "
-                "inputs, and what a node of another pack does may change"
+                f"stage {self.number} is not saved, only kept until ComfyUI ends: it depends on {self._foreign}, of which "
+                "another run of ComfyUI cannot tell whether it is the same"
             )
         with self._without_failing():
             self._store = temporary_stages()
@@ -249,7 +252,7 @@ class VideoChainJoin(io.ComfyNode):
 
 
 class VideoChainPick(io.ComfyNode):
-    """Of what an input of Video Chain was given as a list, the one that belongs to a chain; the last serves all further chains."""
+    """Of a list that an input of Video Chain was given, the item of one chain; the last serves all further chains."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -271,7 +274,7 @@ class VideoChainPick(io.ComfyNode):
     def execute(cls, values: list, name: list[str], number: list[int], total: list[int]) -> io.NodeOutput:
         if len(values) > total[0]:
             raise ValueError(
-                f"{name[0]} is a list of {len(values)}, but other inputs of Video Chain are lists of {total[0]} at most; give as "
-                "many of each, or one for all"
+                f"{name[0]} is a list of {len(values)}, but other inputs of Video Chain are lists of {total[0]} at most; give "
+                "as many of each, or one for all"
             )
         return io.NodeOutput(values[min(number[0], len(values)) - 1])

@@ -191,6 +191,8 @@ def _parts(thing: Any) -> list:
         return [thing.__module__, thing.__qualname__, *([] if owner is None else [owner])]
     if isinstance(thing, types.ModuleType):
         return [thing.__name__]
+    if isinstance(thing, uuid.UUID):
+        return []  # a name drawn at random, which changes no result
     if hasattr(thing, "__dict__"):
         return [type(thing).__module__, vars(thing)]
     raise Unidentified(f"{type(thing).__qualname__} cannot be told apart from another")
@@ -246,7 +248,11 @@ def _notes(things: Any) -> set[int]:
     found, seen, waiting = set(), set(), list(things)
     while waiting:
         thing = waiting.pop()
-        if id(thing) in seen or thing is None or isinstance(thing, (torch.Tensor, torch.nn.Module, types.ModuleType, type, *_PLAIN)):
+        if (
+            id(thing) in seen
+            or thing is None
+            or isinstance(thing, (torch.Tensor, torch.nn.Module, types.ModuleType, type, *_PLAIN))
+        ):
             continue
         seen.add(id(thing))
         if isinstance(thing, types.FunctionType):
@@ -278,20 +284,20 @@ def _rebound(code: types.CodeType) -> set[str]:
 def _name(thing: Any) -> str:
     """What a thing of another pack is called, and where it comes from."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__qualname__} of {Path(_module_file(named.__module__) or named.__module__).stem}"
+    file = Path(_module_file(named.__module__) or named.__module__)
+    return f"{named.__qualname__} of {file.parent.name if file.stem == '__init__' else file.stem}"
 
 
 def _number(thing: Any) -> int:
     """A number that no other object of this process ever has, also when this one is gone."""
-    known = _numbered.get(id(thing))
-    if known is not None and known[0]() is thing:
-        return known[1]
-    try:
-        reference = weakref.ref(thing, lambda _, place=id(thing): _numbered.pop(place, None))
-    except TypeError:
-        raise Unidentified(f"{_name(thing)} cannot be told apart from another") from None
-    _numbered[id(thing)] = reference, next(_numbers)
-    return _numbered[id(thing)][1]
+    place = id(thing)
+    if place not in _numbered:
+        try:
+            reference = weakref.ref(thing, lambda _: _numbered.pop(place, None))
+        except TypeError:
+            raise Unidentified(f"{_name(thing)} cannot be told apart from another") from None
+        _numbered[place] = reference, next(_numbers)
+    return _numbered[place][1]
 
 
 def _weights_of(module: torch.nn.Module) -> bytes:

@@ -48,7 +48,9 @@ def test_a_failing_folder_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["forest", "chain/forest", "chain\\forest", " forest ", "森林/夜", "COM10", "console", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["forest", "chain/forest", "chain\\forest", " forest ", "森林/夜", "COM10", "console", ".hidden"]
+)
 def test_names_that_every_system_can_have(tmp_path, name):
     folder = folder_below(tmp_path, name, "folder", "a name")
     folder.mkdir(parents=True)
@@ -58,9 +60,9 @@ def test_names_that_every_system_can_have(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     [
-        "", " ", ".", "..", "../x", "a/../../x", "a\\..\\..\\x", "/x", "\\x", "//server/share/x", "\\\\?\\C:\\x", "C:\\x", "C:x",
-        "c:", "CON", "a/nul.txt", "Aux .txt", "com1", "LPT9.x.y", "COM¹", "a.", "a /b", "a/b.", "a\0b", "a\nb", "a:stream", "a?",
-        "\ud800", "x" * 181, "界" * 100,
+        "", " ", ".", "..", "../x", "a/../../x", "a\\..\\..\\x", "/x", "\\x", "//server/share/x", "\\\\?\\C:\\x", "C:\\x",
+        "C:x", "c:", "CON", "a/nul.txt", "Aux .txt", "com1", "LPT9.x.y", "COM¹", "a.", "a /b", "a/b.", "a\0b", "a\nb", "a:stream",
+        "a?", "\ud800", "x" * 181, "界" * 100,
     ],
 )  # fmt: skip
 def test_names_that_lead_elsewhere_or_that_some_system_cannot_have(tmp_path, name):

@@ -207,7 +207,7 @@ def test_frames_that_are_none_are_not_taken(tmp_path):
 
 
 def test_frames_are_not_mapped(tmp_path):
-    """A file that is mapped can be neither replaced nor deleted on Windows; elsewhere its bytes would change under the frames."""
+    """A file that is mapped can be neither replaced nor deleted on Windows; elsewhere frames would change with it."""
     store = StageStore(tmp_path)
     path = keep(store)
     found = store.find(1, "a" * 40)
@@ -244,7 +244,10 @@ def test_half_a_character_in_a_sentence_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (errno.ENOSPC, r"the folder '.*chain' is full .*: stage 2 could not be kept\. 1 stage is kept there and whole\. Make room"),
+        (
+            errno.ENOSPC,
+            r"the folder '.*chain' is full .*: stage 2 could not be kept\. 1 stage is kept there and whole\. Make room",
+        ),
         (errno.EDQUOT, "is full .*same chain goes on from there"),
         (errno.EROFS, r"cannot be written to \(.*\): stage 2 could not be kept\. 1 stage is kept"),
         (errno.EIO, "cannot be used .*: stage 2 could not be kept"),
