@@ -182,8 +182,8 @@ class StageStore:
             lock.acquire()
         except Timeout:
             raise InputError(
-                f"{path} has been locked by another process for {_LOCK_SECONDS} s. End the other ComfyUI that uses this folder, "
-                "or wait for it; the same chain goes on from there."
+                f"{path} has been locked by another process for {_LOCK_SECONDS} s. End the other ComfyUI that uses this "
+                "folder, or wait for it; the same chain goes on from there."
             ) from None
         try:
             self._clean_up()
