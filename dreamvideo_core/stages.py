@@ -203,23 +203,31 @@ class StageStore:
         try:
             yield
         except OSError as error:
-            raise InputError(f"the folder {str(self.folder)!r} {_reason(error)}: {what}. {self._state()}") from error
+            failure, advice = _in_sentences(error)
+            text = f"the folder {str(self.folder)!r} {failure}"
+            if self.limit is None:
+                text = f"{text}: {what}. {self._kept()} {advice}, and the same chain goes on from there."
+            raise InputError(text) from error
 
-    def _state(self) -> str:
-        """What a person has when the folder has failed, and what to do."""
-        advice = "Make room there or let ComfyUI write there, and the same chain goes on from there."
+    def _kept(self) -> str:
+        """What there is in a folder that fails now."""
         try:
             kept = sum(1 for name in self._read_manifest() if self._files(name))
         except (InputError, OSError):
-            return advice
-        return f"{kept} stage{'s are' if kept != 1 else ' is'} kept there and whole. {advice}"
+            kept = 0
+        if not kept:
+            return "Nothing is kept there yet."
+        return f"{kept} stages are kept there and whole." if kept > 1 else "1 stage is kept there and whole."
 
 
-def _reason(error: OSError) -> str:
+def _in_sentences(error: OSError) -> tuple[str, str]:
+    """What is wrong with a folder, and what to do."""
     words = error.strerror or str(error)
     if error.errno in _FULL:
-        return f"is full ({words})"
-    return f"cannot be written to ({words})" if error.errno in _FORBIDDEN else f"cannot be used ({words})"
+        return f"is full ({words})", "Make room there"
+    if error.errno in _FORBIDDEN:
+        return f"cannot be written to ({words})", "Let ComfyUI write there"
+    return f"cannot be used ({words})", "Look after that disk or folder"
 
 
 def _is_entry(name: str, entry: object) -> bool:

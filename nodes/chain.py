@@ -107,7 +107,7 @@ class VideoChain(io.ComfyNode):
         ]
         graph, joined = {}, None
         for number, chain in enumerate(chains, 1):
-            expansion = _Expansion(chain, cls.hidden.unique_id)
+            expansion = _Expansion(chain, getattr(cls.hidden, "unique_id", None))  # not every executor gives hidden values
             chosen = links if total == 1 else expansion.pick(links, number, total)
             joined = expansion.join(joined, **chosen)
             graph |= expansion.graph.finalize()
@@ -143,7 +143,7 @@ class _Chain:
 class _Expansion:
     """The graph of a chain: for every stage the nodes that a person would wire by hand, and one that keeps its frames."""
 
-    def __init__(self, chain: _Chain, shown_on: str):
+    def __init__(self, chain: _Chain, shown_on: str | None):
         self.graph = GraphBuilder()
         self.wanted, self.shown_on = chain, shown_on
 

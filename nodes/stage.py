@@ -69,7 +69,7 @@ class VideoChainStage(io.ComfyNode):
                 io.String.Input("sampling"),
                 io.Boolean.Input("anchor"),
                 io.String.Input("folder"),
-                io.String.Input("shown_on"),
+                io.String.Input("shown_on", optional=True),
             ],
             outputs=[
                 io.Image.Output(display_name="frames"),
@@ -114,7 +114,20 @@ class _Stage:
     """What a stage is made of, and where it is kept. `remarks` is what a person should know of that."""
 
     def __init__(
-        self, model, vae, positive, negative, latent, number, total, sentence, seed, sampling, anchor, folder, shown_on
+        self,
+        model,
+        vae,
+        positive,
+        negative,
+        latent,
+        number,
+        total,
+        sentence,
+        seed,
+        sampling,
+        anchor,
+        folder,
+        shown_on=None,
     ):
         check_number("number", number, 1, MAX_STAGES)
         check_number("total", total, number, MAX_STAGES)

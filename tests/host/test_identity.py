@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -157,6 +158,14 @@ def test_what_a_patch_was_given_belongs_to_it(host, identity, loaded):
     again = host.call("PerpNeg", model=loaded[0], empty_conditioning=texts[0], neg_scale=1.0)[0]
     assert keys[2] == keys[3] and len(set(keys)) == 4 and not any(key.foreign for key in keys)
     assert identity.identify(again) == keys[0]
+
+
+def test_devices_that_lack_an_operation_do_not_belong_to_it(host, identity, loaded):
+    model = apply(host, "FreeU", loaded)
+    before = identity.identify(model)
+    (patch,) = model.model_options["transformer_options"]["patches"]["output_block_patch"]
+    inspect.getclosurevars(patch).nonlocals["on_cpu_devices"][torch.device("mps")] = True
+    assert identity.identify(model) == before
 
 
 def test_loras_belong_to_it(host, identity, loaded):

@@ -26,6 +26,15 @@ def inputs(host: InProcessComfyUI) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_an_executor_that_gives_no_hidden_values_can_expand_a_chain(host):
+    node = host.nodes["VideoChain"]
+    given = {name: [kind[1].get("default")] for name, kind in node.INPUT_TYPES()["required"].items()}
+    links = {name: [[str(number), 0]] for number, name in enumerate(("model", "clip", "vae"))}
+    combos = {name: [node.INPUT_TYPES()["required"][name][1]["options"][0]] for name in ("order", "sampler", "scheduler")}
+    graph = node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**{**given, **combos, **links}).expand
+    assert sum(made["class_type"] == "DreamVideoChainStage" for made in graph.values()) == 2
+
+
 FRAMES_MADE = torch.rand(FRAMES, SIZE, SIZE, 3)
 
 
