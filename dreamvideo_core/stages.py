@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -185,6 +185,9 @@ class StageStore:
                 f"{path} has been locked by another process for {_LOCK_SECONDS} s. End the other ComfyUI that uses this "
                 "folder, or wait for it; the same chain goes on from there."
             ) from None
+        except NotImplementedError:  # a file system without locks
+            yield
+            return
         try:
             self._clean_up()
             yield
@@ -194,8 +197,9 @@ class StageStore:
     def _clean_up(self) -> None:
         for path in self.folder.iterdir():
             leftover = _LEFTOVER.fullmatch(path.name)
-            if leftover and (not leftover["old"] or time.time() - path.lstat().st_mtime > _OLD_SECONDS):
-                path.unlink(missing_ok=True)
+            with suppress(OSError):  # another program looks into it: the next time, then
+                if leftover and (not leftover["old"] or time.time() - path.lstat().st_mtime > _OLD_SECONDS):
+                    path.unlink()
 
     @contextmanager
     def _in_words(self, what: str) -> Iterator[None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from dreamvideo_core.checks import InputError
@@ -125,9 +126,24 @@ def test_a_stage_that_was_not_entered_is_entered(tmp_path):
     assert (tmp_path / MANIFEST).read_text() == whole
 
 
-def hold(lock: Path, held) -> None:
-    from filelock import FileLock
+def test_a_file_system_without_locks_keeps_stages_too(tmp_path, monkeypatch):
+    def refuse(lock):
+        raise NotImplementedError("no flock here")
 
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", refuse)
+    store = StageStore(tmp_path)
+    store.keep(1, key(1), frames(1), STRIP, record(1))
+    assert torch.equal(store.find(1, key(1)), frames(1))
+
+
+def test_a_leftover_that_cannot_be_deleted_stops_nothing(tmp_path):
+    store = StageStore(tmp_path)
+    (tmp_path / (".manifest." + "0" * 32 + ".json")).mkdir()
+    store.keep(1, key(1), frames(1), STRIP, record(1))
+    assert torch.equal(store.find(1, key(1)), frames(1))
+
+
+def hold(lock: Path, held) -> None:
     with FileLock(lock):
         held.set()
         time.sleep(60)
