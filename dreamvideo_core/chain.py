@@ -57,6 +57,15 @@ def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
     ]
 
 
+def check_goes_on(has_branch: bool, stages: int) -> None:
+    """Raise `InputError` for more than one stage of a model that has no retention branch."""
+    if stages > 1 and not has_branch:
+        raise InputError(
+            f"there are {stages} sentences, but this model has no retention branch: it cannot go on from a frame. Give one "
+            "sentence, or a model with a branch"
+        )
+
+
 def _seed(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= _SEEDS:
         raise InputError(
@@ -98,11 +107,7 @@ def run_chain(
     `anchor` takes back at every stage what the colours of its first frame have drifted from its picture (`match_colours`).
     `options` are those of `Pipeline.__call__`. `on_stage` is told each stage before it begins.
     """
-    if pipeline.model.retention is None and len(stages) > 1:
-        raise InputError(
-            f"there are {len(stages)} sentences, but this model has no retention branch: it cannot go on from a frame. Give "
-            "one sentence, or a model with a branch"
-        )
+    check_goes_on(pipeline.model.retention is not None, len(stages))
     clips: list[Tensor] = []
     for stage in stages:
         on_stage(stage)

@@ -12,7 +12,7 @@ from .loading import LoadDreamVideo
 from .measure import FirstFrameFidelity, VideoMetrics
 from .retention import RetentionEncode
 from .sampling import DreamVideoGuider, DualCFGSampler
-from .stage import VideoChainJoin, VideoChainStage
+from .stage import VideoChainJoin, VideoChainPick, VideoChainStage
 
 register_model_folder()
 offer_pictures()
@@ -29,6 +29,7 @@ class DreamVideoExtension(ComfyExtension):
             VideoChain,
             VideoChainStage,
             VideoChainJoin,
+            VideoChainPick,
             ClipGrid,
             FirstFrameFidelity,
             VideoMetrics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePath
+from typing import Any
 
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
@@ -12,7 +12,7 @@ from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
 from .loading import CATEGORY
 from .retention import MAX_FRAMES, check_size, size_inputs
 from .sampling import guidance_inputs, sampling_inputs
-from .stage import stage_store
+from .stage import saved_stages
 
 ANCHORS = ("off", "first image")  # as workflows have it; every stage is held to its own picture, which comes from the first
 
@@ -30,6 +30,7 @@ class VideoChain(io.ComfyNode):
             description="One long clip from many sentences: each stage goes on from the last frame of the one before.",
             search_aliases=["dreamvideo chain", "long video", "extend video", "last frame", "prompt schedule"],
             enable_expand=True,
+            is_input_list=True,  # to see how many chains there are before any of them begins
             hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", raw_link=True, tooltip="From Load DreamVideo, with or without LoRAs and patches."),
@@ -90,73 +91,98 @@ class VideoChain(io.ComfyNode):
                 *later,
             ],
             outputs=[
-                io.Image.Output(display_name="frames", tooltip="All stages as one clip."),
-                io.Image.Output(display_name="hand_overs", tooltip="The last frame of every stage."),
+                io.Image.Output(display_name="frames", tooltip="All stages as one clip.", is_output_list=True),
+                io.Image.Output(display_name="hand_overs", tooltip="The last frame of every stage.", is_output_list=True),
             ],
         )  # fmt: skip
 
     @classmethod
-    def execute(
-        cls, model, clip, vae, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale,
-        order, sampler, scheduler, rescale, seam, colour_anchor, save_stages, folder,
-        guidance_start=0.0, guidance_end=1.0, retention_every=1, image=None,
-    ) -> io.NodeOutput:  # fmt: skip
+    def execute(cls, **given: list) -> io.NodeOutput:
+        """One chain, or as many as the longest list that came in; the last of a shorter list serves the further chains."""
+        links = {name: given.pop(name)[0] for name in _LINKED if name in given}
+        total = max(map(len, given.values()))
+        chains = [
+            _Chain(**{name: values[min(number, len(values)) - 1] for name, values in given.items()})
+            for number in range(1, total + 1)
+        ]
+        graph, joined = {}, None
+        for number, chain in enumerate(chains, 1):
+            expansion = _Expansion(chain, getattr(cls.hidden, "unique_id", None))  # not every executor gives hidden values
+            chosen = links if total == 1 else expansion.pick(links, number, total)
+            joined = expansion.join(joined, **chosen)
+            graph |= expansion.graph.finalize()
+        return io.NodeOutput(joined.out(0), joined.out(1), expand=graph)
+
+
+# Inputs of which the node has the link alone. A list behind one goes through the nodes of a chain item by item.
+_LINKED = ("model", "clip", "vae", "image")
+
+
+class _Chain:
+    """What a person asks for in one chain, checked before anything is made."""
+
+    def __init__(
+        self, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale, order, sampler,
+        scheduler, rescale, seam, colour_anchor, save_stages, folder,
+        guidance_start=0.0, guidance_end=1.0, retention_every=1,
+    ):  # fmt: skip
         check_size(width, height)
-        stages = plan(prompts, seed, seeds)
-        folder = check_folder(folder) if save_stages else ""
-        stage_store(folder)  # a folder that cannot be used is said before anything is made
-        sampling = {
+        self.stages = plan(prompts, seed, seeds)
+        self.folder = folder if save_stages else ""
+        if save_stages:
+            saved_stages(folder)  # a folder that cannot be used is said before anything is made
+        self.sampling = {
             "steps": steps, "text_scale": text_scale, "image_scale": image_scale, "order": order, "sampler": sampler,
             "scheduler": scheduler, "denoise": 1.0, "rescale": rescale,
             "guidance_start": guidance_start, "guidance_end": guidance_end, "retention_every": retention_every,
         }  # fmt: skip
-        size = {"width": width, "height": height, "frames": frames, "fit": fit}
-        expansion = _Expansion(model, clip, vae, negative, size, sampling, colour_anchor != "off", folder, cls.hidden.unique_id)
-        joined = expansion.chain(stages, image, seam)
-        return io.NodeOutput(joined.out(0), joined.out(1), expand=expansion.graph.finalize())
-
-
-def check_folder(folder: str) -> str:
-    path = PurePath(folder.strip())
-    if not folder.strip() or path.is_absolute() or path.drive or ".." in path.parts:
-        raise ValueError(
-            f"folder is {folder!r}; allowed: a name or a path below ComfyUI's output folder, such as dreamvideo_chain/forest"
-        )
-    return path.as_posix()
+        self.size = {"width": width, "height": height, "frames": frames, "fit": fit}
+        self.negative, self.seam, self.anchor = negative, seam, colour_anchor != "off"
 
 
 class _Expansion:
     """The graph of a chain: for every stage the nodes that a person would wire by hand, and one that keeps its frames."""
 
-    def __init__(self, model, clip, vae, negative, size, sampling, anchor, folder, shown_on):
+    def __init__(self, chain: _Chain, shown_on: str | None):
         self.graph = GraphBuilder()
+        self.wanted, self.shown_on = chain, shown_on
+
+    def pick(self, links: dict[str, list], number: int, total: int) -> dict[str, Any]:
+        """For each link the node that gives what belongs to chain `number`."""
+        return {
+            name: self.graph.node(
+                "DreamVideoChainPick", id=f"pick.{name}", values=link, name=name, number=number, total=total
+            ).out(0)
+            for name, link in links.items()
+        }
+
+    def join(self, before: Any, model: list, clip: list, vae: list, image: list | None = None):
+        """The node that has the frames and the hand-overs of this chain, behind those of the chains `before`."""
         self.model, self.clip, self.vae = model, clip, vae
-        self.size, self.sampling, self.anchor = size, sampling, anchor
-        self.folder, self.shown_on = folder, shown_on
-        self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=negative).out(0)
-
-    def chain(self, stages: list[Stage], image: list | None, seam: str):
+        self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=self.wanted.negative).out(0)
         clips = {}
-        for stage in stages:
-            kept = self._stage(stage, len(stages), image)
+        for stage in self.wanted.stages:
+            kept = self._stage(stage, image)
             clips[f"stage{stage.number}"], image = kept.out(0), kept.out(1)
-        return self.graph.node("DreamVideoChainJoin", id="join", seam=seam, **clips)
+        earlier = {"frames_before": before.out(0), "hand_overs_before": before.out(1)} if before else {}
+        return self.graph.node("DreamVideoChainJoin", id="join", seam=self.wanted.seam, **clips, **earlier)
 
-    def _stage(self, stage: Stage, total: int, image: list | None):
+    def _stage(self, stage: Stage, image: list | None):
         def node(kind: str, role: str, **inputs):
             given = {name: value for name, value in inputs.items() if value is not None}
             return self.graph.node(kind, id=f"stage{stage.number}.{role}", **given)
 
+        sampling = self.wanted.sampling
         text = node("CLIPTextEncode", "sentence", clip=self.clip, text=stage.sentence)
         retention = node(
             "RetentionEncode", "retention", positive=text.out(0), negative=self.negative, image=image, vae=self.vae,
-            batch_size=1, strength=1.0, start=0.0, end=1.0, **self.size,
+            batch_size=1, strength=1.0, start=0.0, end=1.0, **self.wanted.size,
         )  # fmt: skip
         conditioned = dict(zip(("positive", "negative", "latent"), map(retention.out, range(3)), strict=True))
-        sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **self.sampling)
+        sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **sampling)
         decoded = node("VAEDecode", "decode", samples=sampler.out(0), vae=self.vae)
         return node(
             "DreamVideoChainStage", "keep", model=self.model, vae=self.vae, frames=decoded.out(0), number=stage.number,
-            total=total, sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(self.sampling), anchor=self.anchor,
-            folder=self.folder, shown_on=self.shown_on, **conditioned,
+            total=len(self.wanted.stages), sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(sampling),
+            anchor=self.wanted.anchor, folder=self.wanted.folder, shown_on=self.shown_on, **conditioned,
         )  # fmt: skip

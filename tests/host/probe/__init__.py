@@ -1,4 +1,4 @@
-"""Nodes for the tests alone: what frames are exactly, where ComfyUI's own savers round, and how many models are alive."""
+"""Nodes for the tests alone."""
 
 import gc
 from pathlib import Path
@@ -8,6 +8,8 @@ from safetensors.torch import save_file
 
 
 class SaveFrames:
+    """Writes what frames are exactly, where ComfyUI's own savers round."""
+
     RETURN_TYPES = ()
     FUNCTION = "save"
     OUTPUT_NODE = True
@@ -41,4 +43,41 @@ class CountModels:
         return {}
 
 
-NODE_CLASS_MAPPINGS = {"SaveFrames": SaveFrames, "CountModels": CountModels}
+class SplitText:
+    """A list of texts."""
+
+    RETURN_TYPES = ("STRING",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "split"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"text": ("STRING", {})}}
+
+    def split(self, text: str) -> tuple:
+        return (text.split("|"),)
+
+
+# Two functions of one name: as a pack has them before and after an update.
+BRIGHTNESS = {"dark": lambda args: args["denoised"] * 0.5, "bright": lambda args: args["denoised"] * 1.5}
+
+
+class PatchBrightness:
+    """A model with a function of another pack on its guidance."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "patch"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"model": ("MODEL",), "kind": (list(BRIGHTNESS),)}}
+
+    def patch(self, model, kind: str) -> tuple:
+        model = model.clone()
+        model.set_model_sampler_post_cfg_function(BRIGHTNESS[kind])
+        return (model,)
+
+
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (SaveFrames, CountModels, SplitText, PatchBrightness)}
