@@ -32,7 +32,7 @@ def read_image(path: str | Path, name: str = "image") -> Tensor:
         raise InputError(f"{name} is {str(path)!r}, and there is no such file; give the path of a picture")
     try:
         with Image.open(path) as picture:
-            rgb = _to_rgb(ImageOps.exif_transpose(picture))
+            rgb = to_rgb(ImageOps.exif_transpose(picture))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{name} is {str(path)!r}, which is no readable picture ({error}); give a whole file that Pillow reads, "
@@ -41,7 +41,8 @@ def read_image(path: str | Path, name: str = "image") -> Tensor:
     return from_uint8(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None])
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture in 8 bits of red, green and blue, on white where it is transparent."""
     if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
         return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
