@@ -35,7 +35,7 @@ def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=2))
         return
-    began = {k: v for k, v in defaults.items() if k in settings} | json.loads(path.read_text())
+    began = {k: v for k, v in defaults.items() if k in settings} | json.loads(path.read_text(encoding="utf-8"))
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]
     if changed:
         was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from ...checks import InputError
 from ...clip_files import VIDEOS
 from ...tables import is_table, parse_object, read_rows
+from ...text_files import decode_text, read_text
 
 _ENDINGS = (*VIDEOS, ".gif")  # a .gif is decoded as any video is
 _CAPTION_KEYS = ("caption", "text")  # of a shard's .json
@@ -81,7 +82,7 @@ def _in_folder(folder: Path) -> list[ClipFile]:
 
 def _caption_beside(video: Path) -> str:
     path = video.with_suffix(".txt")
-    return _one_line(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+    return _one_line(read_text(path, "a caption")) if path.is_file() else ""
 
 
 def _file(name: str, path: Path, caption: str) -> ClipFile:
@@ -128,7 +129,7 @@ def _key(member: str) -> str:
 
 
 def _caption(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
-    text = tar.extractfile(member).read().decode(errors="replace")
+    text = decode_text(tar.extractfile(member).read(), f"the caption {shard.name}/{member.name}")
     if member.name.endswith(".txt"):
         return _one_line(text)
     table = parse_object(text, f"{shard.name}/{member.name}")
