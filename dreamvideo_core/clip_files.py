@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePath
 
-import av
 import numpy as np
 import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
 from .checks import InputError
-from .decoding import UnusableClip, upright, video_stream
-from .images import from_uint8
+from .decoding import read_frames
+from .images import from_uint8, to_rgb
 
 ANIMATIONS = (".webp", ".gif")
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -57,14 +57,14 @@ def find_clips(folder: str | Path, name: str = "folder") -> dict[str, Path]:
     return found
 
 
-def read_clip(path: Path, fps: float) -> ClipFrames:
-    """A clip as `find_clips` gives it; `fps` is of folders of PNGs and of files that do not say how fast they are.
+def read_clip(path: Path, fps: float, most: int | None = None) -> ClipFrames:
+    """A clip as `find_clips` gives it, or its first `most` frames; `fps` is of folders of PNGs and of files without any.
 
     Raises `InputError` for a file that cannot be read, and for pictures of different sizes.
     """
     try:
-        pictures, milliseconds = _reader(path)(path)
-    except (UnusableClip, av.FFmpegError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pictures, milliseconds = _reader(path)(path, most)
+    except Exception as error:  # Pillow's readers raise anything for damaged files
         raise InputError(f"{str(path)!r} is no readable clip ({error}); make it again, or take it out of the folder") from error
     if len({picture.shape for picture in pictures}) != 1:
         raise InputError(
@@ -87,27 +87,28 @@ def _is_clip(path: Path) -> bool:
     return any(path.glob("*.png")) if path.is_dir() else path.suffix.lower() in VIDEOS + ANIMATIONS
 
 
-def _reader(path: Path) -> Callable[[Path], tuple[list[np.ndarray], list[float]]]:
+def _reader(path: Path) -> Callable[[Path, int | None], tuple[list[np.ndarray], list[float]]]:
     if path.is_dir():
         return _read_folder
     return _read_animation if path.suffix.lower() in ANIMATIONS else _read_video
 
 
-def _read_folder(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    pictures = [np.array(Image.open(file).convert("RGB")) for file in frame_files(path)]
+def _read_folder(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
+    pictures = []
+    for file in frame_files(path)[:most]:
+        with Image.open(file) as picture:
+            pictures.append(np.array(to_rgb(picture)))
     return pictures, [0.0] * len(pictures)
 
 
-def _read_animation(path: Path) -> tuple[list[np.ndarray], list[float]]:
+def _read_animation(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
     with Image.open(path) as picture:
+        frames = islice(ImageSequence.Iterator(picture), most)
         # A frame knows its duration once it is decoded.
-        read = [(np.array(frame.convert("RGB")), frame.info.get("duration", 0.0)) for frame in ImageSequence.Iterator(picture)]
+        read = [(np.array(to_rgb(frame)), frame.info.get("duration", 0.0)) for frame in frames]
     return [frame for frame, _ in read], [shown for _, shown in read]
 
 
-def _read_video(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    with av.open(str(path)) as container:
-        stream = video_stream(container)
-        pictures = [upright(frame) for frame in container.decode(stream)]
-        shown = 1000 / float(stream.average_rate) if stream.average_rate else 0.0
-        return pictures, [shown] * len(pictures)
+def _read_video(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
+    pictures, fps = read_frames(path, most)
+    return pictures, [1000 / fps if fps else 0.0] * len(pictures)

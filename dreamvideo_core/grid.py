@@ -13,10 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .checks import InputError, check_number
+from .fonts import choose_font
 from .images import fit_image, from_uint8
 
 _GAP = 4
 _SMALLEST_TEXT = 10
+_SPACING = 1  # pixels between lines
 
 
 def clip_grid(clips: Sequence[Tensor], captions: Sequence[str] = (), columns: int = 2) -> Tensor:
@@ -47,16 +49,21 @@ def film_strip(clip: Tensor, frames: Sequence[int], head: Tensor | None = None) 
 
     A picture `head` (1, 3, H, W) of any size stands before them.
     """
+    cells = pick_frames(clip, frames).float().cpu()
+    if head is not None:
+        cells = torch.cat([fit_image(head.float().cpu(), *clip.shape[-2:], "pad"), cells])
+    row = F.pad(cells, (0, _GAP), value=1.0)
+    return rearrange(row, "t k h w -> 1 k h (t w)")[..., :-_GAP]
+
+
+def pick_frames(clip: Tensor, frames: Sequence[int]) -> Tensor:
+    """Those frames of a clip, (T, ...) in any layout; -1 is the last."""
     if not frames:
         raise InputError("frames names none; name at least one, such as 0 1 2 3 -1")
     for number in frames:
         if not -len(clip) <= number < len(clip):
             raise InputError(f"frames has {number}, but a clip has {len(clip)}; allowed: {-len(clip)} to {len(clip) - 1}")
-    cells = clip[list(frames)].float().cpu()
-    if head is not None:
-        cells = torch.cat([fit_image(head.float().cpu(), *clip.shape[-2:], "pad"), cells])
-    row = F.pad(cells, (0, _GAP), value=1.0)
-    return rearrange(row, "t k h w -> 1 k h (t w)")[..., :-_GAP]
+    return clip[list(frames)]
 
 
 def _held(clip: Tensor, length: int) -> Tensor:
@@ -66,28 +73,46 @@ def _held(clip: Tensor, length: int) -> Tensor:
 def _captioned(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
     """The cells under their captions, which are broken into lines where they are wider; all bars have the same height."""
     height, width = cells[0].shape[-2:]
-    font = ImageFont.load_default(max(_SMALLEST_TEXT, height // 14))
-    texts = [_wrapped(caption, font, width - _GAP) for caption in captions]
-    bar_height = (font.size + _GAP) * max(text.count("\n") + 1 for text in texts)
+    size = max(_SMALLEST_TEXT, height // 14)
+    fonts = [choose_font(caption, size).font for caption in captions]
+    texts = [_wrapped(caption, font, width - _GAP) for caption, font in zip(captions, fonts, strict=True)]
+    bar_height = max(_height(text, font) for text, font in zip(texts, fonts, strict=True))
     bar_height += bar_height % 2  # videos have even sides
     return [
         torch.cat([_bar(text, font, bar_height, width).expand(len(cell), -1, -1, -1), cell], dim=2)
-        for cell, text in zip(cells, texts, strict=True)
+        for cell, text, font in zip(cells, texts, fonts, strict=True)
     ]
+
+
+def _height(text: str, font: ImageFont.FreeTypeFont) -> int:
+    """Of a bar with this text: some fonts have higher lines than their size."""
+    _, _, _, bottom = ImageDraw.Draw(Image.new("1", (1, 1))).multiline_textbbox((0, 0), text, font, spacing=_SPACING)
+    return max((font.size + _GAP) * (text.count("\n") + 1), math.ceil(bottom) + 1)
 
 
 def _bar(text: str, font: ImageFont.FreeTypeFont, height: int, width: int) -> Tensor:
     bar = Image.new("RGB", (width, height), "white")
-    ImageDraw.Draw(bar).multiline_text((_GAP // 2, 0), text, "black", font, spacing=1)
+    ImageDraw.Draw(bar).multiline_text((_GAP // 2, 0), text, "black", font, spacing=_SPACING)
     return from_uint8(torch.from_numpy(np.array(bar)).permute(2, 0, 1))
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Broken between words, and where a word alone is wider than the bar, as in scripts without spaces, within it."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
+        if font.getlength(longer) <= width:
             lines[-1] = longer
+            continue
+        lines += _pieces(word, font, width)
+    return "\n".join(lines).strip()
+
+
+def _pieces(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    pieces = [word[0]]
+    for letter in word[1:]:
+        if font.getlength(pieces[-1] + letter) <= width:
+            pieces[-1] += letter
         else:
-            lines.append(word)
-    return "\n".join(lines)
+            pieces.append(letter)
+    return pieces

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .checks import InputError
+from .fonts import choose_font
 from .images import from_uint8
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
@@ -134,7 +135,6 @@ class _Axes:
     def __init__(self, width: int, height: int, across: _Scale, up: _Scale, title: str):
         self.picture = Image.new("RGB", (width * _FINE, height * _FINE), "white")
         self.draw = ImageDraw.Draw(self.picture)
-        self.font = ImageFont.load_default(_TEXT * _FINE)
         self.left, self.top = _LEFT * _FINE, _TOP * _FINE
         self.right, self.bottom = self.picture.width - _RIGHT * _FINE, self.picture.height - _BOTTOM * _FINE
         self.across, self.up = across, up
@@ -152,13 +152,13 @@ class _Axes:
         for value, text in self.up.marks.items():
             _, y = self._at(self.across.low, value)
             self.draw.line((self.left, y, self.right, y), "#dddddd", _FINE)
-            self.draw.text((self.left - 8 * _FINE, y), text, "black", self.font, "rm")
+            self.draw.text((self.left - 8 * _FINE, y), text, "black", _font(text), "rm")
         for value, text in self.across.marks.items():
             x, _ = self._at(value, self.up.low)
             self.draw.line((x, self.bottom, x, self.bottom + 5 * _FINE), "black", _FINE)
-            self.draw.text((x, self.bottom + 8 * _FINE), text, "black", self.font, "mt")
+            self.draw.text((x, self.bottom + 8 * _FINE), text, "black", _font(text), "mt")
         self.draw.line((self.left, self.top, self.left, self.bottom, self.right, self.bottom), "black", _FINE)
-        self.draw.text(((self.left + self.right) / 2, self.bottom + 28 * _FINE), title, "black", self.font, "mt")
+        self.draw.text(((self.left + self.right) / 2, self.bottom + 28 * _FINE), title, "black", _font(title), "mt")
 
     def draw_line(self, places: Sequence[tuple[float, float]], colour: str) -> None:
         points = [self._at(*place) for place in places]
@@ -172,7 +172,7 @@ class _Axes:
         right, down, anchor = side
         x, y = self._at(*place)
         away = 2 * _DOT * _FINE
-        self.draw.text((x + right * away, y + down * away), name, colour, self.font, anchor)
+        self.draw.text((x + right * away, y + down * away), name, colour, _font(name), anchor)
 
     def draw_legend(self, labels: Sequence[str]) -> None:
         """In one line above the axes, or in two where that is too long, and smaller where those are."""
@@ -180,14 +180,17 @@ class _Axes:
         half = math.ceil(len(entries) / 2) if self._length(entries) > room else len(entries)
         rows = [row for row in (entries[:half], entries[half:]) if row]
         shrunk = min(1.0, room / max(map(self._length, rows)))
-        font = ImageFont.load_default(_TEXT * _FINE * shrunk)
         for number, row in enumerate(rows, 1):
             y = self.top * number / (len(rows) + 1)
             for place, (label, colour) in enumerate(row):
                 x = self.left + shrunk * self._length(row[:place])
                 self.draw.line((x, y, x + 24 * _FINE * shrunk, y), colour, 4 * _FINE)
-                self.draw.text((x + 30 * _FINE * shrunk, y), label, "black", font, "lm")
+                self.draw.text((x + 30 * _FINE * shrunk, y), label, "black", _font(label, shrunk), "lm")
 
     def _length(self, entries: Sequence[tuple[str, str]]) -> float:
         """Of entries in the legend beside each other."""
-        return sum(54 * _FINE + self.font.getlength(label) for label, _ in entries)
+        return sum(54 * _FINE + _font(label).getlength(label) for label, _ in entries)
+
+
+def _font(text: str, shrunk: float = 1.0) -> ImageFont.FreeTypeFont:
+    return choose_font(text, _TEXT * _FINE * shrunk).font

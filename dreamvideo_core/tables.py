@@ -1,16 +1,18 @@
 """Tables that a person writes: .csv with the columns' names in its first row, or .jsonl with a JSON object a line.
 
-Both are UTF-8, with or without a byte order mark, which spreadsheets and Windows' editors put in front.
+Both are text files as `text_files` reads them.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from .checks import InputError
 from .json_files import parse_object
+from .text_files import read_text
 
 ADVICE = "Write a JSON object there."
 
@@ -25,10 +27,10 @@ def read_rows(path: Path, name: str) -> list[dict]:
 
     What a .jsonl holds in a column may be of any type. Raises `InputError` for a file that is not what its ending says.
     """
+    lines = io.StringIO(read_text(path, name), newline="")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return _READERS[path.suffix.lower()](lines, f"{name} {path.name}")
-    except (UnicodeDecodeError, csv.Error) as error:
+        return _READERS[path.suffix.lower()](lines, f"{name} {path.name}")
+    except csv.Error as error:
         raise InputError(f"{name} is {str(path)!r}, which cannot be read ({error}); write it anew, in UTF-8") from error
 
 
@@ -37,7 +39,7 @@ def _csv_rows(lines: Iterable[str], where: str) -> list[dict]:
 
 
 def _json_rows(lines: Iterable[str], where: str) -> list[dict]:
-    # A file's lines, not `splitlines`: that one ends lines at characters too which a text in JSON may hold, such as U+2028.
+    # Not `splitlines`: that one ends lines at characters too which a text in JSON may hold, such as U+2028.
     return [
         parse_object(line.strip(), f"{where}, line {number}", ADVICE) for number, line in enumerate(lines, 1) if line.strip()
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from . import h273
 from .checks import InputError
 from .files import atomic, atomic_folder
 from .images import to_uint8
@@ -54,8 +55,13 @@ def _write_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
         stream = container.add_stream("h264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "14"})
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        context, matrix = stream.codec_context, h273.matrix_of_size(stream.height)
+        context.colorspace, context.color_range = matrix, h273.LIMITED
+        context.color_primaries = context.color_trc = h273.BT709  # as of sRGB, whatever the size
         for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            kind = {"format": stream.pix_fmt, "dst_colorspace": h273.SWSCALE[matrix], "dst_color_range": h273.LIMITED}
+            container.mux(stream.encode(frame.reformat(**kind)))
         container.mux(stream.encode())
 
 

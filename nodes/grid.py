@@ -7,8 +7,10 @@ import re
 import torch
 from comfy_api.latest import io
 
-from ..dreamvideo_core.grid import clip_grid, film_strip
+from ..dreamvideo_core.fonts import cannot_be_drawn
+from ..dreamvideo_core.grid import clip_grid, film_strip, pick_frames
 from ..dreamvideo_core.images import fit_image
+from .host.messages import remark
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -53,16 +55,26 @@ class ClipGrid(io.ComfyNode):
     def execute(
         cls, clips: io.Autogrow.Type, captions: str, columns: int, show: str, frames: str, image: torch.Tensor | None = None
     ) -> io.NodeOutput:
-        parts = [from_comfy(clip, name) for name, clip in clips.items()]
         head = None if image is None else from_comfy(image[:1])
         texts = captions.rstrip("\n").split("\n") if captions.strip() else []
         if show == "strip":
             numbers = _numbers(frames)
-            parts = [film_strip(part, numbers, head) for part in parts]
-        elif head is not None:
+            picked = [from_comfy(pick_frames(clip, numbers), name) for name, clip in clips.items()]
+            parts = [film_strip(part, range(len(numbers)), head) for part in picked]
+        else:
+            parts = [from_comfy(clip, name) for name, clip in clips.items()]
+        if show != "strip" and head is not None:
             parts = [fit_image(head, *parts[0].shape[-2:], "pad"), *parts]
             texts = ["", *texts]
-        return io.NodeOutput(to_comfy(clip_grid(parts, texts, columns)))
+        return io.NodeOutput(to_comfy(clip_grid(parts, texts, columns)), ui=_letters_remark(texts))
+
+
+def _letters_remark(captions: list[str]) -> dict | None:
+    """The captions that no font here can draw, for the node's own text."""
+    captions = cannot_be_drawn(captions)
+    if not captions:
+        return None
+    return remark("No font here has all letters of these captions; install one, such as Noto Sans.", *captions)
 
 
 def _numbers(text: str) -> list[int]:

@@ -115,7 +115,7 @@ class RetentionEncode(io.ComfyNode):
             device=comfy.model_management.intermediate_device(),
         )  # fmt: skip
         if image is not None:
-            fitted = fit_image(_one_or_each(from_comfy(image), batch_size), height, width, fit)
+            fitted = fit_image(from_comfy(_one_or_each(image, batch_size)), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
             if vae is not None and strength and not start:  # else the picture does not count where noise begins
                 samples += _mean_latents(vae, fitted)

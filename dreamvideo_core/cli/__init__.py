@@ -15,6 +15,7 @@ from .convert import convert, init_retention
 from .evaluate import evaluate
 from .generate import generate
 from .rate import rate
+from .reporting import print_anything
 from .train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -31,4 +32,5 @@ for command in (generate, chain, train, convert, init_retention, evaluate, rate,
 
 def main() -> None:
     """The console command."""
+    print_anything()
     app(prog_name="dreamvideo")

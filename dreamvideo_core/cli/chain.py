@@ -40,6 +40,7 @@ def chain(
         from ..checks import InputError, check_choice
         from ..images import fit_image, read_image
         from ..pipeline import SHIPPED, Pipeline
+        from ..text_files import read_text
         from ..video import save_clip
 
         if not prompts.is_file():
@@ -48,7 +49,7 @@ def chain(
         check_choice("--seam", seam, SEAMS)
         wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
         wanted.check(least_frames=2)  # a stage of one frame goes nowhere
-        stages = plan(prompts.read_text(encoding="utf-8"), seed, seeds)
+        stages = plan(read_text(prompts, "--prompts"), seed, seeds)
         for stage in stages:
             say_what_is_cut(stage.sentence, f"sentence {stage.number}")
         chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,13 @@ from rich.progress import MofNCompleteColumn, Progress
 from ..progress import columns
 
 ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_anything() -> None:
+    """Let letters that the console's encoding lacks be printed as their escapes, not end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

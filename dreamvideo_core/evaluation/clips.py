@@ -104,7 +104,7 @@ def common_shape(sets: Sequence[ClipSet], frames: int | None, size: int | None) 
 
 def read_shaped(path: Path, shape: Shape) -> Tensor:
     """The first frames of a clip, its middle at the size of `shape`: (T, 3, H, W) in [-1, 1]; raises `InputError`."""
-    frames = read_clip(path, ANY_FPS).frames[: shape.frames]
+    frames = read_clip(path, ANY_FPS, shape.frames).frames
     if len(frames) < shape.frames:  # the file's header promised more
         raise InputError(f"{str(path)!r} ends after {len(frames)} of {shape.frames} frames; make it again, or take it out")
     return fit_image(frames, shape.height, shape.width, "crop")

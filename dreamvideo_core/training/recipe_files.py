@@ -13,6 +13,7 @@ else:
     import tomli as tomllib
 
 from ..checks import InputError
+from ..text_files import read_text
 from .recipe import SPRITES, TRAINABLE, Phase, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -51,8 +52,9 @@ def _read(source: str | Path) -> tuple[str, dict]:
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
+    text = read_text(path, "the recipe")
     try:
-        return path.name, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.name, tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name} is no TOML file: {error}") from error
 

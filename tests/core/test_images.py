@@ -1,12 +1,19 @@
 """Pictures in: reading them, and fitting them to a clip."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from kornia.geometry.transform import resize
+from PIL import Image, ImageCms
 
 from dreamvideo_core.checks import InputError, check_image, check_size
 from dreamvideo_core.images import contact_sheet, fit_image, read_image, to_uint8, white_image
+
+PACK = Path(__file__).parents[2]
 
 
 def quarters(height: int, width: int) -> torch.Tensor:
@@ -165,3 +172,70 @@ def test_frames_on_a_sheet():
     sheet = np.array(contact_sheet(frames, columns=2, gap=2))
     assert sheet.shape == (12, 16, 3)
     assert (sheet[0, 0, 0], sheet[0, 8, 0], sheet[6, 0, 0], sheet[6, 8, 0]) == (0, 128, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("values", "white"),
+    [
+        (np.float32([[0, 0.5, 1]]), 1),
+        (np.float32([[0, 1, 7]]), 1),  # light beyond white is white
+        (np.float32([[0, 100, 255]]), 255),
+        (np.float32([[0, 300, 65535]]), 65535),
+        (np.float32([[np.nan, 0.5, np.inf]]), 1),
+        (np.uint16([[0, 300, 65535]]), 65535),
+        (np.int32([[-5, 300, 65535]]), 65535),
+        (np.int32([[0, 2**30, 2**31 - 1]]), 2**31 - 1),
+        (np.uint32([[0, 2**31, 2**32 - 1]]).view(np.int32), 2**32 - 1),
+    ],
+)  # fmt: skip
+def test_grey_tiffs_of_any_depth(tmp_path, values, white):
+    Image.fromarray(values).save(tmp_path / "picture.tif")
+    wide = values.view(np.uint32) if white == 2**32 - 1 else values
+    expected = np.nan_to_num(wide.astype(np.float64), posinf=0).clip(0, white) / white * 2 - 1
+    read = read_image(tmp_path / "picture.tif")
+    assert read.shape == (1, 3, *values.shape)
+    torch.testing.assert_close(read[0, 0], torch.from_numpy(expected).float(), atol=0.005, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "P", "RGBX"])
+def test_red_in_any_mode_is_red(tmp_path, mode):
+    red = Image.new("RGB", (16, 16), "red")
+    if mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        picture = ImageCms.applyTransform(red, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+    else:
+        picture = red.convert(mode)
+    picture.save(tmp_path / "picture.tif")
+    torch.testing.assert_close(
+        read_image(tmp_path / "picture.tif")[0, :, 3, 3], torch.tensor([1.0, -1.0, -1.0]), atol=0.05, rtol=0
+    )
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("old", [(40, 30), (8, 200), (200, 3), (1, 9), (240, 320)])
+@pytest.mark.parametrize("new", [(64, 24), (256, 256), (8, 80)])
+def test_pictures_are_resized_as_kornia_does_it(fit, old, new):
+    """kornia resizes the whole picture; ours only what is kept of it."""
+    image = torch.rand(2, 3, *old, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    scales = [n / o for n, o in zip(new, old, strict=True)]
+    scale = {"crop": max(scales), "pad": min(scales), "stretch": None}[fit]
+    size = new if scale is None else tuple(max(1, round(n * scale)) for n in old)
+    whole = resize(image, size, interpolation="bicubic", antialias=True).clamp(image.min(), image.max())
+    places = [torch.arange(n) + int(np.floor((s - n) / 2)) for n, s in zip(new, size, strict=True)]
+    rows, columns = (place.clamp(0, s - 1) for place, s in zip(places, size, strict=True))
+    torch.testing.assert_close(fit_image(image, *new, fit), whole[..., rows, :][..., columns], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("old", "new", "fit"), [
+    ((8, 8000), (512, 512), "crop"), ((8000, 8), (512, 512), "crop"), ((1, 30000), (64, 64), "crop"),
+    ((8, 8000), (512, 512), "pad"), ((8000, 8), (64, 2048), "stretch"), ((1, 1), (1024, 1024), "pad"),
+])  # fmt: skip
+def test_long_narrow_pictures_take_little_memory(old, new, fit):
+    """The peak of a process of its own: 6,000 MiB for the first as long as the whole picture was enlarged."""
+    code = (
+        "import resource, torch; from dreamvideo_core.images import fit_image\n"
+        "fit_image(torch.rand(1, 3, 64, 64), 32, 32); peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"image = torch.rand(1, 3, *{old}); before = peak(); fit_image(image, *{new}, {fit!r}); print(peak() - before)"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACK)
+    assert int(made.stdout) < 100 * 1024  # KiB

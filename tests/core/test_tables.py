@@ -36,9 +36,9 @@ def test_a_line_ends_where_the_files_does(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content", "words"), [
-    ("t.csv", b"path,caption\na.mp4,caf\xe9\n", r"--captions is '.*t\.csv', which cannot be read .*; write it anew, in UTF-8"),
+    ("t.csv", b"path,caption\na.mp4,caf\xe9\n", r"--captions is '.*t\.csv', which is no UTF-8 in line 2; save it as UTF-8"),
     ("t.csv", b"path,caption\na.mp4," + b"x" * 200_000, "which cannot be read"),
-    ("t.jsonl", b'{"path": "caf\xe9"}', "which cannot be read"),
+    ("t.jsonl", b'{"path": "caf\xe9"}', "which is no UTF-8 in line 1"),
     ("t.jsonl", b'{"path": "a"}\n\n{', r"--captions t\.jsonl, line 3 is no JSON"),
     ("t.jsonl", b"[1]", r"line 1 is '\[1\]'; it must be a JSON object"),
 ])  # fmt: skip

@@ -19,6 +19,7 @@ from ...checks import InputError
 from ...clip_files import VIDEOS
 from ...json_files import MAX_BYTES, parse_object
 from ...tables import is_table, read_rows
+from ...text_files import decode_text, read_text
 
 _ENDINGS = (*VIDEOS, ".gif")  # a .gif is decoded as any video is
 _CAPTION_KEYS = ("caption", "text")  # of a shard's .json
@@ -82,7 +83,7 @@ def _in_folder(folder: Path) -> list[ClipFile]:
 
 def _caption_beside(video: Path) -> str:
     path = video.with_suffix(".txt")
-    return _one_line(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+    return _one_line(read_text(path, "a caption")) if path.is_file() else ""
 
 
 def _file(name: str, path: Path, caption: str) -> ClipFile:
@@ -129,7 +130,7 @@ def _key(member: str) -> str:
 
 
 def _caption(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> str:
-    text = tar.extractfile(member).read(MAX_BYTES).decode(errors="replace")
+    text = decode_text(tar.extractfile(member).read(MAX_BYTES), f"the caption {shard.name}/{member.name}")
     if member.name.endswith(".txt"):
         return _one_line(text)
     table = parse_object(text, f"{shard.name}/{member.name}")
