@@ -17,7 +17,7 @@ from ..dreamvideo_core.stages import StageStore
 from ..dreamvideo_core.text import TEXT_TOKENS, count_tokens
 from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
-from .host.messages import log, say
+from .host.messages import SENT_AGAIN, log, remark, say
 from .host.model import check_branch
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
@@ -62,6 +62,7 @@ class VideoChainStage(io.ComfyNode):
                 io.Image.Output(display_name="frames"),
                 io.Image.Output(display_name="last"),
             ],
+            **SENT_AGAIN,
         )
 
     @classmethod
@@ -81,7 +82,7 @@ class VideoChainStage(io.ComfyNode):
         else:
             done = stage.anchored(frames)
             stage.keep(done)
-        return io.NodeOutput(done, done[-1:])
+        return io.NodeOutput(done, done[-1:], ui=remark(stage.words))
 
 
 class _Stage:
@@ -109,10 +110,14 @@ class _Stage:
         frames = self.store.find(self.number, self.key) if self.key else None
         return None if frames is None else frames.to(comfy.model_management.intermediate_device())
 
-    def announce(self) -> None:
+    @property
+    def words(self) -> str:
         tokens = count_tokens(self.sentence)
         pieces = f" ({tokens} tokens, encoded in pieces of {TEXT_TOKENS})" if tokens > TEXT_TOKENS else ""
-        say(self.shown_on, f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}")
+        return f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}"
+
+    def announce(self) -> None:
+        say(self.shown_on, self.words)
 
     def anchored(self, frames: torch.Tensor) -> torch.Tensor:
         if not self.anchor or self.picture is None:
