@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..dreamvideo_core.grid import clip_grid, film_strip
 from ..dreamvideo_core.images import fit_image
+from .host.messages import SENT_AGAIN
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -47,6 +48,7 @@ class ClipGrid(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(tooltip="The frames of the grid, or the one picture.")],
+            **SENT_AGAIN,
         )  # fmt: skip
 
     @classmethod

@@ -35,8 +35,5 @@ def say(node_id: str, text: str, about: str = "") -> None:
 
 
 def remark(*lines: str) -> dict[str, list[str]]:
-    """What a node says of its result, as `ui` of its `io.NodeOutput`: it stays on the node when the run has ended.
-
-    Without lines it takes away what the node said of an earlier result.
-    """
+    """What a node says of its result, as `ui` of its `io.NodeOutput`: it stays on the node until that runs anew."""
     return {REMARK: list(lines)}

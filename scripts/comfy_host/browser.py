@@ -36,6 +36,10 @@ _NODES = """() => window.app.graph._nodes.map(node => ({
     widgets: Object.fromEntries(
         (node.widgets ?? []).filter(widget => widget.serialize !== false).map(widget => [widget.name, widget.value])),
 }))"""
+_AS_WORKFLOW = """prompt => {
+    window.app.loadApiJson(prompt, "prompt");
+    return window.app.graph.serialize();
+}"""
 _OVERLAPS = """() => {
     const title = window.LiteGraph.NODE_TITLE_HEIGHT;
     const box = node => {
@@ -146,9 +150,8 @@ class Canvas:
         self.fit()
 
     def open_prompt(self, prompt: dict[str, dict]) -> None:
-        """Open what the server would run as a workflow, as if its file had been dropped."""
-        self.page.evaluate("prompt => window.app.loadApiJson(prompt, 'prompt')", prompt)
-        self.fit()
+        """Open what the server would run, as if it had been saved as a workflow."""
+        self.open(self.page.evaluate(_AS_WORKFLOW, prompt))
 
     def open_templates(self) -> None:
         """Show the pack's page of the template browser, in a fresh page: a dialog still closing would take it along."""
