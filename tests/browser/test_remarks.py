@@ -38,15 +38,24 @@ def graph(prompts: str) -> dict:
     }  # fmt: skip
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(name, nodes_2) for name in ("server", "server_newest_frontend") for nodes_2 in (False, True)],
-    ids=["drawn", "nodes 2.0", "newest frontend, drawn", "newest frontend, nodes 2.0"],
-)
+PAGES = {
+    "drawn": ("server", False),
+    "nodes 2.0": ("server", True),
+    "newest frontend, drawn": ("server_newest_frontend", False),
+    "newest frontend, nodes 2.0": ("server_newest_frontend", True),
+}
+
+
+@pytest.fixture(scope="module")
 def canvas(request: pytest.FixtureRequest) -> Iterator[Canvas]:
-    name, nodes_2 = request.param
+    name, nodes_2 = PAGES[request.param]
     with Canvas(request.getfixturevalue(name), nodes_2) as opened:
         yield opened
+
+
+def on(*pages: str) -> pytest.MarkDecorator:
+    """Run a test on these pages; each is opened once for all tests."""
+    return pytest.mark.parametrize("canvas", pages, indirect=True, scope="module")
 
 
 def run(canvas: Canvas) -> None:
@@ -69,6 +78,7 @@ def expect_said(canvas: Canvas, *texts: str) -> None:
         expect(canvas.page.get_by_text(text.splitlines()[0])).to_have_count(1)
 
 
+@on(*PAGES)
 def test_text_stays_on_the_nodes(canvas: Canvas):
     first, second = stages("the red circle grows", "the blue square grows"), stages("the red circle grows", "nothing moves")
     canvas.open_prompt(graph("the red circle grows\nthe blue square grows"))
@@ -92,6 +102,7 @@ def test_text_stays_on_the_nodes(canvas: Canvas):
     assert canvas.complaints == []
 
 
+@on("drawn")
 def test_text_reaches_the_workflow_that_was_run_while_another_is_open(canvas: Canvas):
     workflow = json.loads((REPOSITORY / "workflows" / "image_to_video.json").read_text(encoding="utf-8"))
     canvas.open(workflow)
@@ -107,6 +118,7 @@ def test_text_reaches_the_workflow_that_was_run_while_another_is_open(canvas: Ca
     assert canvas.complaints == []
 
 
+@on("drawn", "newest frontend, nodes 2.0")
 def test_text_stays_on_a_node_in_a_subgraph(canvas: Canvas):
     canvas.open_prompt(graph("the red circle grows"))
     canvas.page.evaluate(INTO_A_SUBGRAPH, canvas.node("LoadDreamVideo")["id"])
