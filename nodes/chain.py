@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
+from .host.messages import own_id
 from .loading import CATEGORY
 from .retention import MAX_FRAMES, check_size, size_inputs
 from .sampling import guidance_inputs, sampling_inputs
@@ -107,7 +108,7 @@ class VideoChain(io.ComfyNode):
         ]
         graph, joined = {}, None
         for number, chain in enumerate(chains, 1):
-            expansion = _Expansion(chain, getattr(cls.hidden, "unique_id", None))  # not every executor gives hidden values
+            expansion = _Expansion(chain, own_id(cls))
             chosen = links if total == 1 else expansion.pick(links, number, total)
             joined = expansion.join(joined, **chosen)
             graph |= expansion.graph.finalize()
@@ -143,7 +144,7 @@ class _Chain:
 class _Expansion:
     """The graph of a chain: for every stage the nodes that a person would wire by hand, and one that keeps its frames."""
 
-    def __init__(self, chain: _Chain, shown_on: str | None):
+    def __init__(self, chain: _Chain, shown_on: str):
         self.graph = GraphBuilder()
         self.wanted, self.shown_on = chain, shown_on
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..dreamvideo_core.fonts import cannot_be_drawn
 from ..dreamvideo_core.grid import clip_grid, film_strip, pick_frames
 from ..dreamvideo_core.images import fit_image
-from .host.messages import remark
+from .host.messages import SENT_AGAIN, remark
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -49,6 +49,7 @@ class ClipGrid(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(tooltip="The frames of the grid, or the one picture.")],
+            **SENT_AGAIN,
         )  # fmt: skip
 
     @classmethod
@@ -63,9 +64,9 @@ class ClipGrid(io.ComfyNode):
             parts = [film_strip(part, range(len(numbers)), head) for part in picked]
         else:
             parts = [from_comfy(clip, name) for name, clip in clips.items()]
-        if show != "strip" and head is not None:
-            parts = [fit_image(head, *parts[0].shape[-2:], "pad"), *parts]
-            texts = ["", *texts]
+            if head is not None:
+                parts = [fit_image(head, *parts[0].shape[-2:], "pad"), *parts]
+                texts = ["", *texts]
         return io.NodeOutput(to_comfy(clip_grid(parts, texts, columns)), ui=_letters_remark(texts))
 
 

@@ -17,7 +17,7 @@ from .host.files import (
     overlay_names,
 )
 from .host.loader import WEIGHT_DTYPES, load_all
-from .host.messages import say
+from .host.messages import SENT_AGAIN, own_id, remark, say
 
 CATEGORY = "DreamVideo"
 
@@ -68,6 +68,7 @@ class LoadDreamVideo(io.ComfyNode):
                 io.Clip.Output(tooltip="The text encoder for the prompts."),
                 io.Vae.Output(tooltip="Turns latents into frames: for VAE Decode, and for Retention Encode."),
             ],
+            **SENT_AGAIN,
         )
 
     @classmethod
@@ -76,8 +77,8 @@ class LoadDreamVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay), cuda_graphs)
         remarks = [*loaded.shortcomings, _made_for(loaded.model.model.config.sampling)]
-        say(cls.hidden.unique_id, "; ".join(remarks), about=checkpoint)
-        return io.NodeOutput(loaded.model, loaded.clip, loaded.vae)
+        say(own_id(cls), "; ".join(remarks), about=checkpoint)
+        return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, ui=remark(*remarks))
 
     @classmethod
     def fingerprint_inputs(

@@ -13,7 +13,7 @@ from ..dreamvideo_core.evaluation.similarity import check_side, embedding_simila
 from ..dreamvideo_core.images import FITS, fit_image
 from ..dreamvideo_core.plot import Curve, frame_plot
 from .host.clip_vision import image_embeddings
-from .host.messages import say
+from .host.messages import SENT_AGAIN, own_id, remark, say
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -49,6 +49,7 @@ class FirstFrameFidelity(io.ComfyNode):
                     "not measured.",
                 ),
             ],
+            **SENT_AGAIN,
         )  # fmt: skip
 
     @classmethod
@@ -59,8 +60,9 @@ class FirstFrameFidelity(io.ComfyNode):
         similarity = float(first_frame_ssim(first, picture))
         clip_similarity = math.nan if clip_vision is None else _clip_similarity(clip_vision, first, picture)[0]
         shown = "is not measured: connect clip_vision" if clip_vision is None else f"{clip_similarity:.3f}"
-        say(cls.hidden.unique_id, f"FFF_SSIM {similarity:.3f}, FFF_CLIP {shown}")
-        return io.NodeOutput(similarity, clip_similarity)
+        text = f"FFF_SSIM {similarity:.3f}, FFF_CLIP {shown}"
+        say(own_id(cls), text)
+        return io.NodeOutput(similarity, clip_similarity, ui=remark(text))
 
 
 class VideoMetrics(io.ComfyNode):
@@ -104,8 +106,9 @@ class VideoMetrics(io.ComfyNode):
             found["CLIP"] = _clip_similarity(clip_vision, clip, picture)
         curves = [Curve(f"{name}, mean {fmean(values):.3f}", values) for name, values in found.items()]
         plot = to_comfy(frame_plot(curves))
-        say(cls.hidden.unique_id, "; ".join(curve.label for curve in curves))
-        return io.NodeOutput(fmean(found["SSIM"]), plot, ui=ui.PreviewImage(plot, cls=cls))
+        lines = [curve.label for curve in curves]
+        say(own_id(cls), "; ".join(lines))
+        return io.NodeOutput(fmean(found["SSIM"]), plot, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), **remark(*lines)})
 
 
 def _clip_similarity(clip_vision, frames: torch.Tensor, pictures: torch.Tensor) -> list[float]:

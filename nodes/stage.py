@@ -26,7 +26,7 @@ from ..dreamvideo_core.stages import StageStore
 from ..dreamvideo_core.text import TEXT_TOKENS, count_tokens
 from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
-from .host.messages import remark, say
+from .host.messages import SENT_AGAIN, remark, say
 from .host.model import DreamVideoModel
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
@@ -75,6 +75,7 @@ class VideoChainStage(io.ComfyNode):
                 io.Image.Output(display_name="frames"),
                 io.Image.Output(display_name="last"),
             ],
+            **SENT_AGAIN,
         )
 
     @classmethod
@@ -91,7 +92,7 @@ class VideoChainStage(io.ComfyNode):
         stage = _stage(**inputs)
         _asked.pop(get_executing_context(), None)
         done = stage.found() if frames is None else stage.made(frames)
-        return io.NodeOutput(done, done[-1:], ui=remark(*stage.remarks) if stage.remarks else None)
+        return io.NodeOutput(done, done[-1:], ui=remark(stage.words, *stage.remarks))
 
 
 # The stages of the running prompt that were asked for and have not run yet. What a stage is known by is taken once, before
@@ -127,7 +128,7 @@ class _Stage:
         sampling,
         anchor,
         folder,
-        shown_on=None,
+        shown_on="",
     ):
         check_number("number", number, 1, MAX_STAGES)
         check_number("total", total, number, MAX_STAGES)
@@ -164,10 +165,14 @@ class _Stage:
                 self._store.keep(self.number, self._key, done.cpu(), strip, self._record)
         return done
 
-    def announce(self) -> None:
+    @property
+    def words(self) -> str:
         tokens = count_tokens(self.sentence)
         pieces = f" ({tokens} tokens, encoded in pieces of {TEXT_TOKENS})" if tokens > TEXT_TOKENS else ""
-        say(self.shown_on, f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}")
+        return f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}"
+
+    def announce(self) -> None:
+        say(self.shown_on, self.words)
 
     def _identify(self, model, vae, positive, negative, latent, sampling: str) -> None:
         # Not the latent's values: picture and VAE determine them but for rounding. Whether there are any sets these stages

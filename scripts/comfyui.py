@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-from comfy_host import environment, releases
+from comfy_host import environment, frontends, releases
 from comfy_host.console import say
 from comfy_host.errors import HostError
 
@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     comfyui = _enter(options.comfyui_version)
     from comfy_host import runner
 
-    print(runner.run(comfyui, options.workflow, options.set, options.output).text(), flush=True)
+    report = runner.run(comfyui, options.workflow, options.set, options.output, options.frontend)
+    print(report.text(), flush=True)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -49,7 +50,7 @@ def serve(options: argparse.Namespace) -> None:
     comfyui = _enter(options.comfyui_version)
     from comfy_host import runner
 
-    with runner.start(comfyui, port=options.port) as server:
+    with runner.start(comfyui, port=options.port, frontend=options.frontend) as server:
         print(server.url, flush=True)
         say("press Ctrl-C to stop")
         server.wait()
@@ -64,9 +65,11 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def test(options: argparse.Namespace) -> None:
-    """Run the tests inside the environment, against both pinned releases."""
+    """Run the tests inside the environment, against both pinned releases and the newest frontend."""
     for release in releases.PINNED.values():
         releases.fetch(release)
+    for version in frontends.PINNED:
+        frontends.fetch(version)
     environment.prepare(releases.locate())
     environment.execute(["pytest", *options.arguments])
 
@@ -112,6 +115,9 @@ def _port(text: str) -> int:
 def _add_server_command(commands, name: str, function) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
     command.add_argument("--comfyui-version", choices=list(releases.PINNED), help="a pinned ComfyUI other than the default")
+    command.add_argument(
+        "--frontend", metavar="VERSION", help=f"a frontend other than ComfyUI's own, such as {frontends.NEWEST}"
+    )
     command.set_defaults(command=function)
     return command
 

@@ -1,25 +1,26 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { findNode } from "./graph.js";
 
-// Nodes whose previews move, and the room for it below the widgets; Video Chain's is shared with the words of its stage.
-const ROOM = { DualCFGSampler: 150, VideoChain: 220 };
+const MOVING = ["DualCFGSampler", "VideoChain"]; // nodes whose previews move
+const ROOM = 150; // for the preview, below the widgets
 
 app.registerExtension({
   name: "DreamVideo.MovingPreviews",
 
   // The canvas draws only the first frame of a moving picture. Nodes that say so show theirs as an element, which plays.
   nodeCreated(node) {
-    if (!(node.comfyClass in ROOM)) return;
+    if (!MOVING.includes(node.comfyClass)) return;
     Object.defineProperty(node, "animatedImages", { get: () => true, set() {}, configurable: true });
   },
 
   setup() {
     const grown = new WeakSet();
     api.addEventListener("b_preview_with_metadata", ({ detail }) => {
-      const node = app.graph.getNodeById(detail.displayNodeId);
-      if (!(node?.comfyClass in ROOM) || grown.has(node)) return;
+      const node = findNode(detail.displayNodeId);
+      if (!MOVING.includes(node?.comfyClass) || grown.has(node)) return;
       grown.add(node);
-      node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1] + ROOM[node.comfyClass])]);
+      node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1] + ROOM)]);
     });
   },
 });

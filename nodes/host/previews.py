@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -24,8 +25,11 @@ from ...dreamvideo_core.sprites import render_batch, sample_clip
 from ...dreamvideo_core.sprites.scene import seeded
 from .messages import log
 
-_SIDE = 128  # of the moving preview, in pixels: encoding it must cost next to nothing
-_MILLISECONDS = 125
+# A moving preview is at most 128 pixels a side and 16 frames long, so with a byte a pixel it is below 300 kB.
+_SIDE, _FRAMES = 128, 16
+_MILLISECONDS = 125  # a frame of the clip
+_SHARE = 0.05  # of the sampling time that previews may take
+_FIRST_COST = 0.01  # of a preview before one was measured, in seconds
 _SCENES = 8  # that the colours of previews are learned from
 
 
@@ -65,50 +69,76 @@ def _rgb_factors(vae: Mapping[str, Tensor]) -> tuple[list[list[float]], list[flo
 
 
 class MovingPreview:
-    """A clip as an animation; ComfyUI's server calls `save` as it would a picture's."""
+    """An animated PNG, ready to be sent; ComfyUI's server calls `save` as it would a picture's."""
 
-    def __init__(self, frames: list[Image.Image]):
-        self.frames = frames
+    def __init__(self, frames: list[Image.Image], milliseconds: float):
+        """Raises where Pillow cannot write it: here, for an error in `save` would end the server's messages."""
+        file = io.BytesIO()
+        first, *others = _in_one_palette(frames)
+        first.save(file, "PNG", save_all=True, append_images=others, duration=milliseconds, loop=0, compress_level=1)
+        self.png = file.getvalue()
 
     def save(self, file: io.BytesIO, **options: Any) -> None:
-        """Write an animated WebP, or what can be written: an error here would end the server's messages."""
-        start = file.tell()
-        try:
-            self.frames[0].save(
-                file, "WEBP", save_all=True, append_images=self.frames[1:], duration=_MILLISECONDS, loop=0, quality=70, method=0
-            )
-        except Exception:
-            log.debug("no moving preview", exc_info=True)
-            file.seek(start)
-            file.truncate()
-            self.frames[0].save(file, "JPEG")
+        file.write(self.png)
+
+
+def _in_one_palette(frames: list[Image.Image]) -> list[Image.Image]:
+    """The frames in the 256 colours that suit them best together: a byte a pixel, so their number bounds the file's size."""
+    width, height = frames[0].size
+    column = Image.new("RGB", (width, height * len(frames)))
+    for number, frame in enumerate(frames):
+        column.paste(frame, (0, number * height))
+    column = column.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return [column.crop((0, top, width, top + height)) for top in range(0, column.height, height)]
 
 
 def preview_callback(model, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:
-    """The sampler's callback: progress, and a preview as the user has set it. It never raises into sampling."""
+    """The sampler's callback: progress, and previews as the user has set them. It never raises into sampling."""
     previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
     if not isinstance(previewer, latent_preview.Latent2RGBPreviewer):
         return latent_preview.prepare_callback(model, steps)
-    bar = comfy.utils.ProgressBar(steps)
+    bar, previews = comfy.utils.ProgressBar(steps), _Previews(model.model.latent_format)
 
     def callback(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
-        bar.update_absolute(step + 1, total, _preview(model.model.latent_format, denoised))
+        bar.update_absolute(step + 1, total, previews.after_a_step(denoised))
 
     return callback
 
 
-def _preview(latent_format: comfy.latent_formats.LatentFormat, latents: Tensor) -> tuple | None:
-    try:
-        factors = torch.tensor(latent_format.latent_rgb_factors)
-        bias = torch.tensor(latent_format.latent_rgb_factors_bias or [0.0, 0.0, 0.0])
-        pixels = torch.einsum("tkhw,kc->thwc", latents.detach().float().cpu(), factors) + bias
-        scale = max(1, _SIDE // max(pixels.shape[1:3]))
-        pictures = [Image.fromarray(frame.numpy()) for frame in to_uint8(pixels)]
-        size = (pictures[0].width * scale, pictures[0].height * scale)
+class _Previews:
+    """The previews of one run. Steps that are too quick for their share of the time have none."""
+
+    def __init__(self, latent_format: comfy.latent_formats.LatentFormat):
+        self.latent_format = latent_format
+        self.begin, self.spent, self.cost = time.perf_counter(), 0.0, _FIRST_COST
+
+    def after_a_step(self, latents: Tensor) -> tuple | None:
+        """For ComfyUI's progress bar; None where it is not the time for one, or where it cannot be made."""
+        if self.spent + self.cost > _SHARE * (time.perf_counter() - self.begin):
+            return None
+        try:
+            small = latents.detach().float().cpu()  # waits for the step to end, which is no cost of the preview's
+            begin = time.perf_counter()
+            preview = ("PNG", self._moving(small), None)
+            self.cost = time.perf_counter() - begin
+            self.spent += self.cost
+            return preview
+        except Exception as error:
+            log.warning("this run has no previews: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+            self.spent = math.inf  # the next would fail too
+            return None
+
+    def _moving(self, latents: Tensor) -> MovingPreview:
+        shown = min(len(latents), _FRAMES)
+        milliseconds = _MILLISECONDS * len(latents) / shown
+        latents = latents[[number * len(latents) // shown for number in range(shown)]]
+        factors = torch.tensor(self.latent_format.latent_rgb_factors)
+        bias = torch.tensor(self.latent_format.latent_rgb_factors_bias or [0.0, 0.0, 0.0])
+        pixels = torch.einsum("tkhw,kc->thwc", latents, factors) + bias
+        height, width = pixels.shape[1:3]
+        scale = _SIDE / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        frames = [Image.fromarray(frame.numpy()).resize(size, Image.Resampling.BILINEAR) for frame in to_uint8(pixels)]
         # Each preview replaces the one before: it begins where that one has come to, or quick steps show no late frame.
-        begin = int(1000 * time.monotonic() / _MILLISECONDS) % len(pictures)
-        moving = [p.resize(size, Image.Resampling.BILINEAR) for p in pictures[begin:] + pictures[:begin]]
-        return ("WEBP", MovingPreview(moving), None)
-    except Exception:
-        log.debug("no preview", exc_info=True)
-        return None
+        begin = int(1000 * time.monotonic() / milliseconds) % shown
+        return MovingPreview(frames[begin:] + frames[:begin], milliseconds)

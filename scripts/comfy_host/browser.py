@@ -34,8 +34,12 @@ _NODES = """() => window.app.graph._nodes.map(node => ({
     id: node.id, type: node.type, title: node.title, mode: node.mode,
     known: node.type in window.LiteGraph.registered_node_types,
     widgets: Object.fromEntries(
-        (node.widgets ?? []).filter(widget => !widget.name.startsWith("$$")).map(widget => [widget.name, widget.value])),
+        (node.widgets ?? []).filter(widget => widget.serialize !== false).map(widget => [widget.name, widget.value])),
 }))"""
+_AS_WORKFLOW = """prompt => {
+    window.app.loadApiJson(prompt, "prompt");
+    return window.app.graph.serialize();
+}"""
 _OVERLAPS = """() => {
     const title = window.LiteGraph.NODE_TITLE_HEIGHT;
     const box = node => {
@@ -88,12 +92,14 @@ _DROP = """([name, content]) => {
 class Canvas:
     """The graph editor of a running server. Use it as a context manager.
 
-    `page` is Playwright's; `complaints` are the errors in the browser's console that concern the pack. While it is open,
-    `Client.run` cannot be used: both would run an event loop.
+    With `nodes_2` nodes are elements of the page ("Nodes 2.0"), else they are drawn. `page` is Playwright's; `complaints` are
+    the errors in the browser's console that concern the pack. While it is open, `Client.run` cannot be used: both would run
+    an event loop.
     """
 
-    def __init__(self, server: Server):
+    def __init__(self, server: Server, nodes_2: bool = False):
         self.server = server
+        self.nodes_2 = nodes_2
         self.complaints: list[str] = []
         self.page: Page
 
@@ -116,10 +122,19 @@ class Canvas:
 
     def reload(self, locale: str = "en") -> None:
         """Open the page anew, in a language, with an empty graph."""
-        self.server.client.post("/settings", {**_SETTINGS, "Comfy.Locale": locale})
+        settings = {**_SETTINGS, "Comfy.Locale": locale, "Comfy.VueNodes.Enabled": self.nodes_2}
+        self.server.client.post("/settings", settings)
         self.page.goto(self.server.url)
-        self.page.wait_for_function(_READY, timeout=1000 * _START_SECONDS)
+        self._wait_until_ready()
         self.clear()
+
+    def refresh(self) -> None:
+        """Load the page again, as a person does: the graph comes back."""
+        self.page.reload()
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        self.page.wait_for_function(_READY, timeout=1000 * _START_SECONDS)
 
     def clear(self) -> None:
         """Take every node away."""
@@ -133,6 +148,10 @@ class Canvas:
         """Open a workflow, as if its file had been chosen."""
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         self.fit()
+
+    def open_prompt(self, prompt: dict[str, dict]) -> None:
+        """Open what the server would run, as if it had been saved as a workflow."""
+        self.open(self.page.evaluate(_AS_WORKFLOW, prompt))
 
     def open_templates(self) -> None:
         """Show the pack's page of the template browser, in a fresh page: a dialog still closing would take it along."""

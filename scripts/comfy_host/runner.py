@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import outputs, workflow
+from . import frontends, outputs, workflow
 from .base import BaseDirectory
 from .console import say
 from .errors import WorkflowInvalid
@@ -39,11 +39,11 @@ class Report:
         )
 
 
-def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = None) -> Report:
+def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = None, frontend: str | None = None) -> Report:
     """Run the workflow in `file` with overrides such as `Sampler.seed=1`, saving to the folder `output`."""
     graph = workflow.load(file)
     folder = (output or OUTPUT / file.stem).resolve()
-    with start(comfyui, folder) as server:
+    with start(comfyui, folder, frontend=frontend) as server:
         schemas = server.client.object_info()
         prompt = workflow.to_prompt(graph, schemas)
         overrides = [workflow.parse_override(text, prompt) for text in settings]
@@ -53,9 +53,10 @@ def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = No
     return _report(execution, prompt, folder)
 
 
-def start(comfyui: Path, output: Path | None = None, port: int | None = None) -> Server:
-    """A server, not started yet, on the base directory below the repository."""
-    server = Server(comfyui, BaseDirectory(BASE).prepare(), output, port=port)
+def start(comfyui: Path, output: Path | None = None, port: int | None = None, frontend: str | None = None) -> Server:
+    """A server, not started yet, on the base directory below the repository; `frontend` is a version of its page."""
+    page = frontends.fetch(frontend) if frontend else None
+    server = Server(comfyui, BaseDirectory(BASE).prepare(), output, port=port, page=page)
     say(f"starting ComfyUI at {server.url}, log in {server.log_path} (kept only if something fails)")
     return server
 

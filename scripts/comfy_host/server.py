@@ -22,8 +22,8 @@ STOP_SECONDS = 10
 class Server:
     """A ComfyUI server on 127.0.0.1. Use it as a context manager.
 
-    `base` is its base directory, `output` the folder it saves to, `port` a free one where none is given, `client` the way
-    to talk to it. The log stays when something went wrong.
+    `base` is its base directory, `output` the folder it saves to, `port` a free one where none is given, `page` the folder
+    of a frontend other than its own, `client` the way to talk to it. The log stays when something went wrong.
     """
 
     def __init__(
@@ -33,11 +33,12 @@ class Server:
         output: Path | None = None,
         arguments: tuple[str, ...] = (),
         port: int | None = None,
+        page: Path | None = None,
     ):
         self.comfyui = comfyui
         self.base = base
         self.output = output or base.output
-        self.arguments = arguments
+        self.arguments = arguments if page is None else (*arguments, "--front-end-root", str(page))
         self.port = _free_port(port)
         self.workspace = base.root / "servers" / str(self.port)
         self.log_path = self.workspace / "server.log"

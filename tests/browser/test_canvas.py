@@ -51,7 +51,7 @@ def test_every_node_has_a_help_page(canvas: Canvas, locale: str):
     canvas.reload(locale)
     try:
         for node_id, name in NAMES[locale].items():
-            canvas.page.evaluate("type => window.app.graph.add(window.LiteGraph.createNode(type))", node_id)
+            canvas.page.evaluate("type => { window.app.graph.add(window.LiteGraph.createNode(type)) }", node_id)
             canvas.select(canvas.node(node_id)["id"])
             canvas.fit()
             canvas.page.get_by_test_id("info-button").click()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
+import math
+import struct
+import time
 
+import aiohttp
 import pytest
 import torch
 import torch.nn.functional as F
-from graphs import FRAMES, SHIPPED, SIZE
+from comfy_host.server import Server
+from graphs import FRAMES, SHIPPED, SIZE, image_to_video
 from PIL import Image
 from sampling import sample
 
@@ -31,7 +38,7 @@ def conditioned(host, loaded) -> tuple:
 
 @pytest.fixture
 def previews(host, monkeypatch) -> list:
-    """What a sampler shows at each step, with previews on."""
+    """What a sampler shows at each step, with previews on, however quick the steps are."""
     import comfy.utils
     from comfy.cli_args import LatentPreviewMethod, args
 
@@ -40,19 +47,56 @@ def previews(host, monkeypatch) -> list:
     monkeypatch.setattr(
         comfy.utils.ProgressBar, "update_absolute", lambda self, step, total=None, preview=None: shown.append(preview)
     )
+    monkeypatch.setattr(host.module("nodes.host.previews"), "_SHARE", math.inf)
     return shown
+
+
+def written(preview: tuple) -> Image.Image:
+    """What a client reads of a preview that the server has written."""
+    kind, picture, largest = preview
+    file = io.BytesIO()
+    file.write(b"head")  # the server's own, before the picture
+    picture.save(file, format=kind, quality=95, compress_level=1)
+    assert largest is None
+    return Image.open(io.BytesIO(file.getvalue()[4:]))
 
 
 def test_all_frames_move(host, loaded, conditioned, previews):
     sample(host, loaded[0], conditioned, steps=2)
     assert len(previews) == 2
-    kind, preview, largest = previews[-1]
-    file = io.BytesIO()
-    file.write(b"head")  # the server's own, before the picture
-    preview.save(file, format=kind, quality=95, compress_level=1)
-    animation = Image.open(io.BytesIO(file.getvalue()[4:]))
-    assert (animation.format, animation.n_frames, largest) == ("WEBP", FRAMES, None)
-    assert max(animation.size) > SIZE
+    animation = written(previews[-1])
+    assert (animation.format, animation.n_frames, animation.size) == ("PNG", FRAMES, (128, 128))
+    assert animation.info["duration"] == 125
+
+
+@pytest.mark.parametrize(("frames", "height", "width", "size"), [(16, 64, 64, (128, 128)), (40, 200, 100, (64, 128))])
+def test_noise_of_any_length_and_size_stays_small(host, frames, height, width, size):
+    """The worst case for a file of pixels, and more frames than are shown: the clip lasts as long as it would."""
+    previews = host.module("nodes.host.previews")
+    moving = previews._Previews(previews.ClipLatents())._moving(3 * torch.randn(frames, 4, height, width))
+    assert len(moving.png) < 300_000
+    animation = Image.open(io.BytesIO(moving.png))
+    assert (animation.n_frames, animation.size) == (16, size)
+    assert animation.info["duration"] == 125 * frames / 16
+
+
+def test_previews_take_a_twentieth_of_the_time(host, loaded, conditioned, previews, monkeypatch):
+    module = host.module("nodes.host.previews")
+    monkeypatch.setattr(module, "_SHARE", 0.05)
+    costs, moving = [], module._Previews._moving
+
+    def timed(self, latents):
+        begin = time.perf_counter()
+        preview = moving(self, latents)
+        costs.append(time.perf_counter() - begin)
+        return preview
+
+    monkeypatch.setattr(module._Previews, "_moving", timed)
+    begin = time.perf_counter()
+    sample(host, loaded[0], conditioned, steps=60)
+    total = time.perf_counter() - begin
+    assert 1 < len(costs) < 60
+    assert sum(costs) - max(costs) <= 0.05 * total  # what the costliest one takes is known only when it has been made
 
 
 def test_no_preview_where_none_is_wanted(host, loaded, conditioned, previews, monkeypatch):
@@ -63,27 +107,58 @@ def test_no_preview_where_none_is_wanted(host, loaded, conditioned, previews, mo
     assert previews == [None, None]
 
 
-def test_a_preview_that_fails_leaves_the_clip_as_it_is(host, loaded, conditioned, previews, monkeypatch):
+@pytest.mark.parametrize("fault", ["to_uint8", "_in_one_palette"])
+def test_a_preview_that_fails_leaves_the_clip_as_it_is(host, loaded, conditioned, previews, monkeypatch, caplog, fault):
     plain = sample(host, loaded[0], conditioned, steps=2)
-    monkeypatch.setattr(host.module("nodes.host.previews"), "to_uint8", lambda pixels: 1 / 0)
+    monkeypatch.setattr(host.module("nodes.host.previews"), fault, lambda given: 1 / 0)
+    previews.clear()
     assert torch.equal(sample(host, loaded[0], conditioned, steps=2), plain)
-    assert previews[-1] is None
+    assert previews == [None, None]
+    assert caplog.text.count("this run has no previews: division by zero") == 1
 
 
-def test_an_animation_that_cannot_be_written_becomes_a_picture(host, monkeypatch):
-    preview = host.module("nodes.host.previews").MovingPreview([Image.new("RGB", (8, 8))])
-    save = Image.Image.save
+def test_a_client_is_sent_png_under_the_code_for_png(server: Server):
+    """Both messages that ComfyUI has for previews: with the node that they belong to, and without for older clients."""
+    graph = image_to_video(width=64, height=64, frames=8)
+    graph["sampler"]["inputs"]["steps"] = 40
+    for knows_metadata in (True, False):
+        graph["sampler"]["inputs"]["seed"] = 10 + knows_metadata
+        sent = asyncio.run(previews_over_the_wire(server, graph, knows_metadata))
+        assert sent and all(code == 2 for code, _ in sent)
+        assert all(len(content) < 300_000 for _, content in sent)
+        animation = Image.open(io.BytesIO(sent[-1][1]))
+        assert (animation.format, animation.n_frames, animation.size) == ("PNG", 8, (128, 128))
 
-    def no_webp(self, file, kind, **options):
-        if kind == "WEBP":
-            file.write(b"half")
-            raise OSError("no encoder")
-        save(self, file, kind, **options)
 
-    monkeypatch.setattr(Image.Image, "save", no_webp)
-    file = io.BytesIO()
-    preview.save(file, format="WEBP")
-    assert Image.open(io.BytesIO(file.getvalue())).format == "JPEG"
+async def previews_over_the_wire(server: Server, graph: dict, knows_metadata: bool) -> list[tuple[int, bytes]]:
+    """The code of the picture's format, and the picture, of each preview of a run."""
+    sent = []
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{server.url}/ws?clientId=previews", max_msg_size=0) as socket,
+    ):
+        await socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": knows_metadata}})
+        payload = {"prompt": graph, "client_id": "previews", "extra_data": {"preview_method": "latent2rgb"}}
+        prompt_id = server.client.post("/prompt", payload)["prompt_id"]
+        async for message in socket:
+            if message.type == aiohttp.WSMsgType.TEXT:
+                told = json.loads(message.data)
+                assert told["type"] not in ("execution_error", "execution_interrupted"), told
+                if told["type"] == "execution_success" and told["data"]["prompt_id"] == prompt_id:
+                    return sent
+            elif message.type == aiohttp.WSMsgType.BINARY:
+                sent += preview_in(message.data)
+    raise AssertionError("the connection ended")
+
+
+def preview_in(message: bytes) -> list[tuple[int, bytes]]:
+    kind, second = struct.unpack_from(">II", message)
+    if kind == 1:  # BinaryEventTypes.PREVIEW_IMAGE
+        return [(second, message[8:])]
+    if kind == 4:  # BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA
+        about = json.loads(message[8 : 8 + second])
+        return [({"image/jpeg": 1, "image/png": 2}[about["image_type"]], message[8 + second :])]
+    return []
 
 
 def test_stock_samplers_show_frames_side_by_side(host, loaded, conditioned, previews):
