@@ -58,7 +58,7 @@ class GuidedModel:
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
         if self.together is None:
-            self.together = latents.is_cuda and latents.numel() <= _TOGETHER
+            self.together = latents.device.type != "cpu" and latents.numel() <= _TOGETHER
         weights = self.guidance.weights(timestep, **self.given)
         timesteps = torch.full((len(latents),), timestep, device=latents.device)
         encodings: dict[bool, Encoding] = {}

@@ -166,7 +166,7 @@ class Pipeline:
         images = {}
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
-            images = {True: white if image is None else image.to(self.device), False: white}
+            images = {True: white if image is None else image.float().to(self.device), False: white}
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
         guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])

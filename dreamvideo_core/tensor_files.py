@@ -164,6 +164,7 @@ def write_tensors(
             data = _memory(_cast(name, tensors[name], kinds[name]))
             checksums[name] = _checksum(data)
             file.write(data)
+            del data  # which may lie in the file that is to be replaced: Windows replaces none that is mapped
             release()
             if on_tensor:
                 on_tensor(table[name]["data_offsets"][1], total)

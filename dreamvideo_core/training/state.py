@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..files import write_text
+from ..json_files import read_object
 from ..tensor_files import write_tensors
 
 _KEPT = 2
@@ -35,7 +37,7 @@ def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=2))
         return
-    began = {k: v for k, v in defaults.items() if k in settings} | json.loads(path.read_text())
+    began = {k: v for k, v in defaults.items() if k in settings} | read_object(path, "the settings of a run")
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]
     if changed:
         was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)
@@ -51,11 +53,14 @@ def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) 
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], moments: dict) -> None:
-    """Undo `collect_moments`. Fused kernels want the single number, the count of steps, on the device; others do not."""
+    """Undo `collect_moments`. Fused kernels want the single number, the count of steps, on the device; others do not.
+
+    Copies: `moments` may lie in a mapped file, which Windows would not let go of.
+    """
     fused = optimizer.defaults.get("fused")
     for name, moment in moments.items():
         device = names[name].device
-        optimizer.state[names[name]] = {k: v.to(device) if v.ndim or fused else v.clone() for k, v in moment.items()}
+        optimizer.state[names[name]] = {k: v.to(device if v.ndim or fused else v.device, copy=True) for k, v in moment.items()}
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
@@ -71,7 +76,8 @@ def save_state(folder: Path, state: TrainingState) -> None:
             "are whole: make room, and the same command with --resume goes on from the newest"
         ) from error
     for old in (*sorted(folder.glob("state-*.safetensors"))[:-_KEPT], *folder.glob(".state-*.safetensors")):
-        old.unlink()
+        with suppress(PermissionError):  # on Windows, while another program reads it: the next time then
+            old.unlink()
 
 
 def load_newest_state(folder: Path) -> TrainingState | None:
