@@ -52,7 +52,7 @@ def _read(source: str | Path) -> tuple[str, dict]:
         shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
     try:
-        return path.name, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.name, tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path.name} is no TOML file: {error}") from error
 

@@ -18,6 +18,7 @@ from ..checkpoint import PARTS
 from ..checks import InputError
 from ..config import PRESETS, ModelConfig
 from ..files import digest
+from ..graphs import available as graphs_available
 from ..model import is_temporal, is_untrained
 from ..pipeline import Pipeline
 from ..sources import open_model
@@ -197,7 +198,7 @@ def _diffusion(
     texts = prepared_texts(phase, first.source, folder, pipeline, accelerator)
     hand_overs = prepared_hand_overs(clips, folder, pipeline, accelerator) if phase.hand_over else None
     phase = phase.with_steps(len(first), accelerator.num_processes)
-    graphed = phase.cuda_graphs and accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    graphed = phase.cuda_graphs and graphs_available(accelerator.device) and accelerator.num_processes == 1
     return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts, hand_overs, graphed=graphed)
 
 

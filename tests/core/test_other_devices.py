@@ -1,5 +1,8 @@
 """Devices that cannot be run here: a GPU that is not CUDA and refuses float64, as Apple's."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -91,3 +94,11 @@ def test_what_is_made_there_is_measured(tmp_path, monkeypatch):
         assert frame_ssim(frames, frames).shape == (4,)
         assert embedding_similarity(frames.flatten(1), frames.flatten(1)).shape == (4,)
         assert match_colours(frames, frames[:1]).device == DEVICE
+
+
+def test_the_command_line_asks_torch_for_the_cpu_where_apples_gpus_lack_something():
+    """torch reads the variable when it is imported, so it is set before."""
+    program = "import os, sys, dreamvideo_core.cli; print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'], 'torch' in sys.modules)"
+    without = {name: value for name, value in os.environ.items() if name != "PYTORCH_ENABLE_MPS_FALLBACK"}
+    told = subprocess.run([sys.executable, "-c", program], env=without, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1", "False"]
