@@ -161,7 +161,7 @@ def _ours(order: Order, steps: int) -> dict[str, dict]:
 
 
 def _stock(order: Order, steps: int) -> dict[str, dict]:
-    """The same by ComfyUI's own nodes: a batch in place of a clip, and in place of a chain a second batch from its last frame."""
+    """The same by stock nodes: a batch in place of a clip; a chain is two batches, one from the last frame of the other."""
     graph = {
         "model": _node("CheckpointLoaderSimple", ckpt_name=STOCK),
         "loaded": _node("LoadImage", image=PICTURE),

@@ -1,7 +1,7 @@
-"""A small Stable Diffusion 1 checkpoint with random weights, for ComfyUI's own Load Checkpoint: what stock nodes are measured by.
+"""A small Stable Diffusion 1 checkpoint with random weights, for ComfyUI's own Load Checkpoint.
 
-Load Checkpoint knows the model by 320 channels and a text width of 768, so those and CLIP's text encoder have their true size;
-the U-Net has two levels of equal width in place of four. The autoencoder is the shipped model's, so both soaks decode by the same.
+Load Checkpoint knows the model by 320 channels and a text width of 768, so those and CLIP's text encoder have their true
+size; the U-Net has two levels of equal width in place of four. The autoencoder is the shipped model's: both soaks decode alike.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dreamvideo_core.pipeline import SHIPPED
 
 _UNET = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": (1, 1),
-    "num_res_blocks": (1, 1), "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1], "transformer_depth_middle": 1,
-    "context_dim": 768, "num_heads": 8, "use_spatial_transformer": True, "legacy": False,
+    "num_res_blocks": (1, 1), "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1],
+    "transformer_depth_middle": 1, "context_dim": 768, "num_heads": 8, "use_spatial_transformer": True, "legacy": False,
 }  # fmt: skip
 
 

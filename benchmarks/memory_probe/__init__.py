@@ -16,7 +16,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 class MemoryProbe:
-    """Says, as JSON text: bytes that malloc has given out, live Python objects of the commonest types, and of tensors the bytes."""
+    """Says, as JSON text: bytes that malloc has given out and that it keeps free, those of tensors, and live Python objects."""
 
     RETURN_TYPES = ()
     FUNCTION = "measure"

@@ -33,6 +33,6 @@ def hold_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _held() -> set[str]:
     """The files that this process has mapped or open."""
-    mapped = {line.split(maxsplit=5)[5].rstrip("\n") for line in Path("/proc/self/maps").open() if "/" in line}
+    mapped = {line.split(maxsplit=5)[5] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
     opened = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
     return mapped | opened
