@@ -13,6 +13,7 @@ from judges import write_clip_folder
 from other_device import DEVICE, NoFloat64
 from tiny import TINY, random_pipeline
 
+from dreamvideo_core.checks import InputError
 from dreamvideo_core.colour import match_colours
 from dreamvideo_core.evaluation.classifier import SHIPPED_CLASSIFIER
 from dreamvideo_core.evaluation.clip_scores import ClipScorer
@@ -44,6 +45,11 @@ def test_clips_are_sampled():
             "a", torch.zeros(1, 3, 16, 16, dtype=torch.float64), num_frames=2, steps=3, rescale=0.5, retention_every=2
         )
     assert (clip.device, clip.dtype, clip.shape) == (DEVICE, torch.float32, (1, 2, 3, 16, 16))
+
+
+def test_a_precision_that_the_device_lacks_is_named():
+    with NoFloat64(), pytest.raises(InputError, match="meta has no float64 here .*; take float32, another precision or"):
+        random_pipeline().to(DEVICE, torch.float64)
 
 
 def test_a_device_that_is_no_cpu_has_its_evaluations_in_one_batch():
