@@ -34,7 +34,7 @@ def parse_object(text: str, where: str) -> dict:
     """The JSON object that `text` is; `where` it stands is named in the `InputError` for anything else."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is no JSON ({error}); write a JSON object there") from error
     if not isinstance(found, dict):
         raise InputError(f"{where} is {text[:40]!r}; it must be a JSON object")

@@ -137,7 +137,7 @@ def _annotation(root: Path) -> tuple[Path, dict]:
     for path in sorted(root.rglob("*.json")):
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{str(path)!r} is no JSON ({error}); get it again") from error
         has_both = isinstance(table, dict) and {"videos", "sentences"} <= set(table)
         if has_both and any(isinstance(v, dict) and v.get("split") == "test" for v in table["videos"]):

@@ -21,6 +21,7 @@ from ..checks import InputError
 from ..clip_files import read_clip
 from ..decoding import UnusableClip
 from ..files import digest, json_lines, write_text
+from ..json_files import read_object
 from ..pipeline import Pipeline
 from ..video import save_clip
 from .captions import read_captions
@@ -62,8 +63,10 @@ class Plan:
 
 def fingerprint(path: Path) -> str:
     """A short name for what is in a model's file or folder."""
-    files = sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".json")) if path.is_dir() else [path]
-    return digest(files, size=8)
+    if path.is_file():
+        return digest([path], size=8)
+    files = (p for p in path.rglob("*") if p.suffix in (".safetensors", ".json"))
+    return digest(sorted(files, key=lambda p: p.parts), size=8)  # paths themselves have another order on Windows
 
 
 def claim(folder: Path, plan: Plan) -> None:
@@ -71,7 +74,7 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        found = {"dtype": "fp32"} | _read_manifest(path)  # which folders were before there was a choice
+        found = {"dtype": "fp32"} | read_object(path, "a manifest of clips")  # which folders were before there was a choice
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)
@@ -80,16 +83,6 @@ def claim(folder: Path, plan: Plan) -> None:
         raise InputError(f"--output is {str(folder)!r}, which exists and was not made by `evaluate`; name another folder")
     else:
         write_text(path, json.dumps(wanted, indent=2) + "\n")
-
-
-def _read_manifest(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{str(path)!r} is no manifest; name another --output")
-    return found
 
 
 def prepare(folder: Path, plan: Plan, dataset: Dataset, on_clip: Callable[[int], None] = lambda done: None) -> None:

@@ -111,7 +111,7 @@ def _read_json(path: Path, name: str) -> object:
         raise InputError(f"{name} is {str(path)!r}, and there is no such file; give a file that is there")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is {str(path)!r}, which is no JSON ({error}); give the file as it was saved") from error
 
 
