@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
+from accelerate.utils.memory import clear_device_cache
 
 from ..checkpoint import PARTS
 from ..checks import InputError
@@ -73,9 +73,7 @@ def run_recipe(
 def _let_go(accelerator: Accelerator) -> None:
     """Of a phase's weights, moments and graphs, which would fill the device of the next one."""
     accelerator.free_memory()
-    gc.collect()
-    if accelerator.device.type == "cuda":
-        torch.cuda.empty_cache()
+    clear_device_cache(garbage_collection=True)
 
 
 def _precision(asked: str, device: torch.device) -> str:
