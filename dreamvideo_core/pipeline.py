@@ -54,6 +54,7 @@ class Pipeline:
         cuda_graphs: bool = True,
     ) -> Pipeline:
         """Read a file or folder that holds every part but, perhaps, the retention branch; `dtype` is as in `to`."""
+        _check_precision(device, dtype)
         checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
         if missing:
@@ -74,8 +75,10 @@ class Pipeline:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Pipeline:
         """All parts on another device and, where one is given, in another precision: beside float16 a float32 autoencoder.
 
-        Autoencoders of full size may overflow in float16.
+        Autoencoders of full size may overflow in float16. A device without that precision raises `InputError`.
         """
+        if dtype is not None:
+            _check_precision(device, dtype)
         self.model.to(device, dtype).eval()
         self.text_encoder.to(device, dtype).eval()
         self.autoencoder.to(device, torch.float32 if dtype == torch.float16 else dtype).eval()
@@ -166,7 +169,7 @@ class Pipeline:
         images = {}
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
-            images = {True: white if image is None else image.to(self.device), False: white}
+            images = {True: white if image is None else image.float().to(self.device), False: white}
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
         guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])
@@ -222,6 +225,16 @@ class Pipeline:
         rows = rows.split(_together(rows))
         latents = torch.cat([self.autoencoder.encode(row).float() * SCALE_FACTOR for row in rows])
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
+
+
+def _check_precision(device: torch.device | str, dtype: torch.dtype) -> None:
+    try:
+        torch.empty(1, device=device, dtype=dtype)
+    except (TypeError, RuntimeError) as error:  # as torch says it of Apple's GPUs, and of others
+        called = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"{device} has no {called} here ({error}); take float32, another precision or another device"
+        ) from error
 
 
 def _together(rows: Tensor, scale: int = 1) -> int:

@@ -16,12 +16,13 @@ import sys
 from pathlib import Path
 
 from comfy_host import environment, frontends, releases
-from comfy_host.console import say
+from comfy_host.console import print_anything, say
 from comfy_host.errors import HostError
 
 
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit status."""
+    print_anything()
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _exit_on_signal)

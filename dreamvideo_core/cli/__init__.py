@@ -3,6 +3,8 @@
 Whatever imports torch is imported inside the commands, so that --help and a mistyped option answer at once.
 """
 
+import os
+
 try:
     import rich  # noqa: F401
     import typer
@@ -17,6 +19,9 @@ from .generate import generate
 from .rate import rate
 from .reporting import print_anything
 from .train import train
+
+# On Apple's GPUs the operations that torch lacks there run on the CPU; torch reads it when it is imported.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

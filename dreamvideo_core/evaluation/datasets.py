@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -84,7 +84,7 @@ def _sprites(selection: Selection, seed: int) -> Dataset:
 
 def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
     """ROOT/CLASS/v_CLASS_g01_c01.avi; also with the archive's own folder UCF-101 between."""
-    paths = sorted(root.glob("*/*.avi")) or sorted(root.glob("*/*/*.avi"))
+    paths = _sorted(root.glob("*/*.avi")) or _sorted(root.glob("*/*/*.avi"))
     if not paths:
         raise InputError(
             f"--dataset ucf101 is in {str(root)!r}, which has no class folders of .avi files; give the folder UCF-101 as it is "
@@ -97,6 +97,11 @@ def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
         "are not published with it"
     )
     return Dataset(clips, prompts, _frames(selection))
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """In one order on every system, for the seed to shuffle: Windows itself does not tell capitals from small letters."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def _in_words(name: str) -> str:

@@ -63,8 +63,10 @@ class Plan:
 
 def fingerprint(path: Path) -> str:
     """A short name for what is in a model's file or folder."""
-    files = sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".json")) if path.is_dir() else [path]
-    return digest(files, size=8)
+    if path.is_file():
+        return digest([path], size=8)
+    files = (p for p in path.rglob("*") if p.suffix in (".safetensors", ".json"))
+    return digest(sorted(files, key=lambda p: p.parts), size=8)  # paths themselves have another order on Windows
 
 
 def claim(folder: Path, plan: Plan) -> None:
@@ -72,7 +74,7 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        found = {"dtype": "fp32"} | _read_manifest(path)  # which folders were before there was a choice
+        found = {"dtype": "fp32"} | read_object(path, "a manifest of clips")  # which folders were before there was a choice
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)

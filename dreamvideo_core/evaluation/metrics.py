@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from kornia.metrics import ssim
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 from torch import Tensor
 
 _WINDOW = 11
+_RESAMPLES = 2000
 
 
 def ssim_map(first: Tensor, second: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def measure_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean of a measure, by bootstrap; of measures that happen to be all 0 or 1 too."""
     if min(values) == max(values):
         return float(values[0]), float(values[0])
-    low, high = bootstrap(
-        (np.asarray(values),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
+    # scipy's own has another argument for the generator before 1.15; in both it draws these very numbers.
+    drawn = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+    low, high = np.percentile(np.asarray(values)[drawn].mean(1), (2.5, 97.5))
     return float(low), float(high)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,11 +12,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
+from accelerate.utils.memory import clear_device_cache
 
 from ..checkpoint import PARTS
 from ..checks import InputError
 from ..config import PRESETS, ModelConfig
 from ..files import digest
+from ..graphs import available as graphs_available
 from ..model import is_temporal, is_untrained
 from ..pipeline import Pipeline
 from ..sources import open_model
@@ -72,9 +73,7 @@ def run_recipe(
 def _let_go(accelerator: Accelerator) -> None:
     """Of a phase's weights, moments and graphs, which would fill the device of the next one."""
     accelerator.free_memory()
-    gc.collect()
-    if accelerator.device.type == "cuda":
-        torch.cuda.empty_cache()
+    clear_device_cache(garbage_collection=True)
 
 
 def _precision(asked: str, device: torch.device) -> str:
@@ -197,7 +196,7 @@ def _diffusion(
     texts = prepared_texts(phase, first.source, folder, pipeline, accelerator)
     hand_overs = prepared_hand_overs(clips, folder, pipeline, accelerator) if phase.hand_over else None
     phase = phase.with_steps(len(first), accelerator.num_processes)
-    graphed = phase.cuda_graphs and accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    graphed = phase.cuda_graphs and graphs_available(accelerator.device) and accelerator.num_processes == 1
     return DiffusionObjective(pipeline, phase, clips, recipe.seed, texts, hand_overs, graphed=graphed)
 
 

@@ -20,7 +20,7 @@ class RunLog:
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def figures(self, step: int, figures: Mapping[str, float]) -> None:
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8", newline="\n") as log:
             log.write(json.dumps({"step": step, **figures}) + "\n")
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +56,14 @@ def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) 
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], moments: dict) -> None:
-    """Undo `collect_moments`. Fused kernels want the single number, the count of steps, on the device; others do not."""
+    """Undo `collect_moments`. Fused kernels want the single number, the count of steps, on the device; others do not.
+
+    Copies: `moments` may lie in a mapped file, which Windows would not let go of.
+    """
     fused = optimizer.defaults.get("fused")
     for name, moment in moments.items():
         device = names[name].device
-        optimizer.state[names[name]] = {k: v.to(device) if v.ndim or fused else v.clone() for k, v in moment.items()}
+        optimizer.state[names[name]] = {k: v.to(device if v.ndim or fused else v.device, copy=True) for k, v in moment.items()}
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
@@ -75,7 +79,8 @@ def save_state(folder: Path, state: TrainingState) -> None:
             "are whole: make room, and the same command with --resume goes on from the newest"
         ) from error
     for old in (*sorted(folder.glob("state-*.safetensors"))[:-_KEPT], *folder.glob(".state-*.safetensors")):
-        old.unlink()
+        with suppress(PermissionError):  # on Windows, while another program reads it: the next time then
+            old.unlink()
 
 
 def load_newest_state(folder: Path) -> TrainingState | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .paths import PACK_NAME, REPOSITORY
 
+_ON_WINDOWS = os.name == "nt"
+
 
 @dataclass(frozen=True)
 class BaseDirectory:
@@ -44,8 +46,9 @@ class BaseDirectory:
         for folder in (self.custom_nodes, self.models, self.input, self.output, self.user):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.pack.exists():
-            self.pack.unlink(missing_ok=True)
-            os.symlink(REPOSITORY, self.pack, target_is_directory=True)
+            if os.path.lexists(self.pack):  # a link to a repository that is gone
+                (os.rmdir if _ON_WINDOWS else os.unlink)(self.pack)
+            link_folder(self.pack, REPOSITORY)
         return self
 
     def has_input(self, name: str) -> bool:
@@ -57,3 +60,15 @@ class BaseDirectory:
         name = name or Path(file).name
         shutil.copyfile(file, self.input / name)
         return name
+
+
+def link_folder(place: Path, folder: Path) -> None:
+    """Make `place` a link to a folder: on Windows a junction, where this user may make no links."""
+    try:
+        os.symlink(folder, place, target_is_directory=True)
+    except OSError:
+        if not _ON_WINDOWS:
+            raise
+        import _winapi
+
+        _winapi.CreateJunction(str(folder), str(place))

@@ -9,41 +9,27 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from .console import say
 from .errors import HostError, SetupFailed
+from .locks import alone
 from .paths import CONSTRAINTS, ENVIRONMENT, RELEASES, REPOSITORY, REQUIREMENTS, TOOLS
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
 
 UV = "uv==0.13.9"
 EXTRAS = "cli,train,test"
 STAMP = ENVIRONMENT / "requirements.sha256"
 SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
-PYTHON = SCRIPTS / "python"
+PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
 
 
 def prepare(comfyui: Path) -> None:
     """Make the environment, or bring it up to date, for the ComfyUI in the folder `comfyui`."""
-    with _alone():
-        _prepare(comfyui)
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One process at a time: of two, the second would take the first one's unfinished environment for a broken one."""
     ENVIRONMENT.parent.mkdir(parents=True, exist_ok=True)
-    with (ENVIRONMENT.parent / "environment.lock").open("w") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    # Of two processes the second would take the first one's unfinished environment for a broken one.
+    with alone(ENVIRONMENT.parent / "environment.lock"):
+        _prepare(comfyui)
 
 
 def _prepare(comfyui: Path) -> None:

@@ -28,4 +28,4 @@ def pack_error(log: Path, pack: str) -> str:
 
 
 def _lines(log: Path) -> list[str]:
-    return COLOUR.sub("", log.read_text(errors="replace")).splitlines()
+    return COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()

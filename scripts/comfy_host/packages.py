@@ -11,7 +11,7 @@ from .errors import SetupFailed
 def download(requirement: str, folder: Path, *options: str) -> Path:
     """Have pip download the one file of a requirement such as `name==1.0`, without what it depends on."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), *options, requirement]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     files = list(folder.iterdir())
     if result.returncode or len(files) != 1:
         raise SetupFailed(f"{requirement} could not be downloaded:\n{result.stderr.strip()}")

@@ -160,8 +160,11 @@ def device_arguments() -> list[str]:
 
 
 def _variables() -> dict[str, str]:
-    """The server's variables: compiled modules go below `.host`, so that a ComfyUI of the user's stays untouched."""
-    return {**os.environ, "PYTHONPYCACHEPREFIX": str(HOST / "pycache"), "PYTHONUNBUFFERED": "1"}
+    """The server's variables: compiled modules go below `.host`, so that a ComfyUI of the user's stays untouched.
+
+    Its log is UTF-8 on every system.
+    """
+    return {**os.environ, "PYTHONPYCACHEPREFIX": str(HOST / "pycache"), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def _free_port(wanted: int | None) -> int:

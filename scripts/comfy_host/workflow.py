@@ -25,7 +25,7 @@ class Override:
 def load(path: Path) -> dict:
     """Read a workflow file."""
     try:
-        workflow = json.loads(path.read_text(encoding="utf-8"))
+        workflow = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise WorkflowInvalid(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -210,6 +210,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["trap.pth"]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads its peak of memory as Linux tells it")
 def test_memory_holds_one_tensor_at_a_time(tmp_path):
     """A model of 8 tensors of 64 MiB is converted in far less than its 512 MiB."""
     code = f"""

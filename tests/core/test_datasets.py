@@ -109,6 +109,9 @@ def test_layouts_that_are_none(tmp_path, msrvtt):
     (tmp_path / "a.json").write_text((msrvtt / "test_videodatainfo.json").read_text())
     with pytest.raises(InputError, match="lacks the files or captions of 3 of them, video1 for one"):
         open_dataset("msrvtt", tmp_path, SELECTION, 0)
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is no JSON"):
+        open_dataset("msrvtt", tmp_path, SELECTION, 0)
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(InputError, match="is no JSON"):
         open_dataset("msrvtt", tmp_path, SELECTION, 0)
@@ -187,9 +190,10 @@ def test_a_folder_belongs_to_one_plan(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="exists and was not made by `evaluate`"):
         claim(tmp_path, plan())
-    (tmp_path / "made" / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="is no manifest"):
-        claim(tmp_path / "made", plan())
+    for text in ("{", "[" * 100_000, "[]"):
+        (tmp_path / "made" / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match=r"manifest\.json: a manifest of clips"):
+            claim(tmp_path / "made", plan())
 
 
 def test_other_weights_have_another_fingerprint(tmp_path):

@@ -34,6 +34,12 @@ def test_recipes_that_ship(name):
     assert recipe.name == name and recipe.phases
 
 
+def test_a_recipe_may_begin_with_a_byte_order_mark(write):
+    path = write()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_recipe(path).name == "mine"
+
+
 def test_the_shipped_recipe_drops_as_the_paper_does():
     with_image = [phase for phase in load_recipe("sprites").phases if "retention" in phase.trainable]
     assert {"temporal", "retention"} <= set(with_image[0].trainable) and "unet" not in with_image[0].trainable

@@ -86,6 +86,25 @@ def test_a_folder_a_table_and_shards_give_the_same_clips(tmp_path):
     assert len(list_clips(tmp_path / "shards" / "001.tar")) == 1
 
 
+def test_tables_and_captions_written_on_windows(tmp_path):
+    folder = write_clips(tmp_path / "clips", count=2)
+    for path in folder.glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    beside = list_clips(folder)
+    assert not any(clip.caption.startswith("\ufeff") for clip in beside)
+    rows = [f"clips\\{clip.name},{clip.caption}" for clip in beside]
+    (tmp_path / "table.csv").write_text("\r\n".join(["path,caption", *rows]), encoding="utf-8-sig", newline="")
+    listed = list_clips(tmp_path / "table.csv")
+    assert [(c.path, c.caption) for c in listed] == [(c.path, c.caption) for c in beside]
+
+
+def test_clips_in_folders_have_one_name_and_one_order_on_every_system(tmp_path):
+    for name in ("b/a.mp4", "C/z.mp4", "a-b/c.mp4", "a/d.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    assert [clip.name for clip in list_clips(tmp_path)] == ["C/z.mp4", "a/d.mp4", "a-b/c.mp4", "b/a.mp4"]
+
+
 def test_a_list_is_known_by_names_sizes_and_captions(tmp_path):
     folder = write_clips(tmp_path / "clips", count=2)
     before = list_digest(list_clips(folder))

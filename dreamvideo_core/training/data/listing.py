@@ -48,7 +48,7 @@ def list_clips(path: str | Path) -> list[ClipFile]:
     """All clips of a data set, always in the same order; InputError for what is no data set, or has no video."""
     path = Path(path)
     if path.is_dir():
-        clips = [clip for shard in sorted(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
+        clips = [clip for shard in _sorted(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
     elif is_table(path) and path.is_file():
         clips = _in_table(path)
     elif path.suffix == ".tar" and path.is_file():
@@ -77,8 +77,13 @@ def _is_video(name: str) -> bool:
 
 
 def _in_folder(folder: Path) -> list[ClipFile]:
-    paths = sorted(p for p in folder.rglob("*") if _is_video(p.name) and p.is_file())
-    return [_file(str(p.relative_to(folder)), p, _caption_beside(p)) for p in paths]
+    paths = _sorted(p for p in folder.rglob("*") if _is_video(p.name) and p.is_file())
+    return [_file(p.relative_to(folder).as_posix(), p, _caption_beside(p)) for p in paths]
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """In one order on every system: Windows itself does not tell capitals from small letters."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def _caption_beside(video: Path) -> str:
@@ -95,18 +100,25 @@ def _one_line(text: str) -> str:
 
 
 def _in_table(table: Path) -> list[ClipFile]:
-    """Relative paths start at the table's own folder."""
+    """Relative paths start at the table's own folder; tables from Windows may have backslashes in them."""
     rows = read_rows(table, "data")
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("path"), str) or not row["path"]:
             raise InputError(f"{table.name}, row {number} has {sorted(map(str, row))}; it needs `path`, and `caption`")
-    missing = [row["path"] for row in rows if not (table.parent / row["path"]).is_file()]
+    paths = [_place(table.parent, row["path"]) for row in rows]
+    missing = [row["path"] for row, path in zip(rows, paths, strict=True) if not path.is_file()]
     if missing:
         raise InputError(
             f"{table.name} names {len(missing)} files that are not there, {missing[0]!r} for one; paths are relative to the "
             "table's folder"
         )
-    return [_file(row["path"], table.parent / row["path"], _one_line(str(row.get("caption") or ""))) for row in rows]
+    captions = [_one_line(str(row.get("caption") or "")) for row in rows]
+    return [_file(row["path"], path, caption) for row, path, caption in zip(rows, paths, captions, strict=True)]
+
+
+def _place(folder: Path, text: str) -> Path:
+    path = folder / text
+    return path if path.is_file() else folder / text.replace("\\", "/")
 
 
 def _in_shard(shard: Path) -> list[ClipFile]:
