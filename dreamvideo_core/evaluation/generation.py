@@ -74,7 +74,9 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        found = {"dtype": "fp32"} | read_object(path, "a manifest of clips")  # which folders were before there was a choice
+        found = {"dtype": "fp32"} | read_object(
+            path, "a manifest of clips", advice="Name another --output."
+        )  # which folders were before there was a choice
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)
@@ -83,13 +85,6 @@ def claim(folder: Path, plan: Plan) -> None:
         raise InputError(f"--output is {str(folder)!r}, which exists and was not made by `evaluate`; name another folder")
     else:
         write_text(path, json.dumps(wanted, indent=2) + "\n")
-
-
-def _read_manifest(path: Path) -> dict:
-    try:
-        return read_object(path, "a manifest", advice="Name another --output.")
-    except InputError as error:
-        raise InputError(f"{str(path)!r} is no manifest: {error}") from error
 
 
 def prepare(folder: Path, plan: Plan, dataset: Dataset, on_clip: Callable[[int], None] = lambda done: None) -> None:
