@@ -155,7 +155,10 @@ def test_kernels_are_lent_the_weights_that_comfyuis_own_layers_use(host, loaded,
     ("change", "words"),
     [
         (lambda state: state.pop("unet.conv_in.bias"), "1 missing, 'conv_in.bias' for one"),
-        (lambda state: state.update({"retention.colour": torch.ones(1)}), "'retention' do not fit the configuration: 1 unknown, 'colour' for one"),
+        (
+            lambda state: state.update({"retention.colour": torch.ones(1)}),
+            "'retention' do not fit the configuration: 1 unknown, 'colour' for one",
+        ),
         (lambda state: state.update({"unet.conv_in.bias": torch.ones(3)}), r"'conv_in.bias' has shape \(3,\) and not"),
     ],
     ids=["missing", "unknown", "shape"],
