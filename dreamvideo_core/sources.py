@@ -79,7 +79,7 @@ def _referenced(reference: Path) -> list[str]:
         return []
     with reference.open("rb") as file:
         text = file.read(_LONGEST_NAME + 1)
-    name = text.decode("ascii", errors="replace").strip()
+    name = text.decode("ascii", errors="backslashreplace").strip()
     if not is_plain_name(name):
         raise CheckpointError(
             f"{reference}: it is {shown(name)}; allowed: the name of a folder in snapshots. Download the model again."
