@@ -35,9 +35,13 @@ def decode_text(data: bytes, what: str) -> str:
         text = data.decode(encoding)
     except UnicodeError as error:
         place = error.start if isinstance(error, UnicodeDecodeError) else 0
-        raise InputError(f"{what} is no {encoding.removesuffix('-sig').upper()} in line {_line(data, place)}; save it as UTF-8") from error
+        raise InputError(
+            f"{what} is no {encoding.removesuffix('-sig').upper()} in line {_line(data, place)}; save it as UTF-8"
+        ) from error
     if "\0" in text:
-        raise InputError(f"{what} has a zero byte in line {_line(data, data.index(0))}; it is no text, or needs to be saved as UTF-8")
+        raise InputError(
+            f"{what} has a zero byte in line {_line(data, data.index(0))}; it is no text, or needs to be saved as UTF-8"
+        )
     return text
 
 

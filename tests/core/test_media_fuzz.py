@@ -17,7 +17,7 @@ from dreamvideo_core.decoding import UnusableClip, read_facts, read_window
 from dreamvideo_core.images import read_image
 
 FUZZ = settings(
-    derandomize=True, deadline=None, max_examples=120, suppress_health_check=list(HealthCheck), print_blob=False, database=None
+    derandomize=True, deadline=None, max_examples=400, suppress_health_check=list(HealthCheck), print_blob=False, database=None
 )
 PICTURES = ("png", "jpeg", "webp", "gif", "tiff", "bmp", "ppm", "ico")
 VIDEOS = {"mp4": "libx264", "mov": "png", "mkv": "ffv1", "avi": "mjpeg", "webm": "libvpx-vp9"}

@@ -34,7 +34,9 @@ def write_font(path: Path, letters: str) -> Path:
 def _glyph(points: list[tuple[int, int]]) -> bytes:
     steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip([(0, 0), *points], points, strict=False)]
     coordinates = struct.pack(f">{2 * len(steps)}h", *[x for x, _ in steps], *[y for _, y in steps])
-    made = struct.pack(">hhhhh", 1, 100, 0, 500, 700) + struct.pack(">HH", len(points) - 1, 0) + b"\1" * len(points) + coordinates
+    made = (
+        struct.pack(">hhhhh", 1, 100, 0, 500, 700) + struct.pack(">HH", len(points) - 1, 0) + b"\1" * len(points) + coordinates
+    )
     return made + b"\0" * (-len(made) % 4)
 
 
