@@ -118,9 +118,8 @@ def _progressive(frames: Iterator[av.VideoFrame], stream: av.VideoStream) -> Ite
             graph = av.filter.Graph()
             size = {"width": frame.width, "height": frame.height}
             source = graph.add_buffer(**size, format=frame.format, time_base=stream.time_base)
-            graph.link_nodes(
-                source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-            ).configure()
+            whole = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            graph.link_nodes(source, whole, graph.add("buffersink")).configure()
         if graph is None:
             yield frame
         else:

@@ -55,8 +55,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 def _grey_to_rgb(values: np.ndarray) -> Image.Image:
     """Grey of more than 8 bits, which Pillow would cut off at 255.
 
-    Its white is told by its values, for its file does not say it: of fractions 1, with room for brighter light, of other numbers
-    the largest of the least common type that holds them.
+    Its values tell its white, for its file does not: of fractions it is 1, with room for brighter light, of other numbers the
+    largest of the least common type that holds them.
     """
     whites = (65535, 2**31 - 1, 2**32 - 1)
     if values.dtype.kind == "f":

@@ -29,19 +29,17 @@ def read_text(path: Path, name: str) -> str:
 
 
 def decode_text(data: bytes, what: str) -> str:
-    """The text that the bytes of a file are; `what` begins the message of the `InputError`, as in "--prompts is 'a.txt', which"."""
+    """The text that the bytes of a file are; `what` begins the message of the `InputError`: "--prompts is 'a.txt', which"."""
     encoding = encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeError as error:
-        place = error.start if isinstance(error, UnicodeDecodeError) else 0
-        raise InputError(
-            f"{what} is no {encoding.removesuffix('-sig').upper()} in line {_line(data, place)}; save it as UTF-8"
-        ) from error
+        line = _line(data, error.start if isinstance(error, UnicodeDecodeError) else 0)
+        name = encoding.removesuffix("-sig").upper()
+        raise InputError(f"{what} is no {name} in line {line}; save it as UTF-8") from error
     if "\0" in text:
-        raise InputError(
-            f"{what} has a zero byte in line {_line(data, data.index(0))}; it is no text, or needs to be saved as UTF-8"
-        )
+        line = _line(data, data.index(0))
+        raise InputError(f"{what} has a zero byte in line {line}; it is no text, or needs to be saved as UTF-8")
     return text
 
 

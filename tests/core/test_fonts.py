@@ -40,7 +40,7 @@ def test_words_that_pillow_has_letters_for_need_no_other_font(folder):
 @pytest.mark.parametrize("words", [CHINESE, ARABIC, EMOJI, "Привет, мир", "नमस्ते", "a\u200d b\ufe0f é"])
 def test_a_font_with_all_letters_is_found(folder, words):
     (folder / "broken.ttf").write_bytes(b"no font")
-    write_font(folder / "a.ttf", words[:-1])
+    write_font(folder / "a.ttf", words.replace(words[0], ""))
     write_font(folder / "b.ttf", words)
     write_font(folder / "a bold.ttf", words)
     chosen = choose_font(words, 20)

@@ -16,7 +16,7 @@ from dreamvideo_core.text_files import read_text
 from dreamvideo_core.training.data.listing import list_clips
 
 PACK = Path(__file__).parents[2]
-TEXT = "# two stages\nдвижется влево 🙂\n\nright\n"
+TEXT = "# zwei Stücke\n红圆 🙂\n\nright\n"
 MARKS = {
     "utf-8": b"", "utf-8-sig": b"", "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE,
     "utf-32-le": codecs.BOM_UTF32_LE, "utf-32-be": codecs.BOM_UTF32_BE,
@@ -39,7 +39,7 @@ def test_other_encodings_are_named_with_option_file_and_line(tmp_path, data, wor
     (tmp_path / "prompts.txt").write_bytes(data)
     with pytest.raises(InputError, match=rf"^--prompts is '.*prompts\.txt', which {words}"):
         read_text(tmp_path / "prompts.txt", "--prompts")
-    with pytest.raises(InputError, match="--prompts is '.*', which cannot be read"):
+    with pytest.raises(InputError, match=r"--prompts is '.*', which cannot be read"):
         read_text(tmp_path, "--prompts")
 
 

@@ -34,9 +34,8 @@ def write_font(path: Path, letters: str) -> Path:
 def _glyph(points: list[tuple[int, int]]) -> bytes:
     steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip([(0, 0), *points], points, strict=False)]
     coordinates = struct.pack(f">{2 * len(steps)}h", *[x for x, _ in steps], *[y for _, y in steps])
-    made = (
-        struct.pack(">hhhhh", 1, 100, 0, 500, 700) + struct.pack(">HH", len(points) - 1, 0) + b"\1" * len(points) + coordinates
-    )
+    head = struct.pack(">hhhhhHH", 1, 100, 0, 500, 700, len(points) - 1, 0)
+    made = head + b"\1" * len(points) + coordinates  # every point is on the curve
     return made + b"\0" * (-len(made) % 4)
 
 
