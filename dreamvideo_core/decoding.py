@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,10 @@ def _opened(source: BinaryIO | Path) -> Iterator[tuple[av.container.InputContain
             yield container, stream
     except av.FFmpegError as error:
         raise UnusableClip(f"broken: {error.strerror}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a disk that fails, or the like
+            raise
+        raise UnusableClip("broken: it points to a place before its own beginning") from error
 
 
 def _progressive(frames: Iterator[av.VideoFrame], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
@@ -113,9 +118,8 @@ def _progressive(frames: Iterator[av.VideoFrame], stream: av.VideoStream) -> Ite
             graph = av.filter.Graph()
             size = {"width": frame.width, "height": frame.height}
             source = graph.add_buffer(**size, format=frame.format, time_base=stream.time_base)
-            graph.link_nodes(
-                source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink")
-            ).configure()
+            whole = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            graph.link_nodes(source, whole, graph.add("buffersink")).configure()
         if graph is None:
             yield frame
         else:

@@ -33,13 +33,16 @@ def decode_text(data: bytes, what: str) -> str:
 
     `what` begins the message of the `InputError`, as in "--prompts is 'a.txt', which".
     """
+    encoding = encoding_of(data)
     try:
-        text = data.decode(encoding_of(data))
+        text = data.decode(encoding)
     except UnicodeError as error:
-        place = error.start if isinstance(error, UnicodeDecodeError) else 0
-        raise InputError(f"{what} is no UTF-8 in line {_line(data, place)}; save it as UTF-8") from error
+        line = _line(data, error.start if isinstance(error, UnicodeDecodeError) else 0)
+        name = encoding.removesuffix("-sig").upper()
+        raise InputError(f"{what} is no {name} in line {line}; save it as UTF-8") from error
     if "\0" in text:
-        raise InputError(f"{what} has a zero byte in line {_line(data, data.index(0))}; give a text file, saved as UTF-8")
+        line = _line(data, data.index(0))
+        raise InputError(f"{what} has a zero byte in line {line}; it is no text, or needs to be saved as UTF-8")
     return text
 
 
