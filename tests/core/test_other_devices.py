@@ -48,7 +48,7 @@ def test_clips_are_sampled():
 
 
 def test_a_precision_that_the_device_lacks_is_named():
-    with NoFloat64(), pytest.raises(InputError, match="meta has no float64 here .*; take float32, another precision or"):
+    with NoFloat64(), pytest.raises(InputError, match=r"meta has no float64 here .*; take float32, another precision or"):
         random_pipeline().to(DEVICE, torch.float64)
 
 
