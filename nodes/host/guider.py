@@ -27,6 +27,7 @@ class Guider(comfy.samplers.CFGGuider):
 
     def set_guidance(self, guidance: Guidance, retention_every: int = 1) -> None:
         self.guidance, self.retention_every = guidance, retention_every
+        self.idle: list[str] = []  # what a run says of patches without an effect
 
     def set_conds(self, positive: list, negative: list) -> None:
         if not isinstance(self.model_patcher.model, DreamVideoModel):

@@ -90,9 +90,10 @@ def test_graphs_end_with_their_run(host, loaded, recorded, monkeypatch):
     ("node", "words"),
     [
         (("FreeU_V2", {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}), "another node has put a patch into its decoder"),
+        (("PerturbedAttentionGuidance", {"scale": 1.0}), "another node has put a patch into its attention"),
         (("TorchCompileModel", {"backend": "eager"}), "it is compiled"),
     ],
-    ids=["FreeU", "TorchCompileModel"],
+    ids=["FreeU", "PerturbedAttentionGuidance", "TorchCompileModel"],
 )
 def test_not_where_a_graph_would_leave_something_out(host, loaded, plain, recorded, caplog, node, words):
     given = conditioned(host, loaded[1])

@@ -166,6 +166,7 @@ def test_patches_may_treat_conditions_differently(host, loaded, strength):
     one = {"steps": 1, "text_scale": 1.0, "image_scale": 1.0}
     without = [[text, {k: v for k, v in o.items() if not k.startswith("retention")}] for text, o in negative]
     empty = sample(host, everywhere, (without, without, given[2]), **one)
+    assert (empty - sample(host, loaded[0], (without, without, given[2]), **one)).abs().max() > 1e-3
     whole = sample(host, loaded[0], (negative, negative, given[2]), **one)
     made = sample(host, patched, (negative, negative, given[2]), **{**one, "image_scale": 2.0})
     torch.testing.assert_close(made, empty + 2.0 * (whole - empty), **CLOSE)

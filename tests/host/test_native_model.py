@@ -11,6 +11,8 @@ from graphs import FRAMES, SHIPPED, SIZE
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sampling import sample
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +346,29 @@ def test_freeu_acts_on_the_skips(host, loaded, conditioned):
     (strong,) = host.call("FreeU_V2", model=loaded[0], b1=1.4, b2=1.6, s1=0.9, s2=0.2)
     assert (sample(host, strong, conditioned) - plain).abs().max() > 1e-2
     torch.testing.assert_close(sample(host, loaded[0], conditioned), plain, rtol=0, atol=0)
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """What some devices lack; those here have it."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if any(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in tree_leaves((args, kwargs, made))):
+            raise TypeError(f"{function} is asked for float64")
+        return made
+
+
+def test_the_network_needs_no_float64(host, loaded, conditioned, monkeypatch):
+    forward, calls = loaded[0].model.diffusion_model.forward, []
+
+    def without(*args, **kwargs):
+        with WithoutFloat64():
+            calls.append(forward(*args, **kwargs))
+        return calls[-1]
+
+    monkeypatch.setattr(loaded[0].model.diffusion_model, "forward", without)
+    sample(host, loaded[0], conditioned, steps=3, retention_every=2, guidance_end=0.5, rescale=0.5)
+    assert len(calls) == 3
 
 
 def test_a_controlnet_is_refused_in_words(host, loaded, conditioned):

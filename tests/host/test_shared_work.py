@@ -65,7 +65,7 @@ CHANGES = {
     "one row": lambda given: {**given, "input": one_row(given["input"])},
     "clips swapped": lambda given: {**given, "input": given["input"].roll(FRAMES, 0)},
     "timestep": lambda given: {**given, "timestep": given["timestep"] / 2},
-    "text": of_c("c_crossattn", lambda text: text.flip(1)),
+    "text": of_c("c_crossattn", lambda text: text / 2),
     "text of one row": of_c("c_crossattn", lambda text: torch.cat([text[:1] * 2, text[1:]])),
     "image": of_c("retention_image", lambda image: -image),
     "the same again": lambda given: given,
