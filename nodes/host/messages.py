@@ -6,7 +6,10 @@ import logging
 
 from server import PromptServer
 
+from ...dreamvideo_core.consoles import Escaping
+
 log = logging.getLogger("DreamVideo")
+log.addFilter(Escaping())
 
 REMARK = "dreamvideo_remark"  # what web/remarks.js draws on the node
 

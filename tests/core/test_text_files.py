@@ -87,3 +87,17 @@ def test_every_console_shows_every_sentence(tmp_path, encoding):
     smile, red = ("🙂", "红") if encoding == "utf-8" else (r"\U0001f642", r"\u7ea2")
     assert f"stage 1 of 2, seed 0: left {smile}" in shown and f"seed 1: right {red}" in shown
     assert f"error: stopped at {smile}" in shown
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_log_lines_of_nodes_fit_every_console(encoding):
+    """Through a stream that refuses letters, as ComfyUI's is."""
+    code = (
+        "import io, logging, sys; from dreamvideo_core.consoles import Escaping\n"
+        f"sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding={encoding!r}, line_buffering=True)\n"
+        "logging.basicConfig(level='INFO', format='%(message)s'); log = logging.getLogger('DreamVideo')\n"
+        "log.addFilter(Escaping()); log.info('stage %d: %s', 1, 'left 🙂'); log.info('é')"
+    )
+    said = subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], capture_output=True, cwd=PACK, check=True)
+    smile = "🙂" if encoding == "utf-8" else r"\U0001f642"
+    assert said.stderr.decode(encoding).splitlines() == [f"stage 1: left {smile}", "é"]
