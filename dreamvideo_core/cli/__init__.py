@@ -11,13 +11,13 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"error: {missing.name} is not installed; run in the pack's folder: pip install '.[cli]'") from None
 
+from ..consoles import print_anything
 from .chain import chain
 from .classifier import train_classifier
 from .convert import convert, init_retention
 from .evaluate import evaluate
 from .generate import generate
 from .rate import rate
-from .reporting import print_anything
 from .train import train
 
 # On Apple's GPUs the operations that torch lacks there run on the CPU; torch reads it when it is imported.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,13 +12,6 @@ from rich.progress import MofNCompleteColumn, Progress
 from ..progress import columns
 
 ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-
-
-def print_anything() -> None:
-    """Let letters that the console's encoding lacks be printed as their escapes, not end the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

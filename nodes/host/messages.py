@@ -8,7 +8,10 @@ import logging
 from comfy_api.latest import io
 from server import PromptServer
 
+from ...dreamvideo_core.consoles import Escaping
+
 log = logging.getLogger("DreamVideo")
+log.addFilter(Escaping())
 
 REMARK = "dreamvideo_remark"  # what web/remarks.js draws on the node
 

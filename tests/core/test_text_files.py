@@ -70,20 +70,37 @@ def test_captions_beside_videos(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
-def test_every_console_shows_every_sentence(tmp_path, encoding):
-    """Stages are announced with their sentences; where the model fails after that, the console was not why."""
+def test_every_console_shows_every_sentence_and_path(tmp_path, encoding):
+    """The command in a process of its own; only the frames are not sampled."""
     (tmp_path / "prompts.txt").write_text("left 🙂\nright 红", encoding="utf-8")
     code = (
-        "import dreamvideo_core.chain as c, dreamvideo_core.cli as cli, sys\n"
-        "def run(pipeline, stages, *rest, on_stage, **more):\n"
-        "    [on_stage(stage) for stage in stages]; raise ValueError('stopped at 🙂')\n"
-        f"c.run_chain = run; sys.argv[1:] = {['chain', '--prompts', 'prompts.txt', '--output', 'a.webp', '--device', 'cpu']}\n"
+        "import sys, torch, dreamvideo_core.chain as chain, dreamvideo_core.cli as cli, dreamvideo_core.pipeline as pipeline\n"
+        "from types import SimpleNamespace as Made; from dreamvideo_core.config import SPRITES\n"
+        "pipeline.Pipeline.load = lambda *given: Made(config=SPRITES)\n"
+        "def run_chain(pipeline, stages, *rest, on_stage, **more):\n"
+        "    [on_stage(stage) for stage in stages]; return Made(frames=torch.zeros(2, 3, 8, 8))\n"
+        "chain.run_chain = run_chain; sys.argv[1:] = 'chain --prompts prompts.txt --output 红🙂.webp --device cpu'.split()\n"
         "cli.main()"
     )
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "PYTHONPATH": str(PACK)}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=environment, timeout=300)
-    shown = said.stderr.decode(encoding)
-    assert said.returncode == 1 and "Traceback" not in shown
+    shown, printed = said.stderr.decode(encoding), said.stdout.decode("utf-8" if encoding == "ascii" else encoding)
+    assert said.returncode == 0 and "Traceback" not in shown and (tmp_path / "红🙂.webp").is_file()
     smile, red = ("🙂", "红") if encoding == "utf-8" else (r"\U0001f642", r"\u7ea2")
     assert f"stage 1 of 2, seed 0: left {smile}" in shown and f"seed 1: right {red}" in shown
-    assert f"error: stopped at {smile}" in shown
+    # typer takes ASCII for a console that does not say what it is, and prints UTF-8 there.
+    assert printed.splitlines() == ([f"{red}{smile}.webp"] if encoding == "cp1252" else ["红🙂.webp"])
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_log_lines_of_nodes_fit_every_console(encoding):
+    """Through a stream that refuses letters, as ComfyUI's is."""
+    code = (
+        "import io, logging, sys; from dreamvideo_core.consoles import Escaping\n"
+        f"sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding={encoding!r}, line_buffering=True)\n"
+        "logging.basicConfig(level='INFO', format='%(message)s'); log = logging.getLogger('DreamVideo')\n"
+        "log.addFilter(Escaping()); log.info('stage %d: %s', 1, 'left 🙂'); log.info('é')"
+    )
+    said = subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], capture_output=True, cwd=PACK, check=True)
+    smile = "🙂" if encoding == "utf-8" else r"\U0001f642"
+    assert said.stderr.decode(encoding).splitlines() == [f"stage 1: left {smile}", "é"]
