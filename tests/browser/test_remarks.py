@@ -82,6 +82,8 @@ def expect_said(canvas: Canvas, *texts: str) -> None:
 def test_text_stays_on_the_nodes(canvas: Canvas):
     first, second = stages("the red circle grows", "the blue square grows"), stages("the red circle grows", "nothing moves")
     canvas.open_prompt(graph("the red circle grows\nthe blue square grows"))
+    for widget, value in {"seed": 3, "control_after_generate": "fixed"}.items():
+        canvas.set(canvas.node("VideoChain")["id"], widget, value)
     before = canvas.page.evaluate(VALUES)
     run(canvas)
     expect_said(canvas, LOADED, first, FIDELITY, METRICS)
