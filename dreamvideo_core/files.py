@@ -66,6 +66,11 @@ def json_lines(rows: Iterable[dict]) -> str:
     return lines.encode(errors="backslashreplace").decode()
 
 
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorted alike on every system: paths themselves compare without regard to capitals on Windows."""
+    return sorted(paths, key=lambda path: path.parts)
+
+
 def digest(paths: Iterable[Path], size: int) -> str:
     """A short name for what is in files, one after the other: `size` bytes in hexadecimal."""
     found = hashlib.blake2b(digest_size=size)
