@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .checks import InputError
-from .files import atomic, write_text
+from .files import atomic, json_text, write_text
 from .json_files import parse_object, read_object
 from .tensor_files import DamagedTensor, LazyTensors, read_metadata, write_tensors
 
@@ -166,9 +166,7 @@ class StageStore:
 
     def _write_manifest(self, stages: dict[str, dict]) -> None:
         table = {"format": _FORMAT, "version": _VERSION, "stages": stages}
-        text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-        # Half a pair of UTF-16 in a sentence is no UTF-8: that is escaped, as JSON does.
-        write_text(self.folder / MANIFEST, text.encode(errors="backslashreplace").decode())
+        write_text(self.folder / MANIFEST, json_text(table, indent=2))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

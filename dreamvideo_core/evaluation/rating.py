@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -57,14 +58,14 @@ class ModelScores:
 def read_key(path: Path) -> Key:
     """The key that was written with a sheet; raises `InputError` for another file."""
     table = _read_table(path, "key")
+    other_file = InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
     try:
-        clips = {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()}
-        texts = [table["sheet"], *(text for clip in clips.values() for text in clip)]
+        key = Key(table["sheet"], {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()})
     except (KeyError, TypeError, AttributeError):
-        texts = [None]
-    if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
-    return Key(table["sheet"], clips)
+        raise other_file from None
+    if not all(isinstance(text, str) for text in (key.sheet, *chain.from_iterable(key.clips.values()))):
+        raise other_file
+    return key
 
 
 def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:

@@ -158,7 +158,7 @@ def test_clips_and_captions_must_belong_together(clips, tmp_path):
         ("c.jsonl", '{"path": "a.mp4", "caption": 3}', "row 1 has no path or no caption"),
         ("c.jsonl", "[1]", r"captions c\.jsonl, line 1 is '\[1\]'; it must be a JSON object"),
         ("c.jsonl", "{", "line 1 is no JSON"),
-        pytest.param("c.jsonl", "[" * 100_000, "line 1 is no JSON", id="nested deeply"),
+        pytest.param("c.jsonl", "[" * 100_000, "line 1 is nested too deeply", id="nested deeply"),
         ("c.txt", "a", "its ending is not known"),
     ],
 )
