@@ -289,29 +289,6 @@ def test_a_pickle_without_named_tensors(tmp_path, content):
         convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
 
 
-def test_a_file_is_converted_onto_itself_where_no_mapped_file_can_be_replaced(whole, tmp_path, monkeypatch):
-    """As on Windows: replacing a file that is open or mapped fails there."""
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(whole.read_bytes())
-    expected = tmp_path / "expected.safetensors"
-    convert(path, expected, torch.float16)
-    replace = os.replace
-
-    def as_on_windows(source, target):
-        held = Path("/proc/self/maps").read_text() + " ".join(
-            os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()
-        )
-        if str(target) in held:
-            raise PermissionError(
-                13, "The process cannot access the file because it is being used by another process", str(target)
-            )
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", as_on_windows)
-    convert(path, path, torch.float16)
-    assert path.read_bytes() == expected.read_bytes()
-
-
 def test_a_training_state_does_not_hold_its_file(tmp_path):
     """Windows deletes no file that is mapped, and older states are deleted."""
     weights = {"a": torch.randn(2**16)}
