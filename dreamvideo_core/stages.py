@@ -145,14 +145,7 @@ class StageStore:
         path = self.folder / MANIFEST
         if not path.is_file():
             return {}
-        try:
-            table = read_object(path, "it")
-        except InputError as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            raise InputError(
-                f"{path} cannot be read as a chain's manifest: {reason} Or move it away, or give the chain another folder; "
-                "nothing in it was changed."
-            ) from error
+        table = read_object(path, "a chain's manifest", advice=_ELSEWHERE)
         found = table.get("format"), table.get("version")
         if found != (_FORMAT, _VERSION):
             raise InputError(f"{path} is {found[0]!r}, version {found[1]!r}; this pack has version {_VERSION}. {_ELSEWHERE}")

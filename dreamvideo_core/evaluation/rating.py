@@ -115,7 +115,7 @@ def _check_values(path: Path, number: str, values: object) -> None:
 def _read_table(path: Path, name: str) -> dict:
     if not path.is_file():
         raise InputError(f"{name} is {str(path)!r}, and there is no such file; give a file that is there")
-    return read_object(path, f"what --{name} names", advice="Give the file as it was saved.")
+    return read_object(path, f"--{name}", advice="Give the file as it was saved.")
 
 
 def model_scores(ratings: Sequence[Ratings], key: Key) -> dict[str, ModelScores]:

@@ -192,7 +192,7 @@ def test_a_folder_belongs_to_one_plan(tmp_path):
         claim(tmp_path, plan())
     for text in ("{", "[" * 100_000, "[]"):
         (tmp_path / "made" / "manifest.json").write_text(text)
-        with pytest.raises(InputError, match=r"manifest\.json: a manifest of clips"):
+        with pytest.raises(InputError, match=r"manifest\.json cannot be read as a manifest of clips"):
             claim(tmp_path / "made", plan())
 
 

@@ -235,7 +235,7 @@ GOOD = rated(1, fidelity=3)
         ({"sheet": "s", "ratings": GOOD}, "holds no ratings"),
         ([1], "it must be a JSON object"),
         pytest.param("[" * 100_000, "is nested too deeply", id="nested deeply"),
-        ("{", "cy.json: what --results names is no JSON"),
+        ("{", "cy.json cannot be read as --results: it is no JSON"),
         (None, "there is no such file"),
     ],
 )

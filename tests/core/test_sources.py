@@ -142,7 +142,7 @@ def test_damaged_files(folder):
     weights.write_bytes(weights.read_bytes()[:-10])
     refused(folder, "vae", "cannot be read", "download it again")
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "config.json: a configuration is no JSON")
+    refused(folder, "config.json cannot be read as a configuration: it is no JSON")
 
 
 def test_a_shard_that_is_missing_or_elsewhere(tmp_path):
