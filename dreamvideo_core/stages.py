@@ -222,7 +222,7 @@ def _in_sentences(error: OSError) -> tuple[str, str]:
         return f"is full ({words})", "Make room there"
     if error.errno in _FORBIDDEN:
         return f"cannot be written to ({words})", "Let ComfyUI write there"
-    return f"cannot be used ({words})", "Look after that disk or folder"
+    return f"cannot be used ({words})", "Check that disk or folder"
 
 
 def _is_entry(name: str, entry: object) -> bool:

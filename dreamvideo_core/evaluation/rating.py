@@ -95,8 +95,7 @@ def _read_ratings(path: Path, key: Key) -> Ratings:
     for number, values in table["ratings"].items():
         if number not in key.clips:
             raise InputError(
-                f"{str(path)!r} rates clip {shown(number)[1:-1]} of a sheet of {len(key.clips)}; the file was changed: leave "
-                "it out"
+                f"{str(path)!r} rates clip {shown(number)} of a sheet of {len(key.clips)}; the file was changed: leave it out"
             )
         _check_values(path, number, values)
     return Ratings(table["rater"], table["ratings"])

@@ -221,7 +221,7 @@ def test_a_folders_setting_that_is_none(original, file, change):
 def test_a_folder_of_another_family_is_named(tmp_path, given, words):
     (tmp_path / "model" / "unet").mkdir(parents=True)
     (tmp_path / "model" / "unet" / "config.json").write_text(json.dumps({"_class_name": given}))
-    refused(tmp_path / "model", f"this is a {given}", words, load=open_model)
+    refused(tmp_path / "model", f"its class is {given!r}", words, load=open_model)
 
 
 @pytest.mark.parametrize(

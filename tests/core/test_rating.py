@@ -227,7 +227,7 @@ GOOD = rated(1, fidelity=3)
     ("saved", "words"),
     [
         ({"sheet": "other", "rater": "Cy", "ratings": GOOD}, "is of sheet 'other', but the key is of 's'"),
-        ({"sheet": "s", "rater": "Cy", "ratings": rated(9, fidelity=3)}, "rates clip 9 of a sheet of 6"),
+        ({"sheet": "s", "rater": "Cy", "ratings": rated(9, fidelity=3)}, "rates clip '9' of a sheet of 6"),
         ({"sheet": "s", "rater": "Cy", "ratings": rated(1, fidelity=6)}, "each a whole number from 1 to 5"),
         ({"sheet": "s", "rater": "Cy", "ratings": rated(1, fidelity=True)}, "each a whole number"),
         ({"sheet": "s", "rater": "Cy", "ratings": {"1": {"fidelity": 3}}}, "rates clip 1 with {'fidelity': 3}"),

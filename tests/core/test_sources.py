@@ -120,7 +120,7 @@ def test_folders_that_are_no_model(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("part", "changes", "words"), [
-    ("unet", {"_class_name": "UNet2DConditionModel"}, ("this is a UNet2DConditionModel", "takes a UNet3DConditionModel")),
+    ("unet", {"_class_name": "UNet2DConditionModel"}, ("its class is 'UNet2DConditionModel'", "takes a UNet3DConditionModel")),
     ("unet", {"act_fn": "mish"}, ("unet/config.json: act_fn is 'mish'; DreamVideo has 'silu' only",)),
     ("unet", {"norm_num_groups": 7}, ("norm_num_groups is 7, which does not divide",)),
     ("unet", {"layers_per_block": "two"}, ("unet/config.json", "Get the file again")),
