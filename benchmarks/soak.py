@@ -4,8 +4,8 @@
 
 queues 600 prompts, none of which is cached, first for the shipped model and then for a small Stable Diffusion 1 model with
 stock nodes; both get the same sizes, lengths and seeds, and every fifth prompt is a chain of two. It prints one table: resident
-memory after every 50 prompts (Linux). With `--explain` a probe says after each 50 what of it is in use; `--trim` has it give
-glibc's free memory back first, which changes what is measured.
+memory after every 50 prompts (Linux). With `--explain` the file of `--json` has what of it is in use, too, as a probe node
+says; with `--trim` the probe has glibc give its free memory back first, which changes what is measured.
 """
 
 from __future__ import annotations
@@ -82,26 +82,32 @@ def main(
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the sizes, lengths and sentences.")] = 0,
     models: Annotated[str, typer.Option(help="Which to measure, of ours,stock.")] = "ours,stock",
-    explain: Annotated[bool, typer.Option(help="Ask a probe node what is in use.")] = False,
+    explain: Annotated[bool, typer.Option(help="Ask a probe node what is in use, for --json.")] = False,
     trim: Annotated[bool, typer.Option(help="The probe has glibc give its free memory back.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures into this file too.")] = None,
 ) -> None:
     plan, started = orders(prompts, seed), time.monotonic()
-    found: dict[str, list[Memory]] = {}
-    for name in models.split(","):
-        found[name] = []
-        with tempfile.TemporaryDirectory() as folder:
-            base = _base(Path(folder), name, explain or trim)
-            with Server(releases.locate(), base) as server:
-                for order in track(plan, name, console=Console(stderr=True)):
-                    server.client.run(GRAPHS[name](order, steps))
-                    if (order.number + 1) % every == 0:
-                        memory = _memory(server.pid, order.number + 1)
-                        found[name].append(replace(memory, probed=_probe(server, trim)) if explain or trim else memory)
-                        if json_file:
-                            write_text(json_file, json.dumps(_record(found), indent=2))
+    found: dict[str, list[Memory]] = {name: [] for name in models.split(",")}
+    for name, memories in found.items():
+        for memory in _readings(name, plan, steps, every, explain or trim, trim):
+            memories.append(memory)
+            if json_file:
+                write_text(json_file, json.dumps(_record(found), indent=2))
     print("\n".join(_document(found)), flush=True)
     print(f"\n{prompts} prompts each, of {steps} steps; {(time.monotonic() - started) / 60:.0f} minutes.")
+
+
+def _readings(name: str, plan: list[Order], steps: int, every: int, explain: bool, trim: bool) -> Iterator[Memory]:
+    """Memory after every so many prompts of the plan, in a server of its own."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(releases.locate(), _base(Path(folder), name, with_probe=explain)) as server,
+    ):
+        for order in track(plan, name, console=Console(stderr=True)):
+            server.client.run(GRAPHS[name](order, steps))
+            if (order.number + 1) % every == 0:
+                memory = _memory(server.pid, order.number + 1)
+                yield replace(memory, probed=_probe(server, trim)) if explain else memory
 
 
 def _base(root: Path, name: str, with_probe: bool) -> BaseDirectory:

@@ -13,10 +13,11 @@ import av
 import av.filter
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from . import h273, tone_mapping
-from .images import from_uint8
+from .images import from_uint8, to_rgb
 
 _WIDEST_PIXEL = 8  # how much wider than high, or the other way round
 _MOST_PIXELS = 2**28  # of a frame: more is damage, or meant to fill the memory
@@ -154,7 +155,7 @@ class _Look:
             signal = torch.from_numpy(self._converted(frame, "rgb48le").astype(np.float32)) / 65535
             return (tone_mapping.to_srgb(signal, transfer, primaries) * 255).round().byte().numpy()
         if any(component.is_alpha for component in frame.format.components):
-            return _on_white(self._converted(frame, "rgba"))
+            return np.array(to_rgb(Image.fromarray(self._converted(frame, "rgba"))))
         # From more than 8 bits, white is 253 in rgb24 and 255 in gbrp.
         return self._converted(frame, "gbrp" if frame.format.components[0].bits > 8 else "rgb24")
 
@@ -194,12 +195,6 @@ class _Look:
         if not 1 / _WIDEST_PIXEL <= wider <= _WIDEST_PIXEL:
             raise UnusableClip(f"its pixels are {float(wider):.3g} times as wide as high")
         return max(1, round(frame.width * wider))
-
-
-def _on_white(picture: np.ndarray) -> np.ndarray:
-    """Bytes (H, W, 4) without their transparency."""
-    share = picture[..., 3:].astype(np.float32) / 255
-    return (picture[..., :3] * share + 255 * (1 - share)).round().astype(np.uint8)
 
 
 def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

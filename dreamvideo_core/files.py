@@ -59,11 +59,21 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON with a last line break, readable in any script."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
+    # Names of files and texts of clients may hold halves of UTF-16 pairs, which are no UTF-8: they are escaped, as JSON does.
+    return text.encode(errors="backslashreplace").decode()
+
+
 def json_lines(rows: Iterable[dict]) -> str:
-    """A line of JSON for every row, readable in any script."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    # Names of files may hold what is no UTF-8: that is escaped, as JSON does.
-    return lines.encode(errors="backslashreplace").decode()
+    """A line of JSON for every row."""
+    return "".join(map(json_text, rows))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorted alike on every system: paths themselves compare without regard to capitals on Windows."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def digest(paths: Iterable[Path], size: int) -> str:

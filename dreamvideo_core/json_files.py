@@ -26,7 +26,7 @@ def read_object(path: Path, what: str, max_bytes: int = MAX_BYTES, advice: str =
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read as {what} ({error.strerror or error}). {advice}") from error
-    return parse_object(text, f"{path}: {what}", advice)
+    return parse_object(text, f"{path} cannot be read as {what}: it", advice)
 
 
 def parse_object(text: str | bytes, where: str, advice: str = _AGAIN) -> dict[str, Any]:

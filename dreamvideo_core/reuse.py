@@ -1,6 +1,6 @@
 """What evaluations and steps have in common, made once: encodings, image maps and the branch's residuals.
 
-Whoever samples asks here, by what he knows of a row (a key) and, where others may change it behind his back, by its tensors.
+What is made is found again by a key and, where other code may change what it is made from, by the values of those tensors too.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .checks import InputError
-from .files import atomic, write_text
+from .files import atomic, json_text, write_text
 from .json_files import parse_object, read_object
 from .tensor_files import DamagedTensor, LazyTensors, read_metadata, write_tensors
 
@@ -145,14 +145,7 @@ class StageStore:
         path = self.folder / MANIFEST
         if not path.is_file():
             return {}
-        try:
-            table = read_object(path, "it")
-        except InputError as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            raise InputError(
-                f"{path} cannot be read as a chain's manifest: {reason} Or move it away, or give the chain another folder; "
-                "nothing in it was changed."
-            ) from error
+        table = read_object(path, "a chain's manifest", advice=_ELSEWHERE)
         found = table.get("format"), table.get("version")
         if found != (_FORMAT, _VERSION):
             raise InputError(f"{path} is {found[0]!r}, version {found[1]!r}; this pack has version {_VERSION}. {_ELSEWHERE}")
@@ -166,9 +159,7 @@ class StageStore:
 
     def _write_manifest(self, stages: dict[str, dict]) -> None:
         table = {"format": _FORMAT, "version": _VERSION, "stages": stages}
-        text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-        # Half a pair of UTF-16 in a sentence is no UTF-8: that is escaped, as JSON does.
-        write_text(self.folder / MANIFEST, text.encode(errors="backslashreplace").decode())
+        write_text(self.folder / MANIFEST, json_text(table, indent=2))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -231,7 +222,7 @@ def _in_sentences(error: OSError) -> tuple[str, str]:
         return f"is full ({words})", "Make room there"
     if error.errno in _FORBIDDEN:
         return f"cannot be written to ({words})", "Let ComfyUI write there"
-    return f"cannot be used ({words})", "Look after that disk or folder"
+    return f"cannot be used ({words})", "Check that disk or folder"
 
 
 def _is_entry(name: str, entry: object) -> bool:

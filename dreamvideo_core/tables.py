@@ -14,7 +14,7 @@ from .checks import InputError
 from .json_files import parse_object
 from .text_files import read_text
 
-ADVICE = "Write a JSON object there."
+_ADVICE = "Write a JSON object there."
 
 
 def is_table(path: Path) -> bool:
@@ -41,7 +41,7 @@ def _csv_rows(lines: Iterable[str], where: str) -> list[dict]:
 def _json_rows(lines: Iterable[str], where: str) -> list[dict]:
     # Not `splitlines`: that one ends lines at characters too which a text in JSON may hold, such as U+2028.
     return [
-        parse_object(line.strip(), f"{where}, line {number}", ADVICE) for number, line in enumerate(lines, 1) if line.strip()
+        parse_object(line.strip(), f"{where}, line {number}", _ADVICE) for number, line in enumerate(lines, 1) if line.strip()
     ]
 
 

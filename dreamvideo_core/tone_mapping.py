@@ -1,14 +1,17 @@
 """Frames of high dynamic range or wide gamut as sRGB pictures.
 
-Light is relative to reference white,
-which is 203 cd/m2 (ITU-R BT.2408) and becomes the white of a picture as nearly as brighter light leaves room for.
+Light is relative to reference white, which is 203 cd/m2 (ITU-R BT.2408). It becomes the white of a picture, or somewhat less
+where there is brighter light, which needs room above it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from einops import rearrange
+from kornia.color import linear_rgb_to_rgb, rgb_to_linear_rgb
 from torch import Tensor
 
 from .h273 import BT709, BT2020, DISPLAY_P3, HLG, PQ
@@ -40,10 +43,15 @@ def to_srgb(signal: Tensor, transfer: int, primaries: int) -> Tensor:
     PQ and HLG are tone-mapped by the curve of ITU-R BT.2390; any other `transfer` is taken for sRGB's. Of `primaries` those in
     `WIDE` are brought to sRGB's, what lies beyond is cut off; others are taken for sRGB's.
     """
-    light = _toned(_hdr_light(signal, transfer)) if transfer in HDR else _srgb_to_light(signal)
+    light = _toned(_hdr_light(signal, transfer)) if transfer in HDR else _channelwise(rgb_to_linear_rgb, signal)
     if primaries in WIDE:
         light = light @ (_from_xyz(BT709) @ _to_xyz(primaries)).T.to(light)
-    return _light_to_srgb(light.clamp(0, 1))
+    return _channelwise(linear_rgb_to_rgb, light.clamp(0, 1))
+
+
+def _channelwise(change: Callable[[Tensor], Tensor], picture: Tensor) -> Tensor:
+    """kornia's functions take channels first."""
+    return rearrange(change(rearrange(picture, "h w c -> c h w")), "c h w -> h w c")
 
 
 def _hdr_light(signal: Tensor, transfer: int) -> Tensor:
@@ -78,14 +86,6 @@ def _pq_to_light(signal: Tensor) -> Tensor:
 def _light_to_pq(light: Tensor) -> Tensor:
     power = (light * (_REFERENCE_WHITE / 10000)).pow(_PQ_M1)
     return ((_PQ_C1 + _PQ_C2 * power) / (1 + _PQ_C3 * power)).pow(_PQ_M2)
-
-
-def _srgb_to_light(signal: Tensor) -> Tensor:
-    return torch.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055).pow(2.4))
-
-
-def _light_to_srgb(light: Tensor) -> Tensor:
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.pow(1 / 2.4) - 0.055)
 
 
 def _to_xyz(primaries: int) -> Tensor:

@@ -175,8 +175,8 @@ class _Stage:
         say(self.shown_on, self.words)
 
     def _identify(self, model, vae, positive, negative, latent, sampling: str) -> None:
-        # Not the latent's values: picture and VAE determine them but for rounding. Whether there are any sets these stages
-        # apart from those that were kept before noise had a trace of the picture.
+        # Not the latent's values: picture and VAE determine them, but for rounding. That they are all zero tells apart the
+        # stages of older versions, whose noise had no trace of the picture.
         latent_kind = tuple(latent["samples"].shape), bool(latent["samples"].any())
         self._key, self._foreign = None, None
         try:
@@ -190,7 +190,7 @@ class _Stage:
             self._remark(f"stage {self.number} is not kept: {reason}")
 
     def _open_store(self, folder: str) -> None:
-        """The temporary store also for what no other run of ComfyUI could know again."""
+        """The saved store for what another run of ComfyUI can know again, else the temporary one."""
         saved = saved_stages(folder) if folder else None
         if self._key is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checks import InputError
 from ..clip_files import VIDEOS
 from ..decoding import read_window
+from ..files import in_order
 from ..images import fit_image
 from ..json_files import read_object
 from ..sprites import render, sample_clip, sentence
@@ -84,7 +85,7 @@ def _sprites(selection: Selection, seed: int) -> Dataset:
 
 def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
     """ROOT/CLASS/v_CLASS_g01_c01.avi; also with the archive's own folder UCF-101 between."""
-    paths = _sorted(root.glob("*/*.avi")) or _sorted(root.glob("*/*/*.avi"))
+    paths = in_order(root.glob("*/*.avi")) or in_order(root.glob("*/*/*.avi"))
     if not paths:
         raise InputError(
             f"--dataset ucf101 is in {str(root)!r}, which has no class folders of .avi files; give the folder UCF-101 as it is "
@@ -97,11 +98,6 @@ def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
         "are not published with it"
     )
     return Dataset(clips, prompts, _frames(selection))
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    """In one order on every system, for the seed to shuffle: Windows itself does not tell capitals from small letters."""
-    return sorted(paths, key=lambda path: path.parts)
 
 
 def _in_words(name: str) -> str:

@@ -20,7 +20,7 @@ import torch
 from ..checks import InputError
 from ..clip_files import read_clip
 from ..decoding import UnusableClip
-from ..files import digest, json_lines, write_text
+from ..files import digest, in_order, json_lines, write_text
 from ..json_files import read_object
 from ..pipeline import Pipeline
 from ..video import save_clip
@@ -66,7 +66,7 @@ def fingerprint(path: Path) -> str:
     if path.is_file():
         return digest([path], size=8)
     files = (p for p in path.rglob("*") if p.suffix in (".safetensors", ".json"))
-    return digest(sorted(files, key=lambda p: p.parts), size=8)  # paths themselves have another order on Windows
+    return digest(in_order(files), size=8)
 
 
 def claim(folder: Path, plan: Plan) -> None:
@@ -74,9 +74,8 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        found = {"dtype": "fp32"} | read_object(
-            path, "a manifest of clips", advice="Name another --output."
-        )  # which folders were before there was a choice
+        # Folders from before there was a choice are of fp32.
+        found = {"dtype": "fp32"} | read_object(path, "a manifest of clips", advice="Name another --output.")
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)

@@ -42,7 +42,7 @@ def measure_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean of a measure, by bootstrap; of measures that happen to be all 0 or 1 too."""
     if min(values) == max(values):
         return float(values[0]), float(values[0])
-    # scipy's own has another argument for the generator before 1.15; in both it draws these very numbers.
+    # Not scipy's bootstrap, whose argument for the generator has another name before 1.15; the numbers are the same.
     drawn = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
     low, high = np.percentile(np.asarray(values)[drawn].mean(1), (2.5, 97.5))
     return float(low), float(high)

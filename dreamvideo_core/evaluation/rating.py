@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -57,14 +58,14 @@ class ModelScores:
 def read_key(path: Path) -> Key:
     """The key that was written with a sheet; raises `InputError` for another file."""
     table = _read_table(path, "key")
+    other_file = InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
     try:
-        clips = {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()}
-        texts = [table["sheet"], *(text for clip in clips.values() for text in clip)]
+        key = Key(table["sheet"], {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()})
     except (KeyError, TypeError, AttributeError):
-        texts = [None]
-    if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
-    return Key(table["sheet"], clips)
+        raise other_file from None
+    if not all(isinstance(text, str) for text in (key.sheet, *chain.from_iterable(key.clips.values()))):
+        raise other_file
+    return key
 
 
 def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
@@ -94,8 +95,7 @@ def _read_ratings(path: Path, key: Key) -> Ratings:
     for number, values in table["ratings"].items():
         if number not in key.clips:
             raise InputError(
-                f"{str(path)!r} rates clip {shown(number)[1:-1]} of a sheet of {len(key.clips)}; the file was changed: leave "
-                "it out"
+                f"{str(path)!r} rates clip {shown(number)} of a sheet of {len(key.clips)}; the file was changed: leave it out"
             )
         _check_values(path, number, values)
     return Ratings(table["rater"], table["ratings"])
@@ -114,7 +114,7 @@ def _check_values(path: Path, number: str, values: object) -> None:
 def _read_table(path: Path, name: str) -> dict:
     if not path.is_file():
         raise InputError(f"{name} is {str(path)!r}, and there is no such file; give a file that is there")
-    return read_object(path, f"what --{name} names", advice="Give the file as it was saved.")
+    return read_object(path, f"--{name}", advice="Give the file as it was saved.")
 
 
 def model_scores(ratings: Sequence[Ratings], key: Key) -> dict[str, ModelScores]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..checks import InputError, check_number
 from ..clip_files import read_clip
-from ..files import write_text
+from ..files import json_text, write_text
 from ..images import read_image
 from .clips import check_pairs, open_sets
 from .inline import inline_clip, inline_picture
@@ -94,7 +94,7 @@ def write_sheet(
     }
     sheet = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     hidden = {str(number): {"model": clip.model, "clip": clip.clip} for number, clip in enumerate(shown, 1)}
-    write_text(key, json.dumps({"sheet": sheet, "clips": hidden}, indent=2, ensure_ascii=False) + "\n")
+    write_text(key, json_text({"sheet": sheet, "clips": hidden}, indent=2))
     write_text(output, _page({"sheet": sheet, **content}))
 
 

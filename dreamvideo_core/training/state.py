@@ -38,9 +38,8 @@ def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=2))
         return
-    began = {k: v for k, v in defaults.items() if k in settings} | read_object(
-        path, "the settings that the work began with", advice="Begin anew, in another folder."
-    )
+    written = read_object(path, "the settings that the work began with", advice="Begin anew, in another folder.")
+    began = {k: v for k, v in defaults.items() if k in settings} | written
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]
     if changed:
         was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)

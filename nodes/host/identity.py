@@ -35,7 +35,7 @@ _COMFYUI = Path(folder_paths.__file__).resolve().parent
 _PACK = Path(__file__).resolve().parents[2]
 _TORCH = Path(torch.__file__).resolve().parent
 _PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
-# Attributes that begin with _ are where an object of these kinds is in a run.
+# Objects of these kinds note in attributes that begin with _ how far a run has come.
 _PLACES_IN_A_RUN = (ContextHandlerABC, HookKeyframeGroup)
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, types.EllipsisType)
 
@@ -243,8 +243,10 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _notes(things: Any) -> set[int]:
-    """The variables, by the `id` of their cells, in which functions of ComfyUI's note something on their way, such as a
-    running mean: they hold what the last run left."""
+    """Variables, by the `id` of their cells, into which functions of ComfyUI's write while they run, such as a running mean.
+
+    They hold what the last run left, and say nothing of the next result.
+    """
     found, seen, waiting = set(), set(), list(things)
     while waiting:
         thing = waiting.pop()

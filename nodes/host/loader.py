@@ -28,13 +28,13 @@ from . import graphs, sharing
 from .files import last_change
 from .in_use import still_in_use
 from .model import DreamVideoModel, DreamVideoSupport
+from .saving import KL_GROUPS
 
 # Text encoders for which ComfyUI has classes of its own: what their weights are called, and the class.
 _STABLE_DIFFUSION_TEXT = {
     TextConfig(): ("l", comfy.sd1_clip.SD1ClipModel),
     MODELSCOPE.text_encoder: ("h", comfy.text_encoders.sd2_clip.SD2ClipModel),
 }
-_KL_GROUPS = 32  # of the norms in ComfyUI's class for Stable Diffusion's autoencoder, whatever a configuration says
 Part = TypeVar("Part", comfy.sd.CLIP, comfy.sd.VAE)
 WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
     "default": None,
@@ -224,10 +224,10 @@ def _text_model(config: TextConfig) -> type:
 def _load_vae(checkpoint: Checkpoint) -> comfy.sd.VAE:
     config = checkpoint.config.vae
     widths = config.block_out_channels
-    if config.layout == "kl" and (config.norm_num_groups != _KL_GROUPS or any(width % widths[0] for width in widths)):
+    if config.layout == "kl" and (config.norm_num_groups != KL_GROUPS or any(width % widths[0] for width in widths)):
         raise CheckpointError(
             f"{checkpoint.name}: its VAE has norm_num_groups {config.norm_num_groups} and the widths {list(widths)}; ComfyUI's "
-            f"has {_KL_GROUPS} and multiples of the first width. Take a model with another VAE."
+            f"has {KL_GROUPS} and multiples of the first width. Take a model with another VAE."
         )
     vae = comfy.sd.VAE(sd=dict(checkpoint.parts["vae"]), config=_kl_config(config) if config.layout == "kl" else None)
     vae.throw_exception_if_invalid()

@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 _BRANCH = "retention."
 _TEXT = re.compile(r"clip_([lh])\.transformer\.(text_model\.(?:encoder\.layers\.(\d+)\.)?.+)")
 _PENULTIMATE = 23  # of Stable Diffusion 2's text encoder: the last layer that ComfyUI uses of the 24 that its class has
-_KL_GROUPS = 32  # of ComfyUI's class for Stable Diffusion's autoencoder
+KL_GROUPS = 32  # of the norms in ComfyUI's class for Stable Diffusion's autoencoder, whatever a configuration says
 
 
 def saved_checkpoint(config: ModelConfig, unet: State, clip: State, vae: State) -> Checkpoint:
@@ -31,9 +31,9 @@ def saved_checkpoint(config: ModelConfig, unet: State, clip: State, vae: State) 
     }
     parts = {part: state for part, state in parts.items() if state}
     saved = Checkpoint(replace(config, text_encoder=None, vae=None), parts)
-    text = _text_state(clip)
     if clip:
-        saved = _with(saved, "text_encoder", "CLIP", text, [config.text_encoder, TextConfig(), MODELSCOPE.text_encoder])
+        known = [config.text_encoder, TextConfig(), MODELSCOPE.text_encoder]
+        saved = _with(saved, "text_encoder", "CLIP", _text_state(clip), known)
     if vae:
         saved = _with(saved, "vae", "VAE", vae, [config.vae, *_autoencoders(vae)])
     return saved
@@ -78,6 +78,6 @@ def _autoencoders(state: State) -> list[AutoencoderConfig]:
         levels = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.down."))
         widths = tuple(state[f"encoder.down.{level}.block.0.conv2.weight"].shape[0] for level in range(levels))
         layers = len([name for name in state if re.fullmatch(r"encoder\.down\.0\.block\.\d+\.conv2\.weight", name)])
-        return [AutoencoderConfig("kl", state["post_quant_conv.weight"].shape[0], widths, layers, _KL_GROUPS)]
+        return [AutoencoderConfig("kl", state["post_quant_conv.weight"].shape[0], widths, layers, KL_GROUPS)]
     except (ValueError, KeyError, IndexError):  # no VAE of that layout, or one that no configuration describes
         return []

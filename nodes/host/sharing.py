@@ -49,10 +49,10 @@ class _Calls:
         self.numbers: Kept[int] = Kept()
 
     @torch.compiler.disable
-    def of(self, rows: Sequence[Row], moments: Sequence[Row]) -> list[int]:
-        """For each of `rows` the number of its call; `moments` are the same rows with timesteps and latents."""
+    def number(self, rows: Sequence[Row], in_this_step: Sequence[Row]) -> list[int]:
+        """For each of `rows` the number of its call; `in_this_step` are the same rows with timesteps and latents."""
         counters = self.counters.get(rows, lambda numbers: [itertools.count() for _ in numbers])
-        return self.numbers.get(moments, lambda numbers: [next(counters[number]) for number in numbers])
+        return self.numbers.get(in_this_step, lambda numbers: [next(counters[number]) for number in numbers])
 
 
 # The caches are no dictionaries: ComfyUI copies the dictionaries and lists in `transformer_options`, which would end the
@@ -140,7 +140,7 @@ def shared_maps(rows: Sequence[Row], options: dict[str, Any], conv_s: Callable[[
 @uncompiled
 def shared_residuals(
     rows: Sequence[Row],
-    moments: Sequence[Row],
+    in_this_step: Sequence[Row],
     options: dict[str, Any],
     retain: Callable[[list[int]], Residuals],
     num_frames: int,
@@ -148,7 +148,7 @@ def shared_residuals(
     """The branch's residuals of every row. With `EVERY_KEY` in the options it runs in every so many steps alone.
 
     In between, a row's residuals are those of the step where they were made last. `rows` have what stays the same from step
-    to step, `moments` also what does not: by it a step's calls are told apart.
+    to step, `in_this_step` also what does not: by it a step's calls are told apart.
     """
     run: RunCache | None = options.get(RUN_KEY)
     every: int = options.get(EVERY_KEY, 1)
@@ -157,7 +157,7 @@ def shared_residuals(
     step = run.step(float(options["sigmas"].max()))
     if run.residuals is None:
         run.residuals = EveryNth(every, _Kept)
-    calls = run.calls.at(step).of(rows, moments)
+    calls = run.calls.at(step).number(rows, in_this_step)
 
     @uncompiled
     def make(numbers: list[int]) -> list[Residuals]:

@@ -65,18 +65,18 @@ class Rows:
         return self.frames.shape[1]
 
     @torch.compiler.disable
-    def of_equal_encodings(self) -> list[Row]:
+    def encoding_inputs(self) -> list[Row]:
         """What the encoding of each row is made from."""
         texts_and_frames = zip(self.text, self.frames, strict=True)
         return [Row(key, tensors) for key, tensors in zip(self._keys(self.times), texts_and_frames, strict=True)]
 
     @torch.compiler.disable
-    def of_equal_residuals(self, gains: list[float], places: list[Hashable]) -> tuple[list[Row], list[Row]]:
+    def residual_inputs(self, gains: list[float], places: list[Hashable]) -> tuple[list[Row], list[Row]]:
         """What the residuals of each row are made from: what is the same in all steps, and that with what is not."""
         keys = zip(self._keys(gains), places, strict=True)
-        lasting = [Row(*row) for row in zip(keys, zip(self.text, self.images, strict=True), strict=True)]
-        moments = zip(lasting, self.times, self.frames, strict=True)
-        return lasting, [Row((row.key, time), (*row.tensors, frames)) for row, time, frames in moments]
+        in_all_steps = [Row(*row) for row in zip(keys, zip(self.text, self.images, strict=True), strict=True)]
+        rows = zip(in_all_steps, self.times, self.frames, strict=True)
+        return in_all_steps, [Row((row.key, time), (*row.tensors, frames)) for row, time, frames in rows]
 
     def _keys(self, more: list[float]) -> list[Hashable]:
         where = self.frames.device, self.frames.dtype
@@ -187,7 +187,7 @@ class _Call:
 
         if not self.shares_rows:
             return encode(self._all())
-        return shared_encoding(self.rows.of_equal_encodings(), self.options, encode)
+        return shared_encoding(self.rows.encoding_inputs(), self.options, encode)
 
     @uncompiled
     def residuals(self) -> Residuals:
@@ -202,8 +202,8 @@ class _Call:
 
         if self._hooked():
             return retain(self._all())
-        lasting, moments = self.rows.of_equal_residuals(gains, self._places())
-        return shared_residuals(lasting, moments, self.options, retain, self.rows.num_frames)
+        in_all_steps, in_this_step = self.rows.residual_inputs(gains, self._places())
+        return shared_residuals(in_all_steps, in_this_step, self.options, retain, self.rows.num_frames)
 
     def _places(self) -> list[Hashable]:
         """What sets each row apart from others that stand for the same clip."""

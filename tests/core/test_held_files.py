@@ -83,6 +83,14 @@ def test_a_model_takes_its_own_place(tmp_path, write):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_file_that_is_converted_onto_itself_is_what_it_would_be_elsewhere(tmp_path):
+    path, elsewhere = tmp_path / "m.safetensors", tmp_path / "elsewhere.safetensors"
+    random_pipeline().save(path)
+    for target in (elsewhere, path):
+        convert(path, target, torch.float16)
+    assert path.read_bytes() == elsewhere.read_bytes()
+
+
 def test_a_resumed_run_drops_the_state_that_it_began_with(tmp_path):
     assert not trainer(tmp_path).fit(minutes=0)
     resumed = trainer(tmp_path)

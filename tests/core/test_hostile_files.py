@@ -221,7 +221,7 @@ def test_a_folders_setting_that_is_none(original, file, change):
 def test_a_folder_of_another_family_is_named(tmp_path, given, words):
     (tmp_path / "model" / "unet").mkdir(parents=True)
     (tmp_path / "model" / "unet" / "config.json").write_text(json.dumps({"_class_name": given}))
-    refused(tmp_path / "model", f"this is a {given}", words, load=open_model)
+    refused(tmp_path / "model", f"its class is {given!r}", words, load=open_model)
 
 
 @pytest.mark.parametrize(
@@ -289,29 +289,6 @@ def test_a_pickle_without_named_tensors(tmp_path, content):
         convert(tmp_path / "model.ckpt", tmp_path / "out.safetensors")
 
 
-def test_a_file_is_converted_onto_itself_where_no_mapped_file_can_be_replaced(whole, tmp_path, monkeypatch):
-    """As on Windows: replacing a file that is open or mapped fails there."""
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(whole.read_bytes())
-    expected = tmp_path / "expected.safetensors"
-    convert(path, expected, torch.float16)
-    replace = os.replace
-
-    def as_on_windows(source, target):
-        held = Path("/proc/self/maps").read_text() + " ".join(
-            os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.exists()
-        )
-        if str(target) in held:
-            raise PermissionError(
-                13, "The process cannot access the file because it is being used by another process", str(target)
-            )
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", as_on_windows)
-    convert(path, path, torch.float16)
-    assert path.read_bytes() == expected.read_bytes()
-
-
 def test_a_training_state_does_not_hold_its_file(tmp_path):
     """Windows deletes no file that is mapped, and older states are deleted."""
     weights = {"a": torch.randn(2**16)}
@@ -328,5 +305,5 @@ def test_a_damaged_training_state_is_named(tmp_path):
     with pytest.raises(InputError, match=r"state-0000003\.safetensors is no state of a training.* delete it"):
         load_newest_state(tmp_path)
     (tmp_path / "settings.json").write_text(DEEP)
-    with pytest.raises(InputError, match=r"settings\.json: the settings that the work began with is nested too deeply"):
+    with pytest.raises(InputError, match=r"settings\.json cannot be read as .* began with: it is nested too deeply"):
         check_settings(tmp_path, {"a": 1}, {})

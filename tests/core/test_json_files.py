@@ -31,7 +31,7 @@ def test_an_object_is_read(tmp_path, encoding):
 )
 def test_anything_else_is_refused_by_name(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"config\.json: a configuration"):
+    with pytest.raises(InputError, match=r"config\.json cannot be read as a configuration: it is"):
         read_object(tmp_path / "config.json", "a configuration")
 
 

@@ -5,14 +5,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from judges import write_clip_folder
 from other_device import DEVICE, NoFloat64
-from tiny import TINY, random_pipeline
+from tiny import TINY, config, inputs, random_model, random_pipeline
 
+from dreamvideo_core import layers
 from dreamvideo_core.checks import InputError
 from dreamvideo_core.colour import match_colours
 from dreamvideo_core.evaluation.classifier import SHIPPED_CLASSIFIER
@@ -20,6 +22,8 @@ from dreamvideo_core.evaluation.clip_scores import ClipScorer
 from dreamvideo_core.evaluation.distribution import frechet_distance
 from dreamvideo_core.evaluation.networks import open_network
 from dreamvideo_core.evaluation.similarity import embedding_similarity, frame_ssim
+from dreamvideo_core.guidance import Guidance
+from dreamvideo_core.guided import GuidedModel
 from dreamvideo_core.training.recipe import Phase, Recipe
 from dreamvideo_core.training.run import run_recipe
 from dreamvideo_core.training.trainer import Trainer
@@ -50,6 +54,32 @@ def test_clips_are_sampled():
 def test_a_precision_that_the_device_lacks_is_named():
     with NoFloat64(), pytest.raises(InputError, match=r"meta has no float64 here .*; take float32, another precision or"):
         random_pipeline().to(DEVICE, torch.float64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("together", [None, False])
+def test_guided_steps_of_every_kind(prediction_type, together):
+    settings = replace(config(fusion="concat", transformer_in=True), prediction_type=prediction_type)
+    model = random_model(settings).to(DEVICE)
+    latents, _, text, image = (tensor.to(DEVICE) for tensor in inputs(batch=2))
+    texts, images = {True: text, False: text.clone()}, {True: image, False: image.clone()}
+    guidance = Guidance(3.0, 2.0, rescale=0.5, start=0.1, end=0.8)
+    guided = GuidedModel(model, texts, images, guidance, retention_every=2, together=together)
+    with NoFloat64():
+        *_, last = guided.diffusion.ddim(guided, latents, steps=4)
+        guided.diffusion.add_noise(latents, latents, torch.zeros(2, dtype=torch.long, device=DEVICE))
+    assert (last.shape, last.device) == (latents.shape, DEVICE)
+
+
+@torch.no_grad()
+def test_only_a_cpu_takes_feed_forwards_in_pieces(monkeypatch):
+    layer = layers.FeedForward(8, layers.LayerFactory()).to(DEVICE)
+    pieces = []
+    monkeypatch.setattr(layer.net, "forward", lambda x: pieces.append(len(x.flatten(0, -2))) or x)
+    layer(torch.empty(2, 1024, 8, device=DEVICE))
+    layer.to_empty(device="cpu")(torch.zeros(2, 1024, 8))
+    assert pieces == [2048, 512, 512, 512, 512]
 
 
 def test_a_device_that_is_no_cpu_has_its_evaluations_in_one_batch():
@@ -86,9 +116,8 @@ def test_a_model_is_trained(tmp_path, monkeypatch, accelerate_there, objective):
 
 
 def test_what_is_made_there_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "torch.autocast", lambda **options: nullcontext()
-    )  # kornia's SSIM turns it off, and it does not know this device
+    # kornia's SSIM turns autocast off, which does not know this device.
+    monkeypatch.setattr("torch.autocast", lambda **options: nullcontext())
     with NoFloat64():
         frames = torch.zeros(4, 3, 32, 32, device=DEVICE)
         scorer = ClipScorer.load(write_clip_folder(tmp_path / "clip"), "--clip-folder", DEVICE)

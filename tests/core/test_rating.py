@@ -158,7 +158,7 @@ def test_clips_and_captions_must_belong_together(clips, tmp_path):
         ("c.jsonl", '{"path": "a.mp4", "caption": 3}', "row 1 has no path or no caption"),
         ("c.jsonl", "[1]", r"captions c\.jsonl, line 1 is '\[1\]'; it must be a JSON object"),
         ("c.jsonl", "{", "line 1 is no JSON"),
-        pytest.param("c.jsonl", "[" * 100_000, "line 1 is no JSON", id="nested deeply"),
+        pytest.param("c.jsonl", "[" * 100_000, "line 1 is nested too deeply", id="nested deeply"),
         ("c.txt", "a", "its ending is not known"),
     ],
 )
@@ -227,7 +227,7 @@ GOOD = rated(1, fidelity=3)
     ("saved", "words"),
     [
         ({"sheet": "other", "rater": "Cy", "ratings": GOOD}, "is of sheet 'other', but the key is of 's'"),
-        ({"sheet": "s", "rater": "Cy", "ratings": rated(9, fidelity=3)}, "rates clip 9 of a sheet of 6"),
+        ({"sheet": "s", "rater": "Cy", "ratings": rated(9, fidelity=3)}, "rates clip '9' of a sheet of 6"),
         ({"sheet": "s", "rater": "Cy", "ratings": rated(1, fidelity=6)}, "each a whole number from 1 to 5"),
         ({"sheet": "s", "rater": "Cy", "ratings": rated(1, fidelity=True)}, "each a whole number"),
         ({"sheet": "s", "rater": "Cy", "ratings": {"1": {"fidelity": 3}}}, "rates clip 1 with {'fidelity': 3}"),
@@ -235,7 +235,7 @@ GOOD = rated(1, fidelity=3)
         ({"sheet": "s", "ratings": GOOD}, "holds no ratings"),
         ([1], "it must be a JSON object"),
         pytest.param("[" * 100_000, "is nested too deeply", id="nested deeply"),
-        ("{", "cy.json: what --results names is no JSON"),
+        ("{", "cy.json cannot be read as --results: it is no JSON"),
         (None, "there is no such file"),
     ],
 )

@@ -120,7 +120,7 @@ def test_folders_that_are_no_model(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("part", "changes", "words"), [
-    ("unet", {"_class_name": "UNet2DConditionModel"}, ("this is a UNet2DConditionModel", "takes a UNet3DConditionModel")),
+    ("unet", {"_class_name": "UNet2DConditionModel"}, ("its class is 'UNet2DConditionModel'", "takes a UNet3DConditionModel")),
     ("unet", {"act_fn": "mish"}, ("unet/config.json: act_fn is 'mish'; DreamVideo has 'silu' only",)),
     ("unet", {"norm_num_groups": 7}, ("norm_num_groups is 7, which does not divide",)),
     ("unet", {"layers_per_block": "two"}, ("unet/config.json", "Get the file again")),
@@ -142,7 +142,7 @@ def test_damaged_files(folder):
     weights.write_bytes(weights.read_bytes()[:-10])
     refused(folder, "vae", "cannot be read", "download it again")
     (folder / "unet" / "config.json").write_text("{")
-    refused(folder, "config.json: a configuration is no JSON")
+    refused(folder, "config.json cannot be read as a configuration: it is no JSON")
 
 
 def test_a_shard_that_is_missing_or_elsewhere(tmp_path):

@@ -391,7 +391,7 @@ def test_a_client_writes_nothing_outside_the_output_folder(server: Server, tmp_p
     [
         ({"sampling": "[" * 1500}, "sampling is nested too deeply"),
         ({"sampling": '{"steps": NaN}'}, "sampling is no JSON"),
-        ({"sampling": "[1]"}, "sampling must be a JSON object"),
+        ({"sampling": "[1]"}, r"sampling is '\[1\]'; it must be a JSON object"),
         ({"sampling": '{"a": "' + "x" * 5000 + '"}'}, "sampling has 5009 characters"),
         ({"number": 3, "total": 2}, "total is 2; allowed: 3 to 64"),
     ],

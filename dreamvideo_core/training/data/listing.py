@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from ...checks import InputError
 from ...clip_files import VIDEOS
+from ...files import in_order
 from ...json_files import MAX_BYTES, parse_object
 from ...tables import is_table, read_rows
 from ...text_files import decode_text, read_text
@@ -48,7 +49,7 @@ def list_clips(path: str | Path) -> list[ClipFile]:
     """All clips of a data set, always in the same order; InputError for what is no data set, or has no video."""
     path = Path(path)
     if path.is_dir():
-        clips = [clip for shard in _sorted(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
+        clips = [clip for shard in in_order(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
     elif is_table(path) and path.is_file():
         clips = _in_table(path)
     elif path.suffix == ".tar" and path.is_file():
@@ -77,13 +78,8 @@ def _is_video(name: str) -> bool:
 
 
 def _in_folder(folder: Path) -> list[ClipFile]:
-    paths = _sorted(p for p in folder.rglob("*") if _is_video(p.name) and p.is_file())
+    paths = in_order(p for p in folder.rglob("*") if _is_video(p.name) and p.is_file())
     return [_file(p.relative_to(folder).as_posix(), p, _caption_beside(p)) for p in paths]
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    """In one order on every system: Windows itself does not tell capitals from small letters."""
-    return sorted(paths, key=lambda path: path.parts)
 
 
 def _caption_beside(video: Path) -> str:
