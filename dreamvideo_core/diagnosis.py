@@ -219,7 +219,7 @@ def describe_kind(tensors: Iterable[str]) -> str:
 
 def describe_class(given: str, expected: str) -> str:
     """What a folder's part is whose configuration names the class `given` and not the one that is expected."""
-    told = f"its class is {shown(given)}, DreamVideo takes a {expected}."
+    told = f"its class is {shown(given)}, DreamVideo takes {expected}."
     kind = _CLASSES.get(given)
     if kind is None:
         return f"{told} Text-to-video models of ModelScope's kind have one."

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
-from .checks import InputError
+from .checks import InputError, shown
 
 _CHUNK = 1 << 24
 _STEM_BYTES = 150  # of the name of a temporary file, so that it is no longer than systems allow
@@ -97,8 +97,7 @@ def folder_below(root: Path, name: str, what: str, example: str) -> Path:
     if reason is None and not _lies_below(root, root.joinpath(*parts)):
         reason = "a link in it leads elsewhere"
     if reason is not None:
-        shown = name if len(name) <= _FOLDER_CHARACTERS else name[:60] + "..."
-        raise InputError(f"{what} is {shown!r}; allowed: {example} ({reason})")
+        raise InputError(f"{what} is {shown(name)}; allowed: {example} ({reason})")
     return root.joinpath(*parts)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checks import InputError
+from .checks import InputError, shown
 from .files import atomic, json_text, write_text
 from .json_files import parse_object, read_object
 from .tensor_files import DamagedTensor, LazyTensors, read_metadata, write_tensors
@@ -90,7 +90,7 @@ class StageStore:
     def _path(self, number: int, key: str) -> Path:
         name = f"stage_{number:03d}_{key[:_KEY_DIGITS]}.safetensors"
         if not _STAGE.fullmatch(name) or not _KEY.fullmatch(key):
-            raise InputError(f"stage {number} with the key {key[:60]!r} has no name; allowed: 0 to 999, hexadecimal digits")
+            raise InputError(f"stage {number} with the key {shown(key)} has no name; allowed: 0 to 999, hexadecimal digits")
         return self.folder / name
 
     def _read(self, path: Path, key: str) -> Tensor | None:
@@ -148,13 +148,14 @@ class StageStore:
         table = read_object(path, "a chain's manifest", advice=_ELSEWHERE)
         found = table.get("format"), table.get("version")
         if found != (_FORMAT, _VERSION):
-            raise InputError(f"{path} is {found[0]!r}, version {found[1]!r}; this pack has version {_VERSION}. {_ELSEWHERE}")
+            kind, version = map(shown, found)
+            raise InputError(f"{path} is {kind}, version {version}; this pack has version {_VERSION}. {_ELSEWHERE}")
         stages = table.get("stages")
         if not isinstance(stages, dict):
             raise InputError(f"{path} cannot be read as a chain's manifest: it has no table of stages. {_ELSEWHERE}")
         for name, entry in stages.items():
             if not _is_entry(name, entry):
-                raise InputError(f"{path} cannot be read as a chain's manifest: {name[:60]!r} in it is no stage. {_ELSEWHERE}")
+                raise InputError(f"{path} cannot be read as a chain's manifest: {shown(name)} in it is no stage. {_ELSEWHERE}")
         return stages
 
     def _write_manifest(self, stages: dict[str, dict]) -> None:

@@ -33,7 +33,7 @@ def decode_text(data: bytes, what: str) -> str:
 
     `what` begins the message of the `InputError`, as in "--prompts is 'a.txt', which".
     """
-    encoding = encoding_of(data)
+    encoding = _encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeError as error:
@@ -46,7 +46,7 @@ def decode_text(data: bytes, what: str) -> str:
     return text
 
 
-def encoding_of(start: bytes) -> str:
+def _encoding_of(start: bytes) -> str:
     """Python's name of the encoding of a text that begins so: what its byte order mark says, else UTF-8."""
     return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), "utf-8-sig")
 

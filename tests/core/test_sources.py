@@ -120,12 +120,12 @@ def test_folders_that_are_no_model(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("part", "changes", "words"), [
-    ("unet", {"_class_name": "UNet2DConditionModel"}, ("its class is 'UNet2DConditionModel'", "takes a UNet3DConditionModel")),
+    ("unet", {"_class_name": "UNet2DConditionModel"}, ("its class is 'UNet2DConditionModel'", "takes UNet3DConditionModel")),
     ("unet", {"act_fn": "mish"}, ("unet/config.json: act_fn is 'mish'; DreamVideo has 'silu' only",)),
     ("unet", {"norm_num_groups": 7}, ("norm_num_groups is 7, which does not divide",)),
     ("unet", {"layers_per_block": "two"}, ("unet/config.json", "Get the file again")),
     ("vae", {"scaling_factor": 0.13025}, ("scaling_factor is 0.13025; DreamVideo has 0.18215 only",)),
-    ("vae", {"_class_name": "AutoencoderTiny"}, ("this is a AutoencoderTiny",)),
+    ("vae", {"_class_name": "AutoencoderTiny"}, ("its class is 'AutoencoderTiny'", "takes AutoencoderKL")),
 ])  # fmt: skip
 def test_settings_that_our_layers_do_not_have(folder, part, changes, words):
     edit(folder / part / "config.json", **changes)
