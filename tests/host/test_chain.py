@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from chains import ONE, PICTURE, THREE, TWO, chain, remarks, sampled
 from comfy_host.errors import ExecutionFailed, ExecutionInterrupted, PromptRejected, ServerFailed
 from comfy_host.execution import Event, Execution
 from comfy_host.server import Server
-from graphs import FRAMES, SHIPPED, SIZE, STEPS, image_to_video, node
+from graphs import FRAMES, SIZE, image_to_video, node
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,42 +25,14 @@ from dreamvideo_core.colour import match_colours
 from dreamvideo_core.images import fit_image, read_image
 from dreamvideo_core.pipeline import SHIPPED as SHIPPED_FILE
 
-PICTURE = "dreamvideo_two_sprites.png"
-ONE, TWO, THREE = "the red circle moves left", "the red circle moves up", "the blue square grows"
-
 
 @pytest.fixture(params=["server", "server_0_16_3"])
 def any_server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
 
-def chain(*sentences: str, picture: str | None = PICTURE, **options) -> dict:
-    """Loader "model", "chain", and both of its outputs saved exactly as "frames" and "hand_overs"."""
-    inputs = {
-        "prompts": "\n".join(sentences), "negative": "", "width": SIZE, "height": SIZE, "fit": "crop", "frames": FRAMES,
-        "seed": 3, "seeds": "", "steps": STEPS, "text_scale": 2.0, "image_scale": 1.5, "order": "text_first",
-        "sampler": "ddim", "scheduler": "simple", "rescale": 0.0, "seam": "keep", "colour_anchor": "off",
-        "save_stages": False, "folder": "chain", **options,
-    }  # fmt: skip
-    graph = {
-        "model": node("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default"),
-        "chain": node("VideoChain", model=["model", 0], clip=["model", 1], vae=["model", 2], **inputs),
-        "frames": node("SaveFrames", frames=["chain", 0], name="frames"),
-        "hand_overs": node("SaveFrames", frames=["chain", 1], name="hand_overs"),
-    }
-    if picture is not None:
-        graph["picture"] = node("LoadImage", image=picture)
-        graph["chain"]["inputs"]["image"] = ["picture", 0]
-    return graph
-
-
 def saved(server: Server, name: str) -> torch.Tensor:
     return load_file(server.output / f"{name}.safetensors")["frames"]
-
-
-def sampled(execution: Execution) -> list[int]:
-    """The stages that were sampled."""
-    return [int(node.rsplit(".stage", 1)[1].split(".")[0]) for node in execution.executed if node.endswith(".sampler")]
 
 
 def by_hand(picture: str) -> dict:
@@ -140,11 +113,6 @@ def test_stages_are_saved_and_taken_up_by_another_server(server: Server, tmp_pat
         changed = chain(ONE, THREE, save_stages=True, folder="saved/here", seed=3000)
         assert sampled(other.client.run(changed)) == [2]
     assert len(list(folder.glob("stage_*.safetensors"))) == 3
-
-
-def remarks(execution: Execution) -> list[str]:
-    """What the nodes of a chain say for good."""
-    return [line for report in execution.outputs.values() for line in report.get("dreamvideo_remark", [])]
 
 
 def patched(graph: dict, *patches: dict) -> dict:
