@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checks import InputError
+from .checks import InputError, shown
 from .files import atomic, write_text
 from .json_files import parse_object, read_object
 from .tensor_files import DamagedTensor, LazyTensors, read_metadata, write_tensors
@@ -155,7 +155,7 @@ class StageStore:
             ) from error
         found = table.get("format"), table.get("version")
         if found != (_FORMAT, _VERSION):
-            raise InputError(f"{path} is {found[0]!r}, version {found[1]!r}; this pack has version {_VERSION}. {_ELSEWHERE}")
+            raise InputError(f"{path} is {shown(found[0])}, version {shown(found[1])}; this pack has version {_VERSION}. {_ELSEWHERE}")
         stages = table.get("stages")
         if not isinstance(stages, dict):
             raise InputError(f"{path} cannot be read as a chain's manifest: it has no table of stages. {_ELSEWHERE}")
