@@ -155,7 +155,9 @@ class StageStore:
             ) from error
         found = table.get("format"), table.get("version")
         if found != (_FORMAT, _VERSION):
-            raise InputError(f"{path} is {shown(found[0])}, version {shown(found[1])}; this pack has version {_VERSION}. {_ELSEWHERE}")
+            raise InputError(
+                f"{path} is {shown(found[0])}, version {shown(found[1])}; this pack has version {_VERSION}. {_ELSEWHERE}"
+            )
         stages = table.get("stages")
         if not isinstance(stages, dict):
             raise InputError(f"{path} cannot be read as a chain's manifest: it has no table of stages. {_ELSEWHERE}")
