@@ -148,6 +148,14 @@ def test_a_packed_table_whose_pieces_do_not_fit(whole, tmp_path, pieces, words):
     refused(tmp_path / "odd.safetensors", "odd.safetensors", TABLE.partition(".")[2], words, load=Pipeline.load)
 
 
+def test_a_table_that_is_there_packed_and_whole(whole, tmp_path):
+    tensors = load_file(whole)
+    pieces = {"values": tensors[TABLE][:3], "rows": torch.arange(3), "count": torch.tensor([len(tensors[TABLE])])}
+    tensors |= {f"{TABLE}#{name}": tensor.clone() for name, tensor in pieces.items()}
+    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: describe(TINY)})
+    refused(tmp_path / "odd.safetensors", "odd.safetensors: the table", "it is there as a whole too")
+
+
 def test_a_configuration_that_is_a_huge_tensor(whole, tmp_path):
     tensors = load_file(whole) | {CONFIG_TENSOR: torch.zeros(2**26, dtype=torch.uint8)}
     save_file(tensors, tmp_path / "odd.safetensors")
