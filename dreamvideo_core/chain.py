@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import InputError, check_choice
+from .checks import InputError, check_choice, check_text, shown
 from .colour import match_colours
 from .pipeline import Pipeline
 
@@ -36,8 +36,10 @@ def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
     """One stage a line of `prompts`, without blank lines and lines that begin with "#".
 
     Stage k has the seed `seed` + k - 1. `seeds` may name others, one a stage, with "-" for a stage that keeps its own;
-    stages beyond its end keep theirs. Raises `InputError` for no stage, too many, or a seed that is none.
+    stages beyond its end keep theirs. Raises `InputError` for no stage, too many, a seed that is none, or
+    half a character.
     """
+    check_text("prompts", prompts)
     lines = [line.strip() for line in prompts.splitlines()]
     sentences = [line for line in lines if line and not line.startswith("#")]
     if not sentences:
@@ -67,9 +69,10 @@ def check_goes_on(has_branch: bool, stages: int) -> None:
 
 
 def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) >= _SEEDS:
+    # Of thousands of digits Python makes no number.
+    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= _SEEDS:
         raise InputError(
-            f"seeds holds {text!r}; allowed: whole numbers from 0 to {_SEEDS - 1}, or {_DERIVED} for a stage's own"
+            f"seeds holds {shown(text)}; allowed: whole numbers from 0 to {_SEEDS - 1}, or {_DERIVED} for a stage's own"
         )
     return int(text)
 

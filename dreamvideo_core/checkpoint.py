@@ -37,7 +37,7 @@ LACKING = {
     "vae": "VAE: Load VAE brings it",
 }
 CONFIG_TENSOR = "dreamvideo_config"
-_LONG_TABLE = 1024
+_LONG_TABLE, _MOST_VALUES = 1024, 2**40
 _VALUES, _ROWS, _COUNT = "#values", "#rows", "#count"
 # What ComfyUI's savers add of a model's sampling; the configuration says the same, and a node sets another one again.
 _SAVER_MARKS = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
@@ -188,8 +188,10 @@ def _table(tensors: LazyTensors, name: str, file: str) -> Source:
     if values.ndim != 2 or rows.shape != values.shape[:1] or count.numel() != 1 or count.is_floating_point():
         raise damaged(f"values {tuple(values.shape)}, rows {tuple(rows.shape)}, count {tuple(count.shape)} do not fit together")
     length = int(tensors[names[2]])
-    if length < len(rows):
+    if length < len(rows) or length * values.shape[1] > _MOST_VALUES:
         raise damaged(f"it has {len(rows)} rows of {length}")
+    if name in tensors:
+        raise damaged("it is there as a whole too")
 
     def make() -> Tensor:
         values, rows = tensors[names[0]], tensors[names[1]]

@@ -31,6 +31,15 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
         raise InputError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
 
 
+def check_text(name: str, text: str) -> None:
+    """`text` has no half of a pair of UTF-16, which JSON can hold and no encoding: tokenizers refuse it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(error.start - 10, 0) : error.end + 10]
+        raise InputError(f"{name} has half a character, in {shown(around)}; allowed: whole ones. Write it again") from None
+
+
 def check_number(name: str, value: float, low: float, high: float) -> None:
     """`value` is a number, not NaN, from `low` to `high`; `high` may be infinite, the value may not."""
     if low <= value <= high and math.isfinite(value):

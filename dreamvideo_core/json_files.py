@@ -21,6 +21,8 @@ def read_object(path: Path, what: str, max_bytes: int = MAX_BYTES, advice: str =
     """
     try:
         size = path.stat().st_size
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path} cannot be read as {what} (it is no file). {advice}")
         if size > max_bytes:
             raise InputError(f"{path} has {size:,} bytes, too many for {what}; allowed: up to {max_bytes:,}. {advice}")
         text = path.read_bytes()

@@ -77,6 +77,8 @@ def _referenced(reference: Path) -> list[str]:
     """The snapshot's name in `refs/main`, where there is that file; raises `CheckpointError` for what is no plain name."""
     if not reference.exists():
         return []
+    if not reference.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"{reference}: this cannot be read (it is no file). Download the model again.")
     with reference.open("rb") as file:
         text = file.read(_LONGEST_NAME + 1)
     name = text.decode("ascii", errors="backslashreplace").strip()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .checks import check_text
 from .config import TextConfig
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def tokenizer() -> CLIPTokenizer:
 
 def tokenize(texts: Sequence[str], pad_token_id: int = END_TOKEN) -> Tensor:
     """Token ids (B, 77), cut or filled up with `pad_token_id`."""
+    for text in texts:
+        check_text("a text", text)
     settings = {"padding": "max_length", "max_length": TEXT_TOKENS + 2, "truncation": True, "return_tensors": "pt"}
     with _ONE_AT_A_TIME:
         batch = tokenizer()(list(texts), **settings)
@@ -45,6 +48,7 @@ def tokenize(texts: Sequence[str], pad_token_id: int = END_TOKEN) -> Tensor:
 
 def count_tokens(text: str) -> int:
     """How many tokens a text has; what goes beyond `TEXT_TOKENS` is cut by `tokenize`."""
+    check_text("a text", text)
     with _ONE_AT_A_TIME:
         return len(tokenizer()(text)["input_ids"]) - 2
 

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
+from ..dreamvideo_core.checks import check_text
 from .host.messages import own_id
 from .loading import CATEGORY
 from .retention import MAX_FRAMES, check_size, size_inputs
@@ -128,6 +129,7 @@ class _Chain:
         guidance_start=0.0, guidance_end=1.0, retention_every=1,
     ):  # fmt: skip
         check_size(width, height)
+        check_text("negative", negative)
         self.stages = plan(prompts, seed, seeds)
         self.folder = folder if save_stages else ""
         if save_stages:

@@ -71,10 +71,15 @@ class Guider(comfy.samplers.CFGGuider):
 
     def _evaluate(self, conds: list, x: Tensor, timestep: Tensor, model_options: dict[str, Any]) -> list[Tensor]:
         custom = model_options.get("sampler_calc_cond_batch_function")
-        if custom:
-            args = {"conds": conds, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options}
-            return custom(args)
-        return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
+        if not custom:
+            return comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options)
+        # Such a function is made for two conditions, as ComfyUI's own guider has; the others are evaluated beside it.
+        two, others = conds[:2], conds[2:]
+        args = {"conds": two, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": model_options}
+        results = list(custom(args))
+        if others:
+            results += comfy.samplers.calc_cond_batch(self.inner_model, others, x, timestep, model_options)
+        return results
 
     def _rescale(self, conditional: Tensor, args: dict[str, Any]) -> Tensor:
         frames = self.num_frames or len(conditional)

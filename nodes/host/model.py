@@ -41,7 +41,7 @@ _MAPS_AT_THE_PEAK = 80
 
 def _gain(kwargs: dict[str, Any]) -> Gain:
     if kwargs.get(IMAGE_KEY) is None:
-        return Gain(0.0, 0.0, 1.0)
+        return Gain(1.0, 0.0, 1.0)  # of the white image
     return Gain(kwargs.get(STRENGTH_KEY, 1.0), kwargs.get(START_KEY, 0.0), kwargs.get(END_KEY, 1.0))
 
 

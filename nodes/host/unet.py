@@ -148,6 +148,7 @@ class HostUNet(UNet):
     ) -> Tensor:
         if RUN_KEY in transformer_options:
             say_idle_patches(transformer_options, self.attention_blocks, transformer_options[RUN_KEY].idle)
+        dreamvideo_rows = _tags(dreamvideo_rows, len(context))
         num_frames = _num_frames(len(x), dreamvideo_rows, num_video_frames)
         timesteps = timesteps[::num_frames]
         rows = Rows(
@@ -254,6 +255,23 @@ class _Call:
     def _hooked(self) -> bool:
         """Whether hooks change the weights from step to step: then a run has nothing to keep."""
         return any(tags.hooks is not None for tags in self.rows.tags)
+
+
+def _tags(tags: list[RowTags], rows: int) -> list[RowTags]:
+    """Those of the `rows` that this call has.
+
+    Other nodes may call the model with some of its conditions: they cut every tensor, but no list. Where all conditions have
+    the same tags, it is known which those are; else raises ValueError.
+    """
+    if len(tags) == rows:
+        return tags
+    if len(tags) % rows or tags != tags[:rows] * (len(tags) // rows):
+        raise ValueError(
+            f"another node calls the model with {rows} texts, but gives {len(tags)} entries of dreamvideo_rows. It must cut "
+            "that list as it cuts the tensors: one entry a clip and condition. Take the node away, or set batch_size and "
+            "strength of Retention Encode to 1."
+        )
+    return tags[:rows]
 
 
 def _num_frames(frames: int, rows: list[RowTags], num_video_frames: int) -> int:

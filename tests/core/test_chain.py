@@ -45,6 +45,8 @@ def test_seeds_of_single_stages():
         ("a", "-1", "seeds holds '-1'; allowed: whole numbers from 0 to 18446744073709551615"),
         ("a", "18446744073709551616", "seeds holds"),
         ("a", "²", "seeds holds"),
+        ("a", "1" * 5000, r"^seeds holds '1{1,40}\.\.\.1*'; allowed"),
+        ("the circle \ud83d moves", "", r"prompts has half a character, in 'he circle \\ud83d moves'; allowed: whole ones"),
     ],
 )
 def test_what_is_no_plan(prompts, seeds, words):

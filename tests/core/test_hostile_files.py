@@ -136,6 +136,7 @@ except Exception as error:
     ({"count": torch.arange(2)}, "do not fit together"),
     ({"count": torch.tensor([float("nan")])}, "do not fit together"),
     ({"count": torch.tensor([-1])}, "it has 3 rows of -1"),
+    ({"count": torch.tensor([2**62])}, "it has 3 rows of 4611686018427387904"),
 ])  # fmt: skip
 def test_a_packed_table_whose_pieces_do_not_fit(whole, tmp_path, pieces, words):
     tensors = load_file(whole)
@@ -145,6 +146,14 @@ def test_a_packed_table_whose_pieces_do_not_fit(whole, tmp_path, pieces, words):
     tensors |= {f"{TABLE}#{name}": tensor for name, tensor in (own | pieces).items()}
     save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: describe(TINY)})
     refused(tmp_path / "odd.safetensors", "odd.safetensors", TABLE.partition(".")[2], words, load=Pipeline.load)
+
+
+def test_a_table_that_is_there_packed_and_whole(whole, tmp_path):
+    tensors = load_file(whole)
+    pieces = {"values": tensors[TABLE][:3], "rows": torch.arange(3), "count": torch.tensor([len(tensors[TABLE])])}
+    tensors |= {f"{TABLE}#{name}": tensor.clone() for name, tensor in pieces.items()}
+    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: describe(TINY)})
+    refused(tmp_path / "odd.safetensors", "odd.safetensors: the table", "it is there as a whole too")
 
 
 def test_a_configuration_that_is_a_huge_tensor(whole, tmp_path):
@@ -238,6 +247,28 @@ def test_a_hub_caches_reference_leads_nowhere_else(tmp_path, reference):
     assert model_folder(tmp_path / "cache", told.append) is None
     assert len(told) == 1 and "refs/main" in told[0] and "the name of a folder in snapshots" in told[0]
     refused(tmp_path / "cache", "refs/main", load=open_model)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_pipes_in_place_of_files_are_not_waited_for(tmp_path):
+    (tmp_path / "cache" / "refs").mkdir(parents=True)
+    os.mkfifo(tmp_path / "cache" / "refs" / "main")
+    os.mkfifo(tmp_path / "config.json")
+    code = """
+from pathlib import Path
+from dreamvideo_core.checks import InputError
+from dreamvideo_core.json_files import read_object
+from dreamvideo_core.sources import model_folder
+print(model_folder(Path("cache"), print))
+try:
+    read_object(Path("config.json"), "a configuration")
+except InputError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    told, found, refusal = run.stdout.splitlines()
+    assert told.startswith(f"{Path('cache/refs/main')}: this cannot be read (it is no file)") and found == "None"
+    assert refusal.startswith("config.json cannot be read as a configuration (it is no file)")
 
 
 def test_a_folder_that_may_not_be_read(tmp_path_factory):

@@ -60,6 +60,7 @@ def test_a_damaged_stage_is_not_taken(tmp_path, damage):
         ("[]", "cannot be read"),
         ('{"format": "dreamvideo chain", "version": 2, "stages": {}}', "version 2; this pack has version 1"),
         ('{"format": "other", "version": 1, "stages": {}}', "is 'other'"),
+        ('{"format": "%s", "version": 1, "stages": {}}' % ("x" * 10000), r"is 'x{1,40}\.\.\.x*', version 1"),
     ],
 )
 def test_a_manifest_of_another_kind_stays(tmp_path, text, words):

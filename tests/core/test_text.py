@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import TINY
 
+from dreamvideo_core.checks import InputError
 from dreamvideo_core.text import TextEncoder, count_tokens, tokenize
 
 START, END = 49406, 49407
@@ -28,6 +29,12 @@ def test_long_texts_are_cut_and_still_end():
     assert tokens.shape == (2, 77)
     assert tokens[0, 0] == START and tokens[0, -1] == END and (tokens[0] == END).sum() == 1
     assert len(tokens[0, 1:-1].unique()) == 1
+
+
+@pytest.mark.parametrize("read", [count_tokens, lambda text: tokenize(["circle", text])])
+def test_half_a_character_is_refused_in_words(read):
+    with pytest.raises(InputError, match="a text has half a character"):
+        read("a \ud83d circle")
 
 
 def test_case_and_spaces_do_not_matter():

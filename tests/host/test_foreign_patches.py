@@ -98,6 +98,17 @@ def test_functions_for_guidance_still_act_on_the_whole_result(host, loaded, cond
     assert len(seen) == 2 and all(len(args["conds_out"]) == 2 for args in seen)
 
 
+@pytest.mark.parametrize(("s_t", "s_i"), SCALES)
+def test_functions_in_place_of_the_evaluations_get_two_conditions(host, loaded, conditioned, s_t, s_i):
+    """As those of the stock node that skips layers of transformers, of which this model has none."""
+    (patched,) = host.call(
+        "SkipLayerGuidanceDiTSimple", model=loaded[0], double_layers="7", single_layers="7", start_percent=0.0, end_percent=1.0
+    )
+    scales = {"text_scale": s_t, "image_scale": s_i}
+    plain = sample(host, loaded[0], conditioned, **scales)
+    torch.testing.assert_close(sample(host, patched, conditioned, **scales), plain, **CLOSE)
+
+
 @pytest.mark.parametrize("scales", [(2.0, 1.5), (1.5, 1.5)])
 def test_perturbed_attention_guidance_acts(host, loaded, conditioned, monkeypatch, scales):
     """By its formula: guided + scale (f(t,i) - f(t,i) with the values in place of the middle block's self-attention)."""

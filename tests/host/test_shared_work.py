@@ -115,6 +115,33 @@ def test_wrappers_deeper_in_the_model_may_change_single_rows(host, loaded, condi
     torch.testing.assert_close(shared, sample(host, patched, conditioned), **TOLERANCE)
 
 
+def one_condition_at_a_time(apply_model: Callable, given: dict) -> torch.Tensor:
+    """As nodes do that know no lists: every tensor is cut, and nothing else."""
+    count = len(given["cond_or_uncond"])
+
+    def part(value: Any, number: int) -> Any:
+        is_cut = isinstance(value, torch.Tensor) and value.ndim and len(value) % count == 0
+        return value.chunk(count)[number] if is_cut else value
+
+    calls = [{**given, "c": {name: part(value, number) for name, value in given["c"].items()}} for number in range(count)]
+    return torch.cat([apply_model(part(c["input"], n), part(c["timestep"], n), **c["c"]) for n, c in enumerate(calls)])
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+@pytest.mark.parametrize("sampling", [{}, {"retention_every": 2, "steps": 4}], ids=["every step", "every second step"])
+def test_conditions_may_be_called_one_at_a_time(host, loaded, clips, sampling):
+    given = encode(host, loaded[1], clips)
+    made = sample(host, wrapped(loaded[0], one_condition_at_a_time), given, **sampling)
+    torch.testing.assert_close(made, sample(host, loaded[0], given, **sampling), **TOLERANCE)
+
+
+def test_conditions_that_cannot_be_told_apart_are_refused_in_words(host, loaded):
+    positive, negative, latent = encode(host, loaded[1], clips=1)
+    weaker = [[text, {**options, "retention_strength": 0.5}] for text, options in positive]
+    with pytest.raises(ValueError, match="another node calls the model with 1 texts, but gives 3 entries of dreamvideo_rows"):
+        sample(host, wrapped(loaded[0], one_condition_at_a_time), (weaker, negative, latent))
+
+
 def test_the_same_latents_again_cost_no_encoding(host, loaded, conditioned, monkeypatch):
     unet, rows = loaded[0].model.diffusion_model, []
     encode = unet.encode
