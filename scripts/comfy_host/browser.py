@@ -36,8 +36,8 @@ _NODES = """() => window.app.graph._nodes.map(node => ({
     widgets: Object.fromEntries(
         (node.widgets ?? []).filter(widget => widget.serialize !== false).map(widget => [widget.name, widget.value])),
 }))"""
-_AS_WORKFLOW = """prompt => {
-    window.app.loadApiJson(prompt, "prompt");
+_AS_WORKFLOW = """async prompt => {
+    await window.app.loadApiJson(prompt, "prompt");
     return window.app.graph.serialize();
 }"""
 _OVERLAPS = """() => {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import math
 import struct
 from types import SimpleNamespace
 
@@ -47,7 +46,7 @@ def previews(host, monkeypatch) -> list:
     monkeypatch.setattr(
         comfy.utils.ProgressBar, "update_absolute", lambda self, step, total=None, preview=None: shown.append(preview)
     )
-    monkeypatch.setattr(host.module("nodes.host.previews"), "_SHARE", math.inf)
+    monkeypatch.setattr(host.module("nodes.host.previews"), "_SHARE", 1e6)
     return shown
 
 
