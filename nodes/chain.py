@@ -10,11 +10,11 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
 from ..dreamvideo_core.checks import check_text
-from .host.messages import own_id
+from .host.messages import SENT_AGAIN, own_id, remark
 from .loading import CATEGORY
 from .retention import MAX_FRAMES, check_size, size_inputs
 from .sampling import guidance_inputs, sampling_inputs
-from .stage import saved_stages
+from .stage import describe_stage, saved_stages
 
 ANCHORS = ("off", "first image")  # as workflows have it; every stage is held to its own picture, which comes from the first
 
@@ -96,6 +96,7 @@ class VideoChain(io.ComfyNode):
                 io.Image.Output(display_name="frames", tooltip="All stages as one clip.", is_output_list=True),
                 io.Image.Output(display_name="hand_overs", tooltip="The last frame of every stage.", is_output_list=True),
             ],
+            **SENT_AGAIN,
         )  # fmt: skip
 
     @classmethod
@@ -113,7 +114,8 @@ class VideoChain(io.ComfyNode):
             chosen = links if total == 1 else expansion.pick(links, number, total)
             joined = expansion.join(joined, **chosen)
             graph |= expansion.graph.finalize()
-        return io.NodeOutput(joined.out(0), joined.out(1), expand=graph)
+        lines = [line for chain in chains for line in chain.describe()]
+        return io.NodeOutput(joined.out(0), joined.out(1), expand=graph, ui=remark(*lines))
 
 
 # Inputs of which the node has the link alone. A list behind one goes through the nodes of a chain item by item.
@@ -141,6 +143,11 @@ class _Chain:
         }  # fmt: skip
         self.size = {"width": width, "height": height, "frames": frames, "fit": fit}
         self.negative, self.seam, self.anchor = negative, seam, colour_anchor != "off"
+
+    def describe(self) -> list[str]:
+        """A line for each stage."""
+        total = len(self.stages)
+        return [describe_stage(stage.number, total, stage.seed, stage.sentence) for stage in self.stages]
 
 
 class _Expansion:

@@ -46,6 +46,12 @@ def temporary_stages() -> StageStore:
     return StageStore(Path(folder_paths.get_temp_directory()) / _TEMPORARY, _TEMPORARY_BYTES)
 
 
+def describe_stage(number: int, total: int, seed: int, sentence: str) -> str:
+    tokens = count_tokens(sentence)
+    pieces = f" ({tokens} tokens, encoded in pieces of {TEXT_TOKENS})" if tokens > TEXT_TOKENS else ""
+    return f"stage {number} of {total}, seed {seed}: {sentence}{pieces}"
+
+
 class VideoChainStage(io.ComfyNode):
     """One stage: its frames from disk where they are kept already, else from the sampler behind it."""
 
@@ -92,7 +98,7 @@ class VideoChainStage(io.ComfyNode):
         stage = _stage(**inputs)
         _asked.pop(get_executing_context(), None)
         done = stage.found() if frames is None else stage.made(frames)
-        return io.NodeOutput(done, done[-1:], ui=remark(stage.words, *stage.remarks))
+        return io.NodeOutput(done, done[-1:], ui=remark(*stage.remarks) if stage.remarks else None)
 
 
 # The stages of the running prompt that were asked for and have not run yet. What a stage is known by is taken once, before
@@ -165,14 +171,8 @@ class _Stage:
                 self._store.keep(self.number, self._key, done.cpu(), strip, self._record)
         return done
 
-    @property
-    def words(self) -> str:
-        tokens = count_tokens(self.sentence)
-        pieces = f" ({tokens} tokens, encoded in pieces of {TEXT_TOKENS})" if tokens > TEXT_TOKENS else ""
-        return f"stage {self.number} of {self.total}, seed {self.seed}: {self.sentence}{pieces}"
-
     def announce(self) -> None:
-        say(self.shown_on, self.words)
+        say(self.shown_on, describe_stage(self.number, self.total, self.seed, self.sentence))
 
     def _identify(self, model, vae, positive, negative, latent, sampling: str) -> None:
         # Not the latent's values: picture and VAE determine them, but for rounding. That they are all zero tells apart the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from chains import ONE, TWO, chain
 from comfy_host.server import Server
 from graphs import SHIPPED, node
 
@@ -38,6 +39,14 @@ def test_a_cached_run_answers_with_them_again(server: Server):
     assert execution.executed == []
     said = {name: output["dreamvideo_remark"] for name, output in execution.outputs.items() if "dreamvideo_remark" in output}
     assert said == {"model": [MADE_FOR], "fidelity": [FIDELITY], "metrics": ["SSIM, mean 1.000"]}
+
+
+def test_a_chain_that_is_cached_lists_its_stages_again(server: Server):
+    lines = [f"stage {n} of 2, seed {2 + n}: {text}" for n, text in ((1, ONE), (2, TWO))]
+    for _ in range(2):
+        execution = server.client.run(chain(ONE, TWO))
+        assert execution.outputs["chain"]["dreamvideo_remark"] == lines
+    assert "chain" not in execution.executed
 
 
 ALONE = {

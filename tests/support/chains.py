@@ -35,5 +35,6 @@ def sampled(execution: Execution) -> list[int]:
 
 
 def remarks(execution: Execution) -> list[str]:
-    """What stays on the nodes of a chain beside the first line of each stage, its number, seed and sentence."""
-    return [line for report in execution.outputs.values() for line in report.get("dreamvideo_remark", [])[1:]]
+    """What the hidden nodes of a chain say for good; the visible one lists the stages."""
+    said = (report.get("dreamvideo_remark", []) for node, report in execution.outputs.items() if node.endswith(".keep"))
+    return [line for lines in said for line in lines]
