@@ -12,7 +12,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ...dreamvideo_core.checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae
-from ...dreamvideo_core.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, TextConfig
+from ...dreamvideo_core.config import PRESETS, AutoencoderConfig, ConfigError, ModelConfig, TextConfig
 from ...dreamvideo_core.tensor_files import LazyTensors
 from .messages import log
 
@@ -32,7 +32,7 @@ def saved_checkpoint(config: ModelConfig, unet: State, clip: State, vae: State) 
     parts = {part: state for part, state in parts.items() if state}
     saved = Checkpoint(replace(config, text_encoder=None, vae=None), parts)
     if clip:
-        known = [config.text_encoder, TextConfig(), MODELSCOPE.text_encoder]
+        known = [config.text_encoder, TextConfig(), *(preset.text_encoder for preset in PRESETS.values())]
         saved = _with(saved, "text_encoder", "CLIP", _text_state(clip), known)
     if vae:
         saved = _with(saved, "vae", "VAE", vae, [config.vae, *_autoencoders(vae)])

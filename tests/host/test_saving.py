@@ -87,10 +87,10 @@ def test_a_clip_of_another_width_is_left_out(any_server: Server):
     assert "Load CLIP brings it" in any_server.log_path.read_text(errors="replace")
     any_server.client.run({
         "model": node("LoadDreamVideo", checkpoint=path.name, weight_dtype="default"),
-        "save": node("CheckpointSave", model=["model", 0], clip=["own", 1], vae=["own", 2], filename_prefix="again"),
+        "save": node("CheckpointSave", model=["model", 0], clip=["own", 1], vae=["own", 2], filename_prefix="with_own_clip"),
         "own": node("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default"),
     })  # fmt: skip
-    assert not load_checkpoint(next(any_server.output.glob("again_*.safetensors"))).lacks()
+    assert not load_checkpoint(next(any_server.output.glob("with_own_clip_*.safetensors"))).lacks()
 
 
 def test_a_model_whose_sampling_a_node_has_changed_can_be_opened(any_server: Server):
