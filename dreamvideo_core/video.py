@@ -15,7 +15,6 @@ from .checks import InputError
 from .files import atomic, atomic_folder
 from .images import to_uint8
 
-
 _LARGEST_MP4 = 16384  # pixels a side, of x264
 
 
@@ -41,8 +40,8 @@ def check_output(path: str | Path, name: str = "path") -> None:
 def save_clip(path: str | Path, frames: Tensor, fps: float = 8.0) -> None:
     """Write frames (T, 3, H, W) in [-1, 1]; the ending of `path` tells the kind. Nothing is left when it fails.
 
-    .mp4 needs even H and W up to 16,384; `InputError` for others. In .webp and .gif, which are lossless but for gif's 256 colours, viewers repeat the clip;
-    their writers may join equal neighbouring frames into one that is shown longer.
+    .mp4 needs even H and W up to 16,384; `InputError` for others. In .webp and .gif, which are lossless but for gif's 256
+    colours, viewers repeat the clip; their writers may join equal neighbouring frames into one that is shown longer.
     """
     path = Path(path)
     check_output(path)
@@ -57,8 +56,8 @@ def _write_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
     height, width = pictures.shape[1:3]
     if height % 2 or width % 2 or max(height, width) > _LARGEST_MP4:
         raise InputError(
-            f"the frames are {width} x {height} pixels; allowed in .mp4: even sides up to {_LARGEST_MP4}. Take another size, or a "
-            "name without an ending, which becomes a folder of PNGs"
+            f"the frames are {width} x {height} pixels; allowed in .mp4: even sides up to {_LARGEST_MP4}. Take another size or "
+            "a name without an ending, which becomes a folder of PNGs"
         )
 
     with av.open(str(path), "w", format="mp4") as container:
