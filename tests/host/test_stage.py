@@ -153,6 +153,40 @@ def test_what_comes_through_a_link_has_the_bounds_of_what_is_typed(host, name, v
         expanded(host, **{name: values})
 
 
+@pytest.mark.parametrize(
+    ("node", "values", "words"),
+    [
+        ("DualCFGSampler", {"steps": 0}, "steps is 0; allowed: 1 to 1000"),
+        ("DualCFGSampler", {"retention_every": 0}, "retention_every is 0; allowed: 1 or more"),
+        ("DreamVideoGuider", {"retention_every": 0}, "retention_every is 0; allowed: 1 or more"),
+        ("RetentionEncode", {"frames": 0}, "frames is 0; allowed: 1 to 1024"),
+        ("RetentionEncode", {"batch_size": 0}, "batch_size is 0; allowed: 1 or more"),
+        ("RetentionEncode", {"strength": float("nan")}, "strength is nan; allowed: 0 or more"),
+    ],
+)
+def test_numbers_through_links_that_other_nodes_cannot_use(host, inputs, node, values, words):
+    scales = {"text_scale": 2.0, "image_scale": 1.5, "order": "text_first"}
+    sampling = {"seed": 1, "steps": 2, "sampler": "ddim", "scheduler": "simple", "denoise": 1.0, "latent": inputs["latent"]}
+    texts = {name: inputs[name] for name in ("positive", "negative")}
+    encoding = {
+        "width": SIZE,
+        "height": SIZE,
+        "frames": 4,
+        "batch_size": 1,
+        "fit": "crop",
+        "strength": 1.0,
+        "start": 0,
+        "end": 1,
+    }
+    given = {
+        "DualCFGSampler": {"model": inputs["model"], **scales, **sampling},
+        "DreamVideoGuider": {"model": inputs["model"], **scales},
+        "RetentionEncode": encoding,
+    }
+    with pytest.raises(ValueError, match=words):
+        host.call(node, **{**texts, **given[node], **values})
+
+
 def test_clips_that_cannot_be_joined(host):
     join = host.module("nodes.stage").VideoChainJoin.execute
     clip = torch.zeros(FRAMES, SIZE, SIZE, 3)
