@@ -81,9 +81,12 @@ def join(clips: Sequence[Tensor], seam: str) -> Tensor:
     """The clips (T, ...) of N stages as one.
 
     "merge" shows the frame that two stages share once, as the earlier one made it: 1 + N (T - 1) frames. "keep" has all
-    N T of them, as in the paper.
+    N T of them, as in the paper. Raises `InputError` for frames of different sizes.
     """
     check_choice("seam", seam, SEAMS)
+    sizes = [tuple(clip.shape[1:]) for clip in clips]
+    if len(set(sizes)) > 1:
+        raise InputError(f"the stages have frames of {', '.join(map(str, sizes))}; give all one size")
     return torch.cat([clip[1:] if number and seam == "merge" else clip for number, clip in enumerate(clips)])
 
 

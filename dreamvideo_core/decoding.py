@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from . import h273, tone_mapping
 from .images import from_uint8, to_rgb
 
 _WIDEST_PIXEL = 8  # how much wider than high, or the other way round
+_DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _MOST_PIXELS = 2**28  # of a frame: more is damage, or meant to fill the memory
 
 
@@ -46,11 +47,12 @@ def read_facts(file: BinaryIO) -> Facts:
     file.seek(0)
     with _opened(file) as (container, stream):
         first, frames = None, 0
+        decode = _decoder(stream)
         for packet in container.demux(stream):
             # The container's own count is missing in some formats and wrong in some files.
             frames += bool(packet.size) and not packet.is_discard
             if first is None:
-                first = next(iter(packet.decode()), None)
+                first = next(iter(decode(packet)), None)
         if first is None:
             raise UnusableClip("broken: no frame of it can be decoded")
         height, width = _Look(stream).shown(first).shape[:2]
@@ -64,7 +66,7 @@ def read_window(file: BinaryIO, start: int, count: int, stride: int) -> Tensor:
     pictures = []
     with _opened(file) as (container, stream):
         look = _Look(stream)
-        for number, frame in enumerate(_progressive(container.decode(stream), stream)):
+        for number, frame in enumerate(_progressive(_decoded(container, stream), stream)):
             if number in wanted:
                 pictures.append(look.shown(frame))
             if len(pictures) == count:
@@ -83,7 +85,7 @@ def read_frames(path: Path, most: int | None = None) -> tuple[list[np.ndarray], 
     """
     with _opened(path) as (container, stream):
         look, pictures = _Look(stream), []
-        for frame in _progressive(container.decode(stream), stream):
+        for frame in _progressive(_decoded(container, stream), stream):
             pictures.append(look.shown(frame))
             if len(pictures) == most:
                 break
@@ -109,6 +111,22 @@ def _opened(source: BinaryIO | Path) -> Iterator[tuple[av.container.InputContain
         if error.errno != errno.EINVAL:  # a disk that fails, or the like
             raise
         raise UnusableClip("broken: it points to a place before its own beginning") from error
+
+
+def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    decode = _decoder(stream)
+    for packet in container.demux(stream):
+        yield from decode(packet)
+
+
+def _decoder(stream: av.VideoStream) -> Callable[[av.Packet], list[av.VideoFrame]]:
+    """What decodes the stream's packets, with transparency where it has that: FFmpeg's own decoders leave out WebM's."""
+    with_alpha = _DECODERS_WITH_ALPHA.get(stream.codec_context.name)
+    if with_alpha is None or stream.metadata.get("alpha_mode") != "1":
+        return av.Packet.decode
+    if with_alpha not in av.codecs_available:
+        raise UnusableClip(f"it is transparent, and there is no {with_alpha} to decode that")
+    return av.CodecContext.create(with_alpha, "r").decode
 
 
 def _progressive(frames: Iterator[av.VideoFrame], stream: av.VideoStream) -> Iterator[av.VideoFrame]:

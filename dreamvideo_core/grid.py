@@ -12,12 +12,13 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .checks import InputError, check_number
+from .checks import InputError, check_number, shown
 from .fonts import choose_font
 from .images import fit_image, from_uint8
 
 _GAP = 4
 _SMALLEST_TEXT = 10
+_LONGEST_CAPTION = 1000
 _SPACING = 1  # pixels between lines
 
 
@@ -25,13 +26,17 @@ def clip_grid(clips: Sequence[Tensor], captions: Sequence[str] = (), columns: in
     """Clips (T, 3, H, W) in [-1, 1], row by row, as one (T', 3, H', W') that plays them together.
 
     Cells are as large as the first clip; others are made to fit whole. A clip that ends before the longest holds its last
-    frame. `captions` may be fewer than clips; with none there is no room for them.
+    frame. `captions` may be fewer than clips; with none there is no room for them. Raises `InputError`.
     """
     if not clips:
         raise InputError("there is no clip; connect at least one")
     check_number("columns", columns, 1, math.inf)
     if len(captions) > len(clips):
         raise InputError(f"there are {len(captions)} captions for {len(clips)} clips; give one a clip at most")
+    for caption in captions:
+        if len(caption) > _LONGEST_CAPTION:  # its bar would be many times as high as the clips
+            length = f"{len(caption)} characters; allowed: up to {_LONGEST_CAPTION}"
+            raise InputError(f"captions has one, {shown(caption)}, of {length}. Shorten it")
     height, width = clips[0].shape[-2:]
     length = max(len(clip) for clip in clips)
     cells = [_held(fit_image(clip.float().cpu(), height, width, "pad"), length) for clip in clips]

@@ -79,6 +79,8 @@ class StageStore:
         """Write a stage, its frames exactly; `record` says for a person what made it."""
         path = self._path(number, key)
         entry = {"number": number, **record, "key": key, "strip": path.with_suffix(".png").name}
+        if not _is_entry(path.name, entry):
+            raise InputError(f"stage {number} cannot be kept: its record, {shown(record)}, could not be read again")
         with self._in_words(f"stage {number} could not be kept"), self._alone():
             manifest = self._read_manifest() | {path.name: entry}
             write_tensors(path, {_FRAMES: frames}, {_RECORD: json.dumps(entry)})

@@ -15,6 +15,8 @@ from .checks import InputError
 from .files import atomic, atomic_folder
 from .images import to_uint8
 
+_LARGEST_MP4 = 16384  # pixels a side, of x264
+
 
 def check_output(path: str | Path, name: str = "path") -> None:
     """Raise `InputError` where `save_clip` could not write to `path`; `name` is what the person calls it."""
@@ -38,8 +40,8 @@ def check_output(path: str | Path, name: str = "path") -> None:
 def save_clip(path: str | Path, frames: Tensor, fps: float = 8.0) -> None:
     """Write frames (T, 3, H, W) in [-1, 1]; the ending of `path` tells the kind. Nothing is left when it fails.
 
-    .mp4 needs even H and W. In .webp and .gif, which are lossless but for gif's 256 colours, viewers repeat the clip;
-    their writers may join equal neighbouring frames into one that is shown longer.
+    .mp4 needs even H and W up to 16,384; `InputError` for others. In .webp and .gif, which are lossless but for gif's 256
+    colours, viewers repeat the clip; their writers may join equal neighbouring frames into one that is shown longer.
     """
     path = Path(path)
     check_output(path)
@@ -51,9 +53,16 @@ def save_clip(path: str | Path, frames: Tensor, fps: float = 8.0) -> None:
 def _write_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
     import av
 
+    height, width = pictures.shape[1:3]
+    if height % 2 or width % 2 or max(height, width) > _LARGEST_MP4:
+        raise InputError(
+            f"the frames are {width} x {height} pixels; allowed in .mp4: even sides up to {_LARGEST_MP4}. Take another size or "
+            "a name without an ending, which becomes a folder of PNGs"
+        )
+
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("h264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "14"})
-        stream.height, stream.width = pictures.shape[1:3]
+        stream.height, stream.width = height, width
         stream.pix_fmt = "yuv420p"
         context, matrix = stream.codec_context, h273.matrix_of_size(stream.height)
         context.colorspace, context.color_range = matrix, h273.LIMITED

@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
-from ..dreamvideo_core.checks import check_text
+from ..dreamvideo_core.checks import InputError, check_text
+from .host.inputs import as_declared
 from .host.messages import SENT_AGAIN, own_id, remark
 from .loading import CATEGORY
 from .retention import MAX_FRAMES, check_size, size_inputs
@@ -103,9 +104,12 @@ class VideoChain(io.ComfyNode):
     def execute(cls, **given: list) -> io.NodeOutput:
         """One chain, or as many as the longest list that came in; the last of a shorter list serves the further chains."""
         links = {name: given.pop(name)[0] for name in _LINKED if name in given}
+        for name, values in given.items():
+            if not values:
+                raise InputError(f"{name} is an empty list; give one value at least")
         total = max(map(len, given.values()))
         chains = [
-            _Chain(**{name: values[min(number, len(values)) - 1] for name, values in given.items()})
+            _Chain(**as_declared(cls, {name: values[min(number, len(values)) - 1] for name, values in given.items()}))
             for number in range(1, total + 1)
         ]
         graph, joined = {}, None

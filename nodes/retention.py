@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_management
 import torch
 from comfy.sd import VAE
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
+from ..dreamvideo_core.checks import check_number
 from ..dreamvideo_core.config import DOWNSCALE
 from ..dreamvideo_core.images import FITS, fit_image
 from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
@@ -109,6 +112,9 @@ class RetentionEncode(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         check_size(width, height)
         _check_interval(start, end)
+        check_number("frames", frames, 1, MAX_FRAMES)
+        check_number("batch_size", batch_size, 1, math.inf)
+        check_number("strength", strength, 0, math.inf)
         values: dict = {FRAMES_KEY: frames}
         samples = torch.zeros(
             batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
 from comfy_api.latest import io
 
+from ..dreamvideo_core.checks import check_number
 from ..dreamvideo_core.config import SPRITES
 from ..dreamvideo_core.guidance import ORDERS, Guidance
 from .host.guider import Guider
@@ -16,7 +19,7 @@ from .host.previews import preview_callback
 from .host.sampling import sampling_sigmas
 from .loading import CATEGORY
 
-MAX_SCALE = 100.0
+MAX_SCALE, MAX_STEPS = 100.0, 1000
 DEFAULTS = SPRITES.sampling  # of the model that ships
 
 
@@ -67,7 +70,7 @@ def sampling_inputs() -> list[io.Input]:
             tooltip="The noise to start from: the same seed and inputs give the same clip.",
         ),
         io.Int.Input(
-            "steps", default=DEFAULTS.steps, min=1, max=1000,
+            "steps", default=DEFAULTS.steps, min=1, max=MAX_STEPS,
             tooltip=f"Sampling steps. The shipped model needs no more than {DEFAULTS.steps}; full-size models take 25 to 50.",
         ),
         io.Combo.Input(
@@ -90,6 +93,7 @@ def _model_inputs() -> list[io.Input]:
 
 
 def make_guider(model, positive, negative, guidance: Guidance, retention_every: int) -> Guider:
+    check_number("retention_every", retention_every, 1, math.inf)
     guider = Guider(model)
     guider.set_guidance(guidance, retention_every)
     guider.set_conds(positive, negative)
@@ -154,6 +158,7 @@ class DualCFGSampler(io.ComfyNode):
         cls, model, positive, negative, latent, seed, steps, text_scale, image_scale, order, sampler, scheduler, denoise,
         rescale=0.0, guidance_start=0.0, guidance_end=1.0, retention_every=1,
     ) -> io.NodeOutput:  # fmt: skip
+        check_number("steps", steps, 1, MAX_STEPS)
         sigmas = sampling_sigmas(model, sampler, scheduler, steps, denoise)
         samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
         if not len(sigmas):

@@ -26,6 +26,7 @@ from ..dreamvideo_core.stages import StageStore
 from ..dreamvideo_core.text import TEXT_TOKENS, count_tokens
 from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
+from .host.inputs import as_declared
 from .host.messages import SENT_AGAIN, remark, say
 from .host.model import DreamVideoModel
 from .images import from_comfy, to_comfy
@@ -107,6 +108,7 @@ _asked: dict[ExecutionContext | None, _Stage] = {}
 
 
 def _stage(**inputs: Any) -> _Stage:
+    inputs = as_declared(VideoChainStage, inputs)
     context = get_executing_context()
     if context is None:  # called by something else than ComfyUI's executor
         return _Stage(**inputs)
@@ -262,7 +264,10 @@ class VideoChainJoin(io.ComfyNode):
 
     @classmethod
     def execute(cls, seam: list[str], frames_before=((),), hand_overs_before=((),), **stages: list) -> io.NodeOutput:
-        numbered = [stages[f"stage{number}"] for number in range(1, len(stages) + 1)]
+        numbered = [stages[name] for name in sorted(stages, key=lambda name: int(name.removeprefix("stage")))]
+        if len(set(map(len, numbered))) > 1:
+            lengths = ", ".join(str(len(clips)) for clips in numbered)
+            raise InputError(f"the stages are lists of {lengths} clips; give as many of each")
         chains = list(zip(*numbered, strict=True))
         frames = [join(clips, seam[0]) for clips in chains]
         hand_overs = [torch.cat([clip[-1:] for clip in clips]) for clips in chains]

@@ -64,6 +64,8 @@ def test_seams():
     assert join(clips, "keep").tolist() == [0, 1, 2, 2, 3, 4, 4, 5, 6]
     with pytest.raises(InputError, match="seam is 'blend'; allowed: merge, keep"):
         join(clips, "blend")
+    with pytest.raises(InputError, match=r"frames of \(8, 8, 3\), \(8, 16, 3\); give all one size"):
+        join([torch.zeros(2, 8, 8, 3), torch.zeros(2, 8, 16, 3)], "merge")
 
 
 @pytest.mark.parametrize("image", [picture(), None])

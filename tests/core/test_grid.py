@@ -63,6 +63,7 @@ def test_a_picture_heads_the_strip():
         (lambda: clip_grid([]), "there is no clip"),
         (lambda: clip_grid([clip(0)], columns=0), "columns is 0; allowed: 1 or more"),
         (lambda: clip_grid([clip(0)], ["a", "b"]), "2 captions for 1 clips"),
+        (lambda: clip_grid([clip(0)], ["word " * 2000]), "captions has one, 'word .* of 10000 characters; allowed: up to 1000"),
         (lambda: film_strip(clip(0), []), "frames names none"),
         (lambda: film_strip(clip(0), [0, 3]), "frames has 3, but a clip has 3; allowed: -3 to 2"),
     ],

@@ -32,6 +32,15 @@ def test_a_stage_comes_back_exactly(tmp_path):
     assert entry["sentence"] == "left" and entry["seed"] == 7 and entry["number"] == 1
 
 
+def test_a_record_that_could_not_be_read_again_is_not_written(tmp_path):
+    """One number of another type, and the whole folder would be refused from then on."""
+    store = StageStore(tmp_path)
+    keep(store)
+    with pytest.raises(InputError, match=r"stage 2 cannot be kept: its record, .*5\.0"):
+        store.keep(2, "b" * 40, FRAMES, STRIP, {**RECORD, "seed": 5.0})
+    assert torch.equal(StageStore(tmp_path).find(1, "a" * 40), FRAMES)
+
+
 def test_another_key_lies_beside_the_first(tmp_path):
     store = StageStore(tmp_path)
     keep(store), keep(store, key="b" * 40, frames=FRAMES * 0)

@@ -56,6 +56,13 @@ def test_mp4_of_unusual_sizes(tmp_path, height, width):
     assert read(tmp_path / "c.mp4")[0].shape == (3, height, width, 3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 7), (7, 8), (16386, 2)])
+def test_sizes_that_no_mp4_has(tmp_path, height, width):
+    with pytest.raises(InputError, match=rf"frames are {width} x {height} pixels; allowed in \.mp4: even sides up to 16384"):
+        save_clip(tmp_path / "c.mp4", torch.zeros(1, 3, height, width))
+    assert not list(tmp_path.iterdir())
+
+
 def test_values_beyond_the_range_are_cut_off(tmp_path):
     save_clip(tmp_path / "c", torch.full((1, 3, 8, 8), 3.0))
     assert (read(tmp_path / "c")[0] == 255).all()

@@ -108,3 +108,89 @@ def test_a_stage_is_filed_under_what_it_was_before_sampling(host, inputs):
     state.scale_factor = before
     assert Executor(host, "next")("check_lazy_status", **patched) == []
     vanish(host)
+
+
+def expanded(host: InProcessComfyUI, **linked: Any) -> dict[str, dict]:
+    """The graph of a chain of two, some of whose values came through links."""
+    node = host.nodes["VideoChain"]
+    given = {name: [kind[1].get("default")] for name, kind in node.INPUT_TYPES()["required"].items()}
+    links = {name: [[str(number), 0]] for number, name in enumerate(("model", "clip", "vae"))}
+    given |= {"order": ["text_first"], "sampler": ["ddim"], "scheduler": ["simple"], **links, **linked}
+    return node.PREPARE_CLASS_CLONE(None).EXECUTE_NORMALIZED(**given).expand
+
+
+def test_numbers_and_texts_through_links_become_what_is_declared(host):
+    import numpy as np
+
+    graph = expanded(host, seed=[5.0], frames=[np.int64(4)], width=["64"], image_scale=[2])
+    (stage,) = (n["inputs"] for n in graph.values() if n["class_type"] == "DreamVideoChainStage" and n["inputs"]["number"] == 1)
+    (retention,) = (n["inputs"] for name, n in graph.items() if name.endswith("stage1.retention"))
+    assert (stage["seed"], retention["frames"], retention["width"]) == (5, 4, 64)
+    assert all(type(value) is int for value in (stage["seed"], retention["frames"], retention["width"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("seed", [-1], "seed is -1; allowed: 0 to 18446744073709551615"),
+        ("seed", [2.5], "seed is 2.5; allowed: whole numbers"),
+        ("seed", [], "seed is an empty list"),
+        ("steps", [0], "steps is 0; allowed: 1 to 1000"),
+        ("steps", [None], "steps is None; allowed: whole numbers"),
+        ("frames", [float("nan")], "frames is nan; allowed: whole numbers"),
+        ("text_scale", [float("nan")], "text_scale is nan; allowed: 0.0 to 100.0"),
+        ("text_scale", ["loud"], "text_scale is 'loud'; allowed: numbers"),
+        ("retention_every", [0], "retention_every is 0; allowed: 1 to 100"),
+        ("sampler", ["x"], "sampler is 'x'; allowed: "),
+        ("colour_anchor", ["x"], "colour_anchor is 'x'; allowed: off, first image"),
+        ("prompts", [None], "prompts is None; allowed: text"),
+        ("folder", [None], "folder is None; allowed: text"),
+        ("save_stages", ["no"], "save_stages is 'no'; allowed: true or false"),
+    ],
+)
+def test_what_comes_through_a_link_has_the_bounds_of_what_is_typed(host, name, values, words):
+    with pytest.raises(ValueError, match=words):
+        expanded(host, **{name: values})
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "words"),
+    [
+        ("DualCFGSampler", {"steps": 0}, "steps is 0; allowed: 1 to 1000"),
+        ("DualCFGSampler", {"retention_every": 0}, "retention_every is 0; allowed: 1 or more"),
+        ("DreamVideoGuider", {"retention_every": 0}, "retention_every is 0; allowed: 1 or more"),
+        ("RetentionEncode", {"frames": 0}, "frames is 0; allowed: 1 to 1024"),
+        ("RetentionEncode", {"batch_size": 0}, "batch_size is 0; allowed: 1 or more"),
+        ("RetentionEncode", {"strength": float("nan")}, "strength is nan; allowed: 0 or more"),
+    ],
+)
+def test_numbers_through_links_that_other_nodes_cannot_use(host, inputs, node, values, words):
+    scales = {"text_scale": 2.0, "image_scale": 1.5, "order": "text_first"}
+    sampling = {"seed": 1, "steps": 2, "sampler": "ddim", "scheduler": "simple", "denoise": 1.0, "latent": inputs["latent"]}
+    texts = {name: inputs[name] for name in ("positive", "negative")}
+    encoding = {
+        "width": SIZE,
+        "height": SIZE,
+        "frames": 4,
+        "batch_size": 1,
+        "fit": "crop",
+        "strength": 1.0,
+        "start": 0,
+        "end": 1,
+    }
+    given = {
+        "DualCFGSampler": {"model": inputs["model"], **scales, **sampling},
+        "DreamVideoGuider": {"model": inputs["model"], **scales},
+        "RetentionEncode": encoding,
+    }
+    with pytest.raises(ValueError, match=words):
+        host.call(node, **{**texts, **given[node], **values})
+
+
+def test_clips_that_cannot_be_joined(host):
+    join = host.module("nodes.stage").VideoChainJoin.execute
+    clip = torch.zeros(FRAMES, SIZE, SIZE, 3)
+    (frames,), _ = join(["keep"], stage1=[clip], stage3=[clip]).result
+    assert len(frames) == 2 * FRAMES
+    with pytest.raises(ValueError, match="the stages are lists of 2, 1 clips"):
+        join(["keep"], stage1=[clip, clip], stage2=[clip])
