@@ -178,8 +178,9 @@ def test_weights_are_compared_with_what_describes_them_when_a_file_is_opened(who
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
-    write_folder(tmp_path_factory.mktemp("folder") / "model", max_shard_size="300KB")
-    return tmp_path_factory.getbasetemp() / "folder0" / "model"
+    folder = tmp_path_factory.mktemp("folder") / "model"
+    write_folder(folder, max_shard_size="300KB")
+    return folder
 
 
 NO_JSON = [b"", POINTER.encode(), b"[]", b"3", b'"x"', b"null", DEEP.encode(), b'{"a": Infinity}', b"\xff\xfe", b'{"a": 1e999}']
