@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,6 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from . import cpu_convolutions
 from .fused import Lend, attends_in_place, attention_over_time, fused_group_norm, fused_layer_norm, geglu, lend
 
 _TOKENS = 512  # of a feed-forward on a CPU
@@ -31,32 +29,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     return rearrange(F.scaled_dot_product_attention(query, key, value), "b h n d -> b n (h d)")
 
 
-@cache
-def _in_two_dimensions(conv3d: type[nn.Module]) -> type[nn.Module]:
-    """`conv3d` for (3, 1, 1) kernels, computed over (time, height x width), in half to all of the time.
+def convolve_over_time(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, I, T, H W) by a Conv3d's weights (O, I, 3, 1, 1), zeros around T, to (B, O, T, H W).
 
-    Its weights, and what a host does to them, stay those of a Conv3d.
+    In two dimensions this takes half of the time to all of it.
     """
-
-    class TemporalConv(conv3d):
-        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
-            made = cpu_convolutions.conv_over_time(x, weight[..., 0], bias)
-            return F.conv2d(x, weight[..., 0], bias, padding=(1, 0)) if made is None else made
-
-    return TemporalConv
-
-
-@cache
-def _fast_on_cpu(conv2d: type[nn.Module]) -> type[nn.Module]:
-    """`conv2d` for 3 x 3 kernels and a padding of 1, by `cpu_convolutions` where that is faster."""
-
-    class Conv2d(conv2d):
-        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
-            # Users of a host make pictures that tile by another padding mode.
-            made = cpu_convolutions.conv2d(x, weight, bias, self.stride[0]) if self.padding_mode == "zeros" else None
-            return super()._conv_forward(x, weight, bias, **kwargs) if made is None else made
-
-    return Conv2d
+    return F.conv2d(x, weight[..., 0], bias, padding=(1, 0))
 
 
 @dataclass(frozen=True)
@@ -73,13 +51,17 @@ class LayerFactory:
         return self.operations.Linear(in_features, out_features, bias=bias, dtype=self.dtype, device=self.device)
 
     def conv2d(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-        make = _fast_on_cpu(self.operations.Conv2d) if kernel == 3 else self.operations.Conv2d
-        return make(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, dtype=self.dtype, device=self.device)
+        return self.operations.Conv2d(
+            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, dtype=self.dtype, device=self.device
+        )
 
     def temporal_conv(self, in_channels: int, out_channels: int) -> nn.Module:
-        return _in_two_dimensions(self.operations.Conv3d)(
+        """A Conv3d for clips (B, C, T, H W): its names and weights are of three dimensions, for files and for a host."""
+        conv = self.operations.Conv3d(
             in_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), dtype=self.dtype, device=self.device
         )
+        conv._conv_forward = convolve_over_time  # what Conv3d.forward calls, with the weights that a host has cast
+        return conv
 
     def group_norm(self, groups: int, channels: int, eps: float, silu: bool = False) -> nn.Module:
         make = fused_group_norm(self.operations.GroupNorm, self.lend)
