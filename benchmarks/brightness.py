@@ -17,11 +17,11 @@ from pages import provenance, table
 from rich.console import Console
 from rich.progress import track
 
+from dreamvideo_core.common.files import write_text
 from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
 from dreamvideo_core.evaluation.sprites import Candidates, same
-from dreamvideo_core.files import write_text
-from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites import Clip, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 

@@ -21,9 +21,9 @@ from pages import provenance, table
 from rich.console import Console
 from rich.progress import track
 
+from dreamvideo_core.common.files import write_text
 from dreamvideo_core.evaluation.chain import MEASURES, ChainProtocol, measure_chains
-from dreamvideo_core.files import write_text
-from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 
 PICTURE = "dreamvideo_two_sprites.png"
 LENGTHS = (2, 16)

@@ -9,7 +9,7 @@ import torch
 from host import BaseDirectory, InProcessComfyUI, releases
 from torch import Tensor
 
-from dreamvideo_core.pipeline import Pipeline
+from dreamvideo_core.sampling.pipeline import Pipeline
 
 
 class ComfyUIPipeline:

@@ -7,9 +7,9 @@ from diffusers import UNet3DConditionModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from dreamvideo_core.config import ModelConfig, UNetConfig
-from dreamvideo_core.guidance import Evaluation
-from dreamvideo_core.model import DreamVideo
+from dreamvideo_core.models.config import ModelConfig, UNetConfig
+from dreamvideo_core.models.dreamvideo import DreamVideo
+from dreamvideo_core.sampling.guidance import Evaluation
 
 _ENCODER = ("conv_in", "time_embedding", "transformer_in", "down_blocks", "mid_block")
 

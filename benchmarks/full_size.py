@@ -29,8 +29,8 @@ from random_checkpoint import random_checkpoint
 from rich.console import Console
 from rich.progress import track
 
-from dreamvideo_core.config import PRESETS, ModelConfig
-from dreamvideo_core.files import write_text
+from dreamvideo_core.common.files import write_text
+from dreamvideo_core.models.config import PRESETS, ModelConfig
 
 FRAMES = (1, 8, 16)
 SIZES = (256, 512)

@@ -29,10 +29,10 @@ from own_clips_host import measure_in_comfyui
 from PIL import Image
 from rich.console import Console
 
-from dreamvideo_core.files import atomic, write_text
-from dreamvideo_core.images import to_picture
-from dreamvideo_core.pipeline import SHIPPED
-from dreamvideo_core.plot import Curve, frame_plot
+from dreamvideo_core.common.files import atomic, write_text
+from dreamvideo_core.media.images import to_picture
+from dreamvideo_core.media.plot import Curve, frame_plot
+from dreamvideo_core.sampling.pipeline import SHIPPED
 from dreamvideo_core.training.recipe_files import load_recipe
 
 RECIPE = Path(__file__).with_suffix(".toml")

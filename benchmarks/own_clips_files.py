@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dreamvideo_core.media.video import save_clip
 from dreamvideo_core.sprites import ACTIONS, Clip, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
-from dreamvideo_core.video import save_clip
 
 ODD = 3  # of each kind
 _LENGTHS = 9, 16  # frames of a good clip; at the sprites' speed a longer one would lose them

@@ -9,10 +9,10 @@ from typing import Any
 
 from host import BaseDirectory, Server, releases
 
-from dreamvideo_core.images import to_picture
-from dreamvideo_core.sources import open_model
+from dreamvideo_core.media.images import to_picture
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
+from dreamvideo_core.weights.sources import open_model
 
 SIZE, FRAMES = 64, 8
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from dreamvideo_core.cli.reporting import progress_bar
-from dreamvideo_core.clip_files import find_clips
+from dreamvideo_core.common.files import atomic, atomic_folder, write_text
 from dreamvideo_core.evaluation.captions import read_captions
 from dreamvideo_core.evaluation.chain import ChainProtocol, make_chain
 from dreamvideo_core.evaluation.classifier import SHIPPED_CLASSIFIER
@@ -34,12 +34,12 @@ from dreamvideo_core.evaluation.generation import CAPTIONS, Plan, claim, fingerp
 from dreamvideo_core.evaluation.networks import open_network
 from dreamvideo_core.evaluation.paper import PRINTED
 from dreamvideo_core.evaluation.protocol import MODES
-from dreamvideo_core.files import atomic, atomic_folder, write_text
-from dreamvideo_core.images import contact_sheet
-from dreamvideo_core.pipeline import SHIPPED, Pipeline
-from dreamvideo_core.plot import Curve, frame_plot
+from dreamvideo_core.media.clip_files import find_clips
+from dreamvideo_core.media.images import contact_sheet
+from dreamvideo_core.media.plot import Curve, frame_plot
+from dreamvideo_core.media.video import save_clip
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites import render
-from dreamvideo_core.video import save_clip
 
 OTHER_SCALES = (1.0, 2.5, 4.0)  # of the image, besides the model's own
 STAGES = 8

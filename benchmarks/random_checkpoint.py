@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from dreamvideo_core.checkpoint import Checkpoint, save_checkpoint
-from dreamvideo_core.config import PRESETS
-from dreamvideo_core.layers import LayerFactory
-from dreamvideo_core.model import DreamVideo
-from dreamvideo_core.tensor_files import LazyTensors
+from dreamvideo_core.models.config import PRESETS
+from dreamvideo_core.models.dreamvideo import DreamVideo
+from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.weights.checkpoint import Checkpoint, save_checkpoint
+from dreamvideo_core.weights.tensor_files import LazyTensors
 
 _DRAWN = 2**20 + 1  # values, repeated for more: drawing all of them takes longer than writing them
 

@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from dreamvideo_core.common.files import write_text
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.files import write_text
-from dreamvideo_core.images import fit_image, read_image
-from dreamvideo_core.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.media.images import fit_image, read_image
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites.sentences import WORDINGS
 
 SIZES = ((64, 64), (96, 96), (128, 128), (192, 192), (256, 256), (192, 128), (96, 160))  # width, height

@@ -26,11 +26,11 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import track
 
+from dreamvideo_core.common.files import atomic, write_text
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.files import atomic, write_text
-from dreamvideo_core.images import contact_sheet
-from dreamvideo_core.pipeline import SHIPPED
+from dreamvideo_core.media.images import contact_sheet
+from dreamvideo_core.sampling.pipeline import SHIPPED
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 

@@ -22,12 +22,12 @@ from rich.progress import track
 from timing import alternate
 from torch import Tensor
 
+from dreamvideo_core.common.files import atomic, write_text
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.files import atomic, write_text
-from dreamvideo_core.images import contact_sheet
-from dreamvideo_core.pipeline import SHIPPED, Pipeline
-from dreamvideo_core.plot import Trail, trail_plot
+from dreamvideo_core.media.images import contact_sheet
+from dreamvideo_core.media.plot import Trail, trail_plot
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 

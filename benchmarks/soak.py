@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from stock_model import write_stock_model
 
-from dreamvideo_core.files import write_text
+from dreamvideo_core.common.files import write_text
 
 PICTURE, STOCK = "dreamvideo_two_sprites.png", "stock.safetensors"
 SENTENCES = ("the red circle moves right", "the blue square grows", "the green star moves up", "the yellow ring shrinks")

@@ -36,7 +36,7 @@ from speed_rows import (
     whole_clip,
 )
 
-from dreamvideo_core.files import write_text
+from dreamvideo_core.common.files import write_text
 
 HEAD = ("figure", "measured", "bar", "held")
 COMPILED = ("compiled", "diffusers_compiled")

@@ -22,16 +22,16 @@ from timing import alternate, matrix_product_rate, seconds
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dreamvideo_core.config import PRESETS
-from dreamvideo_core.fused import lay_out_weights
-from dreamvideo_core.graphs import GraphedModel
-from dreamvideo_core.guidance import Guidance, guidance_weights
-from dreamvideo_core.guided import GuidedModel, Passes
-from dreamvideo_core.images import white_image
-from dreamvideo_core.layers import LayerFactory
-from dreamvideo_core.model import DreamVideo
-from dreamvideo_core.pipeline import SHIPPED, Pipeline
-from dreamvideo_core.sources import open_model
+from dreamvideo_core.media.images import white_image
+from dreamvideo_core.models.config import PRESETS
+from dreamvideo_core.models.dreamvideo import DreamVideo
+from dreamvideo_core.models.kernels.fused import lay_out_weights
+from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.sampling.cuda_graphs import GraphedModel
+from dreamvideo_core.sampling.guidance import Guidance, guidance_weights
+from dreamvideo_core.sampling.guided_step import GuidedModel, Passes
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
+from dreamvideo_core.weights.sources import open_model
 
 GIB = 2**30
 FRAMES = (1, 8, 16, 32)

@@ -14,8 +14,8 @@ from host import releases
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dreamvideo_core.checkpoint import load_checkpoint
-from dreamvideo_core.pipeline import SHIPPED
+from dreamvideo_core.sampling.pipeline import SHIPPED
+from dreamvideo_core.weights.checkpoint import load_checkpoint
 
 _UNET = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": (1, 1),

@@ -20,8 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dreamvideo_core.config import PRESETS
-from dreamvideo_core.model import DreamVideo
+from dreamvideo_core.models.config import PRESETS
+from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.training.checkpointing import checkpoint_gradients
 from dreamvideo_core.training.recipe import Phase
 from dreamvideo_core.training.recipe_files import load_recipe
@@ -76,7 +76,7 @@ def forward_and_backward(model: DreamVideo, phase: Phase) -> None:
 
 
 def moments(optimizer: str, shape: torch.Size) -> int:
-    """Numbers that the optimiser keeps for a weight (tests/core/test_training_options.py)."""
+    """Numbers that the optimiser keeps for a weight (tests/core/training/test_options.py)."""
     if optimizer == "adamw":
         return 2 * shape.numel()
     return shape[0] + shape[1:].numel() if len(shape) > 1 else shape.numel()

@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from ..dreamvideo_core.chain import MAX_STAGES, SEAMS, Stage, plan
-from ..dreamvideo_core.checks import InputError, check_text
+from ..dreamvideo_core.common.checks import InputError, check_text
+from ..dreamvideo_core.sampling.chain import MAX_STAGES, SEAMS, Stage, plan
 from .host.inputs import as_declared
 from .host.messages import SENT_AGAIN, own_id, remark
 from .loading import CATEGORY

@@ -7,9 +7,9 @@ import re
 import torch
 from comfy_api.latest import io
 
-from ..dreamvideo_core.fonts import cannot_be_drawn
-from ..dreamvideo_core.grid import clip_grid, film_strip, pick_frames
-from ..dreamvideo_core.images import fit_image
+from ..dreamvideo_core.media.fonts import cannot_be_drawn
+from ..dreamvideo_core.media.grid import clip_grid, film_strip, pick_frames
+from ..dreamvideo_core.media.images import fit_image
 from .host.messages import SENT_AGAIN, remark
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY

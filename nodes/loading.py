@@ -6,16 +6,8 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..dreamvideo_core.config import SamplingDefaults
-from .host.files import (
-    DIFFUSERS,
-    FOLDER,
-    NO_OVERLAY,
-    checkpoint_names,
-    checkpoint_path,
-    last_change,
-    overlay_names,
-)
+from ..dreamvideo_core.models.config import SamplingDefaults
+from .host.files import DIFFUSERS, FOLDER, NO_OVERLAY, checkpoint_names, checkpoint_path, last_change, overlay_names
 from .host.loader import WEIGHT_DTYPES, load_all
 from .host.messages import SENT_AGAIN, own_id, remark, say
 

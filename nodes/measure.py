@@ -10,8 +10,8 @@ from comfy_api.latest import io, ui
 
 from ..dreamvideo_core.evaluation.metrics import first_frame_ssim
 from ..dreamvideo_core.evaluation.similarity import check_side, embedding_similarity, frame_ssim, one_a_frame
-from ..dreamvideo_core.images import FITS, fit_image
-from ..dreamvideo_core.plot import Curve, frame_plot
+from ..dreamvideo_core.media.images import FITS, fit_image
+from ..dreamvideo_core.media.plot import Curve, frame_plot
 from .host.clip_vision import image_embeddings
 from .host.messages import SENT_AGAIN, own_id, remark, say
 from .images import from_comfy, to_comfy

@@ -10,9 +10,8 @@ from comfy.sd import VAE
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
-from ..dreamvideo_core.checks import check_number
-from ..dreamvideo_core.config import DOWNSCALE
-from ..dreamvideo_core.images import FITS, fit_image
+from ..dreamvideo_core.common.checks import DOWNSCALE, check_number
+from ..dreamvideo_core.media.images import FITS, fit_image
 from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY

@@ -10,9 +10,9 @@ import comfy.samplers
 import comfy.utils
 from comfy_api.latest import io
 
-from ..dreamvideo_core.checks import check_number
-from ..dreamvideo_core.config import SPRITES
-from ..dreamvideo_core.guidance import ORDERS, Guidance
+from ..dreamvideo_core.common.checks import check_number
+from ..dreamvideo_core.models.config import SPRITES
+from ..dreamvideo_core.sampling.guidance import ORDERS, Guidance
 from .host.guider import Guider
 from .host.messages import remark
 from .host.previews import preview_callback

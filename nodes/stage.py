@@ -16,14 +16,14 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.utils import ExecutionContext, get_executing_context
 
-from ..dreamvideo_core.chain import MAX_STAGES, check_goes_on, join
-from ..dreamvideo_core.checks import InputError, check_number
-from ..dreamvideo_core.colour import match_colours
-from ..dreamvideo_core.files import folder_below
-from ..dreamvideo_core.images import contact_sheet
-from ..dreamvideo_core.json_files import parse_object
-from ..dreamvideo_core.stages import StageStore
-from ..dreamvideo_core.text import TEXT_TOKENS, count_tokens
+from ..dreamvideo_core.common.checks import InputError, check_number
+from ..dreamvideo_core.common.files import folder_below
+from ..dreamvideo_core.common.json_files import parse_object
+from ..dreamvideo_core.media.colour import match_colours
+from ..dreamvideo_core.media.images import contact_sheet
+from ..dreamvideo_core.models.text_encoder import TEXT_TOKENS, count_tokens
+from ..dreamvideo_core.sampling.chain import MAX_STAGES, check_goes_on, join
+from ..dreamvideo_core.sampling.stage_store import StageStore
 from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
 from .host.inputs import as_declared

@@ -13,7 +13,7 @@ from comfy_host import releases
 from comfy_host.base import BaseDirectory
 from comfy_host.in_process import InProcessComfyUI
 
-from dreamvideo_core.files import write_text
+from dreamvideo_core.common.files import write_text
 
 OUTPUT = Path(__file__).resolve().parent.parent / "locales" / "en" / "nodeDefs.json"
 

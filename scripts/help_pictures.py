@@ -15,7 +15,7 @@ from comfy_host.browser import Canvas
 from comfy_host.paths import REPOSITORY
 from comfy_host.server import Server
 
-from dreamvideo_core.files import atomic
+from dreamvideo_core.common.files import atomic
 
 # By workflow: each node's help page and the titles of the nodes that its picture shows.
 PICTURES = {

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch.nn.functional as F
 from einops import repeat
 
-from dreamvideo_core.grid import clip_grid
-from dreamvideo_core.images import fit_image, read_image
-from dreamvideo_core.pipeline import Pipeline
-from dreamvideo_core.video import save_clip
+from dreamvideo_core.media.grid import clip_grid
+from dreamvideo_core.media.images import fit_image, read_image
+from dreamvideo_core.media.video import save_clip
+from dreamvideo_core.sampling.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = ROOT / "pictures" / "dreamvideo_two_sprites.png"

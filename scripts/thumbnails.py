@@ -14,7 +14,7 @@ from comfy_host.outputs import read_frames
 from comfy_host.paths import REPOSITORY
 from PIL import Image, ImageOps
 
-from dreamvideo_core.files import atomic
+from dreamvideo_core.common.files import atomic
 
 SIDE = 512
 WIDE = 1.5  # frames of a larger ratio lie below each other, two of them

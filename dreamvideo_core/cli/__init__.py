@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"error: {missing.name} is not installed; run in the pack's folder: pip install '.[cli]'") from None
 
-from ..consoles import print_anything
+from ..common.consoles import print_anything
 from .chain import chain
 from .classifier import train_classifier
 from .convert import convert, init_retention

@@ -36,12 +36,12 @@ def chain(
 ) -> None:
     """Make one long clip from many sentences: each stage goes on from the last frame of the one before."""
     with reported():
-        from ..chain import SEAMS, plan, run_chain
-        from ..checks import InputError, check_choice
-        from ..images import fit_image, read_image
-        from ..pipeline import SHIPPED, Pipeline
-        from ..text_files import read_text
-        from ..video import save_clip
+        from ..common.checks import InputError, check_choice
+        from ..common.text_files import read_text
+        from ..media.images import fit_image, read_image
+        from ..media.video import save_clip
+        from ..sampling.chain import SEAMS, plan, run_chain
+        from ..sampling.pipeline import SHIPPED, Pipeline
 
         if not prompts.is_file():
             raise InputError(f"--prompts is {str(prompts)!r}, which is no file; give a text file with one sentence a line")

@@ -21,7 +21,7 @@ def train_classifier(
 ) -> None:
     """Train the network that stands in FVD and IS of the small world where I3D and C3D stand for real videos."""
     with reported():
-        from ..checks import InputError, check_number
+        from ..common.checks import InputError, check_number
         from ..evaluation.classifier import LABELS, save_classifier
         from ..evaluation.classifier_training import measure_classifier
         from ..evaluation.classifier_training import train_classifier as train

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import DownloadColumn, Progress
 
-from ..progress import columns
+from ..common.progress import columns
 from . import options
 from .reporting import ERRORS, reported
 
 if TYPE_CHECKING:
     import torch
 
-    from ..checkpoint import Checkpoint
+    from ..weights.checkpoint import Checkpoint
 
 SourceArgument = Annotated[Path, typer.Argument(help="A file, or a diffusers folder (unet, text_encoder, vae).")]
 TargetArgument = Annotated[Path, typer.Argument(help="The .safetensors file to write.")]
@@ -40,10 +40,10 @@ def convert(
 ) -> None:
     """Make one DreamVideo file out of another file, or out of a diffusers folder."""
     with reported():
-        from ..checkpoint import PARTS
-        from ..checks import check_choice
-        from ..config import PREDICTIONS
-        from ..convert import convert as write
+        from ..common.checks import check_choice
+        from ..models.config import PREDICTIONS
+        from ..weights.checkpoint import PARTS
+        from ..weights.convert import convert as write
 
         chosen = [part.strip() for part in parts.split(",")]
         for part in chosen:
@@ -63,9 +63,9 @@ def init_retention(
 ) -> None:
     """Give a text-to-video model an untrained retention branch: the copy of its encoder that training starts from."""
     with reported():
-        from ..checks import check_choice
-        from ..config import FUSIONS
-        from ..convert import init_retention as write
+        from ..common.checks import check_choice
+        from ..models.config import FUSIONS
+        from ..weights.convert import init_retention as write
 
         check_choice("--fusion", fusion, FUSIONS)
         with _writing(source, target, dtype) as (kind, on_tensor):
@@ -76,7 +76,7 @@ def init_retention(
 @contextmanager
 def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
     """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
-    from ..checks import InputError
+    from ..common.checks import InputError
 
     kind = None if dtype is None else options.choose_dtype(dtype)
     if not source.exists():
@@ -89,7 +89,7 @@ def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[to
 
 
 def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:
-    from ..checkpoint import LACKING
+    from ..weights.checkpoint import LACKING
 
     for part in checkpoint.lacks():
         ERRORS.print(f"{path.name} has no {LACKING[part]}")

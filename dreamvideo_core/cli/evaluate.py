@@ -89,7 +89,7 @@ def _job(given: dict) -> Callable[..., None]:
 
 
 def _check_belongs(job: Callable[..., None], given: dict) -> None:
-    from ..checks import InputError
+    from ..common.checks import InputError
 
     for name in given:
         if name not in _taken(job):

@@ -19,7 +19,7 @@ def compare_folders(
     device: str | None = None,
 ) -> None:
     """Measure the clips in folders, each a model's."""
-    from ..checks import check_number
+    from ..common.checks import check_number
     from ..evaluation.captions import read_captions
     from ..evaluation.clips import check_pairs, common_shape, open_sets
     from ..evaluation.comparison import NEED_CAPTIONS, NEED_REFERENCE, Comparison, check_count

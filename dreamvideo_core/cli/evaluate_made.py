@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..evaluation.comparison import Comparison
     from ..evaluation.datasets import Dataset
     from ..evaluation.generation import Plan
-    from ..pipeline import Pipeline
+    from ..sampling.pipeline import Pipeline
 
 _PATIENCE = timedelta(days=7)  # of processes that wait for each other: one of them may have all true clips to read
 
@@ -45,7 +45,7 @@ def compare_modes(
     from ..evaluation.clips import Shape
     from ..evaluation.comparison import check_count
     from ..evaluation.datasets import Selection, open_dataset
-    from ..pipeline import SHIPPED, Pipeline
+    from ..sampling.pipeline import SHIPPED, Pipeline
 
     name, root = _named(dataset, world)
     if dataset is None:
@@ -73,7 +73,7 @@ def compare_modes(
 
 def _named(dataset: tuple[str, Path] | None, world: str) -> tuple[str, Path | None]:
     """The data set's name and folder; the small world has none."""
-    from ..checks import check_choice
+    from ..common.checks import check_choice
     from ..evaluation.datasets import DATASETS, SPRITES
 
     check_choice("--world", world, (SPRITES,))
@@ -84,7 +84,7 @@ def _named(dataset: tuple[str, Path] | None, world: str) -> tuple[str, Path | No
 
 
 def _check_making(output: Path | None, clips: int, seed: int, stride: int) -> None:
-    from ..checks import InputError, check_number
+    from ..common.checks import InputError, check_number
 
     if output is None:
         raise InputError("--output is not given; name a folder for the clips that are made")
@@ -101,7 +101,7 @@ def _modes(text: str | None) -> tuple[str, ...] | None:
 
 def _plan(pipeline: Pipeline, path: Path, modes: tuple[str, ...] | None, **settings) -> Plan:
     """`modes` None is all that the model can."""
-    from ..checks import InputError
+    from ..common.checks import InputError
     from ..evaluation.generation import Plan, fingerprint
     from ..evaluation.protocol import MODES
 

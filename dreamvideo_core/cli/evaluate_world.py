@@ -26,11 +26,11 @@ def measure_world(
     dtype: str = "fp32",
 ) -> None:
     """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
-    from ..checks import InputError, check_choice, check_number
+    from ..common.checks import InputError, check_choice, check_number
     from ..evaluation.chain import ChainProtocol, measure_chains
     from ..evaluation.protocol import MODES, Protocol, measure
     from ..evaluation.report import as_chain_table, as_table, chain_summary, summary, write_json, write_sheets
-    from ..pipeline import SHIPPED, Pipeline
+    from ..sampling.pipeline import SHIPPED, Pipeline
 
     check_choice("--world", world, ("sprites",))
     check_number("--clips", clips, 1, float("inf"))

@@ -32,10 +32,10 @@ def generate(
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
     with reported():
-        from ..checks import InputError
-        from ..images import fit_image, read_image
-        from ..pipeline import SHIPPED, Pipeline
-        from ..video import save_clip
+        from ..common.checks import InputError
+        from ..media.images import fit_image, read_image
+        from ..media.video import save_clip
+        from ..sampling.pipeline import SHIPPED, Pipeline
 
         if image is None and prompt is None:
             raise InputError("neither --image nor --prompt is given; give one of them or both")

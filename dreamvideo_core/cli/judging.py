@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def words(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The words of a list such as "fvd,is", each once and each allowed."""
-    from ..checks import check_choice
+    from ..common.checks import check_choice
 
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in chosen:
@@ -68,7 +68,7 @@ class Judging:
 
     def check_given(self, option: str, path: Path | None, needing: tuple[str, ...]) -> None:
         """`path` is there where one of the metrics `needing` it is asked for."""
-        from ..checks import InputError
+        from ..common.checks import InputError
 
         for metric in self.chosen:
             if metric in needing and path is None:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from ..config import SamplingDefaults
+    from ..models.config import SamplingDefaults
 
 MAX_SEED = 2**64 - 1
 OWN = "the model's own"
@@ -60,9 +60,9 @@ class SamplingOptions:
     order: str = "text_first"
 
     def check(self, least_frames: int = 1) -> None:
-        from ..checks import check_choice, check_number, check_size
-        from ..diffusion import TIMESTEPS
-        from ..guidance import ORDERS
+        from ..common.checks import check_choice, check_number, check_size
+        from ..sampling.guidance import ORDERS
+        from ..sampling.schedule import TIMESTEPS
 
         check_choice("--order", self.order, ORDERS)
         for name, value in (("--width", self.width), ("--height", self.height)):
@@ -88,9 +88,9 @@ class SamplingOptions:
 
 def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
     """What every command that writes a clip takes."""
-    from ..checks import check_choice, check_number
-    from ..images import FITS
-    from ..video import check_output
+    from ..common.checks import check_choice, check_number
+    from ..media.images import FITS
+    from ..media.video import check_output
 
     check_output(output, "--output")
     check_choice("--fit", fit, FITS)
@@ -102,7 +102,7 @@ def choose_device(name: str | None) -> torch.device:
     """The device of that name, which must be there; without a name the accelerator, where there is one."""
     import torch
 
-    from ..checks import InputError
+    from ..common.checks import InputError
 
     backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
     there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
@@ -119,8 +119,8 @@ def choose_device(name: str | None) -> torch.device:
 
 def choose_dtype(name: str) -> torch.dtype:
     """The precision of that name."""
-    from ..checks import check_choice
-    from ..tensor_files import DTYPES
+    from ..common.checks import check_choice
+    from ..weights.tensor_files import DTYPES
 
     check_choice("--dtype", name, list(DTYPES))
     return DTYPES[name]
@@ -128,7 +128,7 @@ def choose_dtype(name: str) -> torch.dtype:
 
 def check_file(name: str, path: Path | None) -> None:
     """A file could be written there; None is no file."""
-    from ..checks import InputError
+    from ..common.checks import InputError
 
     if path is not None and path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a folder; name a file")
@@ -136,7 +136,7 @@ def check_file(name: str, path: Path | None) -> None:
 
 def check_folder(name: str, path: Path | None) -> None:
     """A folder is or could be made there; None is no folder."""
-    from ..checks import InputError
+    from ..common.checks import InputError
 
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a file; name a folder")

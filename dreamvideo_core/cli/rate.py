@@ -33,7 +33,7 @@ def rate(
 
 
 def _check_only_results(**given: object) -> None:
-    from ..checks import InputError
+    from ..common.checks import InputError
 
     for name, value in given.items():
         if value is not None:
@@ -41,7 +41,7 @@ def _check_only_results(**given: object) -> None:
 
 
 def _print_results(paths: list[Path], key: Path | None) -> None:
-    from ..checks import InputError
+    from ..common.checks import InputError
     from ..evaluation.rating import as_table, model_scores, read_key, read_ratings
 
     if key is None:
@@ -62,7 +62,7 @@ def _make_sheet(
     fps: float,
     key: Path | None,
 ) -> None:
-    from ..checks import InputError, check_number
+    from ..common.checks import InputError, check_number
     from ..evaluation.captions import read_captions
     from ..evaluation.rating_sheet import find_pictures, shuffled_clips, write_sheet
 

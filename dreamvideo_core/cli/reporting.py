@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from ..progress import columns
+from ..common.progress import columns
 
 ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -36,7 +36,7 @@ def reported() -> Iterator[None]:
 
 def say_what_is_cut(text: str, name: str) -> None:
     """A line about a text that is too long for the encoder."""
-    from ..text import TEXT_TOKENS, count_tokens
+    from ..models.text_encoder import TEXT_TOKENS, count_tokens
 
     tokens = count_tokens(text)
     if tokens > TEXT_TOKENS:

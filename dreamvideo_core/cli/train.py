@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Train a model by a recipe, phase by phase."""
     with reported():
-        from ..checks import InputError, check_number
+        from ..common.checks import InputError, check_number
         from ..training.recipe_files import load_recipe
         from ..training.run import run_recipe
 
@@ -74,7 +74,7 @@ def train(
 
 def _check_data(recipe: Recipe, folder: Path) -> None:
     """The report on the videos of the recipe's first phase that has any."""
-    from ..checks import InputError
+    from ..common.checks import InputError
     from ..training.data.listing import list_clips
     from ..training.data.survey import survey
     from ..training.data.survey_report import as_table, on_sheet, write_findings

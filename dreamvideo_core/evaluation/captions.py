@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..checks import InputError
-from ..clip_files import clip_name
-from ..tables import is_table, read_rows
+from ..common.checks import InputError
+from ..common.tables import is_table, read_rows
+from ..media.clip_files import clip_name
 
 
 def read_captions(path: str | Path, name: str = "captions") -> dict[str, str]:

@@ -10,9 +10,9 @@ from einops import rearrange
 from kornia.color import rgb_to_lab
 from torch import Tensor
 
-from ..chain import MAX_STAGES, Stage, run_chain
-from ..checks import check_number
-from ..pipeline import Pipeline
+from ..common.checks import check_number
+from ..sampling.chain import MAX_STAGES, Stage, run_chain
+from ..sampling.pipeline import Pipeline
 from ..sprites import Clip, render, sample_chain, sentence
 from ..sprites.scene import seeded
 from .metrics import first_frame_ssim

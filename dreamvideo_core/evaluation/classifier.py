@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..checks import InputError
-from ..files import atomic
+from ..common.checks import InputError
+from ..common.files import atomic
 from ..sprites import ACTIONS, SHAPES, Clip
 
 SHIPPED_CLASSIFIER = Path(__file__).parents[1] / "assets" / "sprites_classifier.safetensors"

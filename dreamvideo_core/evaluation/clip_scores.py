@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from ..checks import InputError
-from ..images import fit_image
-from ..text import END_TOKEN, TEXT_TOKENS, tokenize
+from ..common.checks import InputError
+from ..media.images import fit_image
+from ..models.text_encoder import END_TOKEN, TEXT_TOKENS, tokenize
 
 _NEEDED = "config.json and model.safetensors, as transformers keeps openai/clip-vit-base-patch32"
 _AT_ONCE = 16  # frames

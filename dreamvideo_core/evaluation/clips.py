@@ -9,10 +9,10 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from ..checks import InputError
-from ..clip_files import VIDEOS, find_clips, frame_files, read_clip
-from ..decoding import UnusableClip, read_facts
-from ..images import fit_image
+from ..common.checks import InputError
+from ..media.clip_files import VIDEOS, find_clips, frame_files, read_clip
+from ..media.decoding import UnusableClip, read_facts
+from ..media.images import fit_image
 from .similarity import LEAST_SIDE
 
 REFERENCE = "reference"  # what the true clips are called

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..common.checks import InputError
 from .clip_scores import ClipScorer
 from .clips import REFERENCE, ClipSet, Shape, read_shaped
 from .distribution import LEAST_CLIPS, frechet_distance, inception_score

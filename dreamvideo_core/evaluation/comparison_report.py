@@ -17,9 +17,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
-from ..files import write_text
-from ..grid import clip_grid
-from ..plot import COLOURS, Curve, frame_plot
+from ..common.files import write_text
+from ..media.grid import clip_grid
+from ..media.plot import COLOURS, Curve, frame_plot
 from .clips import REFERENCE, read_shaped
 from .comparison import CURVES, METRICS, Comparison, Judges, Row
 from .inline import inline_clip, inline_picture

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checks import InputError
-from ..clip_files import VIDEOS
-from ..decoding import read_window
-from ..files import in_order
-from ..images import fit_image
-from ..json_files import read_object
+from ..common.checks import InputError
+from ..common.files import in_order
+from ..common.json_files import read_object
+from ..media.clip_files import VIDEOS
+from ..media.decoding import read_window
+from ..media.images import fit_image
 from ..sprites import render, sample_clip, sentence
 from ..sprites.scene import seeded
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-from ..checks import InputError
-from ..clip_files import read_clip
-from ..decoding import UnusableClip
-from ..files import digest, in_order, json_lines, write_text
-from ..json_files import read_object
-from ..pipeline import Pipeline
-from ..video import save_clip
+from ..common.checks import InputError
+from ..common.files import digest, in_order, json_lines, write_text
+from ..common.json_files import read_object
+from ..media.clip_files import read_clip
+from ..media.decoding import UnusableClip
+from ..media.video import save_clip
+from ..sampling.pipeline import Pipeline
 from .captions import read_captions
 from .clips import ANY_FPS, REFERENCE
 from .datasets import Dataset

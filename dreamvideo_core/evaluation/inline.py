@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import Image
 from torch import Tensor
 
-from ..images import to_picture
+from ..media.images import to_picture
 
 _QUALITY = 95  # of WebP
 _MILLISECONDS = 125  # that a frame is shown

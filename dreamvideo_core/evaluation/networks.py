@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..common.checks import InputError
 from .classifier import load_classifier
 
 USES = ("features", "logits")

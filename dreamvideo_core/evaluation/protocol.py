@@ -11,9 +11,9 @@ import torch
 from kornia.metrics import psnr
 from torch import Tensor
 
-from ..checks import check_choice, check_number
-from ..images import to_uint8
-from ..pipeline import Pipeline
+from ..common.checks import check_choice, check_number
+from ..media.images import to_uint8
+from ..sampling.pipeline import Pipeline
 from ..sprites import Clip, render_batch, sample_clip, sentence
 from ..sprites.scene import MARGIN, seeded
 from .metrics import ssim_map

@@ -12,8 +12,8 @@ from statistics import fmean
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..checks import InputError, shown
-from ..json_files import read_object
+from ..common.checks import InputError, shown
+from ..common.json_files import read_object
 from .metrics import measure_interval
 from .paper import RATED_CLIPS, RATERS, RATINGS
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checks import InputError, check_number
-from ..clip_files import read_clip
-from ..files import json_text, write_text
-from ..images import read_image
+from ..common.checks import InputError, check_number
+from ..common.files import json_text, write_text
+from ..media.clip_files import read_clip
+from ..media.images import read_image
 from .clips import check_pairs, open_sets
 from .inline import inline_clip, inline_picture
 from .rating import CRITERIA, HIGHEST, LOWEST

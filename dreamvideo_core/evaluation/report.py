@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ..files import atomic, write_text
-from ..images import contact_sheet, from_uint8
+from ..common.files import atomic, write_text
+from ..media.images import contact_sheet, from_uint8
 from ..sprites import sentence
 from .chain import MEASURES, ChainProtocol
 from .metrics import confidence_interval

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import InputError
+from ..common.checks import InputError
 from .metrics import ssim_map
 
 LEAST_SIDE = 6  # SSIM's window reflects five pixels at the border

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..tensor_files import write_tensors
+from ..weights.tensor_files import write_tensors
 
 _BLOCK = 64
 

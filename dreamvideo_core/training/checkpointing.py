@@ -7,7 +7,8 @@ from functools import partial
 
 from torch.utils.checkpoint import checkpoint
 
-from ..model import DownBlock, DreamVideo, Encoder, MidBlock, UpBlock
+from ..models.dreamvideo import DreamVideo
+from ..models.unet import DownBlock, Encoder, MidBlock, UpBlock
 
 
 def checkpoint_gradients(model: DreamVideo) -> None:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..images import to_uint8
-from ..pipeline import Pipeline
+from ..media.images import to_uint8
+from ..sampling.pipeline import Pipeline
 from ..sprites import render_batch, sentence
 from .cache import ALONE, Makers, Rows, make_blocks
 from .data.sprites import SpriteSource

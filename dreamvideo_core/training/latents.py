@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checks import InputError
-from ..images import to_uint8
-from ..json_files import parse_object
-from ..tensor_files import read_metadata
+from ..common.checks import InputError
+from ..common.json_files import parse_object
+from ..media.images import to_uint8
+from ..weights.tensor_files import read_metadata
 from .cache import ALONE, Makers, Rows, SomeRows, make_blocks
 from .data.source import Clips, Source
 

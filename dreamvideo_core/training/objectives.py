@@ -15,17 +15,17 @@ from kornia.metrics import psnr
 from PIL import Image
 from torch import Tensor, nn
 
-from ..autoencoder import Autoencoder
-from ..diffusion import TIMESTEPS
 from ..evaluation.metrics import first_frame_ssim
-from ..images import contact_sheet, from_uint8
-from ..pipeline import Pipeline
+from ..media.images import contact_sheet, from_uint8
+from ..models.autoencoder import Autoencoder
+from ..models.text_encoder import tokenize
+from ..sampling.pipeline import Pipeline
+from ..sampling.schedule import TIMESTEPS
 from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
-from ..text import tokenize
 from .cache import Rows
 from .checkpointing import checkpoint_gradients
-from .graphs import GraphedPasses
+from .cuda_graphs import GraphedPasses
 from .latents import LatentClips
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts

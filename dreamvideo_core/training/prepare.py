@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 
-from ..files import json_lines, write_text
-from ..pipeline import Pipeline
+from ..common.files import json_lines, write_text
+from ..sampling.pipeline import Pipeline
 from .cache import Makers, Rows
 from .data.held_out import choose_held_out
 from .data.listing import ClipFile

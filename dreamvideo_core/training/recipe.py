@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ..checks import InputError, check_choice, check_number, check_size
-from ..config import PRESETS
+from ..common.checks import InputError, check_choice, check_number, check_size
+from ..models.config import PRESETS
 from ..sprites.scene import MARGIN
 
 OBJECTIVES = ("autoencoder", "diffusion")

@@ -12,8 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from ..checks import InputError
-from ..text_files import read_text
+from ..common.checks import InputError
+from ..common.text_files import read_text
 from .recipe import SPRITES, TRAINABLE, Phase, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -14,15 +14,16 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 from accelerate.utils.memory import clear_device_cache
 
-from ..checkpoint import PARTS
-from ..checks import InputError
-from ..config import PRESETS, ModelConfig
-from ..files import digest
-from ..graphs import available as graphs_available
-from ..model import is_temporal, is_untrained
-from ..pipeline import Pipeline
-from ..sources import open_model
+from ..common.checks import InputError
+from ..common.files import digest
+from ..models.config import PRESETS, ModelConfig
+from ..models.retention import is_untrained
+from ..models.unet import is_temporal
+from ..sampling.cuda_graphs import available as graphs_available
+from ..sampling.pipeline import Pipeline
 from ..sprites import phrases
+from ..weights.checkpoint import PARTS
+from ..weights.sources import open_model
 from .data.listing import ClipFile, list_clips, list_digest
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
 from .prepare import console, prepared_clips, prepared_hand_overs, prepared_texts

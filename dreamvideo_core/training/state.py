@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..checks import InputError
-from ..files import write_text
-from ..json_files import read_object
-from ..tensor_files import LazyTensors, read_metadata, write_tensors
+from ..common.checks import InputError
+from ..common.files import write_text
+from ..common.json_files import read_object
+from ..weights.tensor_files import LazyTensors, read_metadata, write_tensors
 
 _KEPT = 2
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..text import TextEncoder, tokenize
+from ..models.text_encoder import TextEncoder, tokenize
 from .cache import ALONE, Makers, Rows, make_blocks
 
 TOKENS, ENCODINGS = "tokens", "encodings"

@@ -19,7 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..progress import columns
+from ..common.progress import columns
 from .objectives import Objective, Samples
 from .optimizers import make_optimizer
 from .pace import Pace

@@ -13,7 +13,7 @@ from typing import Any
 import comfy.conds
 from torch import Tensor
 
-from ...dreamvideo_core.config import DOWNSCALE
+from ...dreamvideo_core.common.checks import DOWNSCALE
 
 IMAGE_PREFIX = "retention_"
 IMAGE_KEY = "retention_image"

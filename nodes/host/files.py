@@ -9,9 +9,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ...dreamvideo_core.files import atomic
-from ...dreamvideo_core.pipeline import SHIPPED
-from ...dreamvideo_core.sources import model_folder
+from ...dreamvideo_core.common.files import atomic
+from ...dreamvideo_core.sampling.pipeline import SHIPPED
+from ...dreamvideo_core.weights.sources import model_folder
 from .messages import log
 
 FOLDER, DIFFUSERS, SAVERS = "dreamvideo", "diffusers", "checkpoints"

@@ -13,7 +13,7 @@ from comfy.model_base import BaseModel
 from einops import rearrange
 from torch import Tensor
 
-from ...dreamvideo_core.guidance import Evaluation, Guidance, rescale_guidance
+from ...dreamvideo_core.sampling.guidance import Evaluation, Guidance, rescale_guidance
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
 from .model import DreamVideoModel, check_branch
 from .sharing import EVERY_KEY, RUN_KEY

@@ -28,7 +28,7 @@ from comfy.hooks import HookKeyframeGroup
 from comfy.sd import VAE
 from comfyui_version import __version__ as comfyui_version
 
-from . import graphs, sharing
+from . import cuda_graphs, sharing
 
 _DEPTH = 64
 _COMFYUI = Path(folder_paths.__file__).resolve().parent
@@ -213,7 +213,8 @@ def _model_parts(patcher: comfy.model_patcher.ModelPatcher) -> list:
 def _foreign_wrappers(patcher: comfy.model_patcher.ModelPatcher) -> list:
     """Ours change no result; their names hold the folder that the pack lies in, which may move."""
     of_all_kinds = [item for keyed in patcher.wrappers.values() for item in keyed.items()]
-    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in (sharing.RUN_KEY, sharing.STEP_KEY, graphs.KEY)]
+    ours = sharing.RUN_KEY, sharing.STEP_KEY, cuda_graphs.KEY
+    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in ours]
 
 
 def _module_parts(module: torch.nn.Module) -> list:

@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...dreamvideo_core.checks import InputError, check_choice, check_number, shown
+from ...dreamvideo_core.common.checks import InputError, check_choice, check_number, shown
 
 _NUMBERS = {io.Int.Input: (int, "whole numbers"), io.Float.Input: (float, "numbers")}
 

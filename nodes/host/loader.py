@@ -17,14 +17,14 @@ import torch
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
-from ...dreamvideo_core.checkpoint import LACKING, Checkpoint, CheckpointError
-from ...dreamvideo_core.config import MODELSCOPE, AutoencoderConfig, TextConfig
-from ...dreamvideo_core.fused import lay_out_weights
-from ...dreamvideo_core.graphs import available as graphs_available
-from ...dreamvideo_core.model import is_untrained
-from ...dreamvideo_core.sources import open_model
-from ...dreamvideo_core.text import END_TOKEN, START_TOKEN
-from . import graphs, sharing
+from ...dreamvideo_core.models.config import MODELSCOPE, AutoencoderConfig, TextConfig
+from ...dreamvideo_core.models.kernels.fused import lay_out_weights
+from ...dreamvideo_core.models.retention import is_untrained
+from ...dreamvideo_core.models.text_encoder import END_TOKEN, START_TOKEN
+from ...dreamvideo_core.sampling.cuda_graphs import available as graphs_available
+from ...dreamvideo_core.weights.checkpoint import LACKING, Checkpoint, CheckpointError
+from ...dreamvideo_core.weights.sources import open_model
+from . import sharing
 from .files import last_change
 from .in_use import still_in_use
 from .model import DreamVideoModel, DreamVideoSupport
@@ -81,7 +81,7 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
     def load_model() -> comfy.model_patcher.ModelPatcher:
         model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
         if graphed:
-            graphs.install(model)
+            cuda_graphs.install(model)
             lay_out_weights(model.model.diffusion_model, model.load_device)
         return model
 

@@ -8,7 +8,7 @@ import logging
 from comfy_api.latest import io
 from server import PromptServer
 
-from ...dreamvideo_core.consoles import Escaping
+from ...dreamvideo_core.common.consoles import Escaping
 
 log = logging.getLogger("DreamVideo")
 log.addFilter(Escaping())

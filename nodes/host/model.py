@@ -12,10 +12,11 @@ import comfy.model_management
 import comfy.supported_models_base
 from torch import Tensor
 
-from ...dreamvideo_core.checkpoint import CONFIG_TENSOR, config_tensor
-from ...dreamvideo_core.config import DOWNSCALE, ModelConfig
-from ...dreamvideo_core.diffusion import BETA_END, BETA_START, TIMESTEPS
-from ...dreamvideo_core.images import white_image
+from ...dreamvideo_core.common.checks import DOWNSCALE
+from ...dreamvideo_core.media.images import white_image
+from ...dreamvideo_core.models.config import ModelConfig
+from ...dreamvideo_core.sampling.schedule import BETA_END, BETA_START, TIMESTEPS
+from ...dreamvideo_core.weights.checkpoint import CONFIG_TENSOR, config_tensor
 from .conditions import (
     END_KEY,
     FRAMES_KEY,

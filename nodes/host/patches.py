@@ -17,8 +17,8 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...dreamvideo_core.layers import Attention, Place, run_attention
-from ...dreamvideo_core.model import Encoding, Join, Residuals, UNet, concatenate
+from ...dreamvideo_core.models.layers import Attention, Place, run_attention
+from ...dreamvideo_core.models.unet import Encoding, Join, Residuals, UNet, concatenate
 from .messages import say
 from .sharing import uncompiled
 

@@ -18,9 +18,9 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...dreamvideo_core.autoencoder import Autoencoder
-from ...dreamvideo_core.config import DOWNSCALE
-from ...dreamvideo_core.images import to_uint8
+from ...dreamvideo_core.common.checks import DOWNSCALE
+from ...dreamvideo_core.media.images import to_uint8
+from ...dreamvideo_core.models.autoencoder import Autoencoder
 from ...dreamvideo_core.sprites import render_batch, sample_clip
 from ...dreamvideo_core.sprites.scene import seeded
 from .messages import log

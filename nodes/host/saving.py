@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ...dreamvideo_core.checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae
-from ...dreamvideo_core.config import PRESETS, AutoencoderConfig, ConfigError, ModelConfig, TextConfig
-from ...dreamvideo_core.tensor_files import LazyTensors
+from ...dreamvideo_core.models.config import PRESETS, AutoencoderConfig, ConfigError, ModelConfig, TextConfig
+from ...dreamvideo_core.weights.checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae
+from ...dreamvideo_core.weights.tensor_files import LazyTensors
 from .messages import log
 
 State = dict[str, Tensor]

@@ -21,8 +21,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...dreamvideo_core.model import Encoding, Residuals
-from ...dreamvideo_core.reuse import EveryNth, Kept, Row
+from ...dreamvideo_core.models.unet import Encoding, Residuals
+from ...dreamvideo_core.sampling.reuse import EveryNth, Kept, Row
 from .conditions import ROWS_KEY, agree_on_frames
 
 STEP_KEY = "dreamvideo_step"

@@ -13,14 +13,15 @@ from comfy.ops import cast_bias_weight, uncast_bias_weight
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor, nn
 
-from ...dreamvideo_core.config import ModelConfig
-from ...dreamvideo_core.diffusion import in_interval
-from ...dreamvideo_core.guided import Passes
-from ...dreamvideo_core.images import white_image
-from ...dreamvideo_core.layers import LayerFactory, RunAttention
-from ...dreamvideo_core.model import Encoding, ImageRetention, Residuals, UNet
-from ...dreamvideo_core.reuse import Row
-from .graphs import passes_of
+from ...dreamvideo_core.media.images import white_image
+from ...dreamvideo_core.models.config import ModelConfig
+from ...dreamvideo_core.models.layers import LayerFactory, RunAttention
+from ...dreamvideo_core.models.retention import ImageRetention
+from ...dreamvideo_core.models.unet import Encoding, Residuals, UNet
+from ...dreamvideo_core.sampling.guided_step import Passes
+from ...dreamvideo_core.sampling.reuse import Row
+from ...dreamvideo_core.sampling.schedule import in_interval
+from .cuda_graphs import passes_of
 from .patches import patches_attention, say_idle_patches
 from .sharing import RUN_KEY, shared_encoding, shared_maps, shared_residuals, uncompiled
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from dreamvideo_core.evaluation.rating import CRITERIA, read_key, read_ratings
 from dreamvideo_core.evaluation.rating_sheet import shuffled_clips, write_sheet
-from dreamvideo_core.video import save_clip
+from dreamvideo_core.media.video import save_clip
 
 CAPTIONS = {"one": "the <b>red</b> circle </script> moves", "two": "a star grows"}
 

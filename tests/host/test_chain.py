@@ -20,10 +20,10 @@ from graphs import FRAMES, SIZE, image_to_video, node
 from PIL import Image
 from safetensors.torch import load_file
 
-from dreamvideo_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dreamvideo_core.colour import match_colours
-from dreamvideo_core.images import fit_image, read_image
-from dreamvideo_core.pipeline import SHIPPED as SHIPPED_FILE
+from dreamvideo_core.media.colour import match_colours
+from dreamvideo_core.media.images import fit_image, read_image
+from dreamvideo_core.sampling.pipeline import SHIPPED as SHIPPED_FILE
+from dreamvideo_core.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(params=["server", "server_0_16_3"])

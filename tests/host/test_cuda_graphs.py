@@ -30,7 +30,7 @@ def plain(host: InProcessComfyUI) -> object:
 @pytest.fixture
 def recorded(host: InProcessComfyUI, monkeypatch) -> list:
     """The shapes of the passes that were recorded."""
-    return without_a_gpu(host.module("dreamvideo_core.graphs"), monkeypatch)
+    return without_a_gpu(host.module("dreamvideo_core.sampling.cuda_graphs"), monkeypatch)
 
 
 def conditioned(host: InProcessComfyUI, clip: object, **inputs) -> tuple:

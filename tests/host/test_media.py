@@ -53,7 +53,7 @@ def test_a_strip_converts_the_frames_that_it_shows(host: InProcessComfyUI):
 
 
 def test_captions_that_no_font_can_draw_are_words_on_the_node(host: InProcessComfyUI, tmp_path, monkeypatch):
-    fonts = host.module("dreamvideo_core.fonts")
+    fonts = host.module("dreamvideo_core.media.fonts")
     monkeypatch.setattr(fonts, "font_folders", lambda: [tmp_path])
     given = {"clips": {"clip0": frames(1), "clip1": frames(1)}, "columns": 2, "show": "moving", "frames": "0"}
 

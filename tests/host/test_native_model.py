@@ -166,7 +166,7 @@ def test_kernels_are_lent_the_weights_that_comfyuis_own_layers_use(host, loaded,
     ids=["missing", "unknown", "shape"],
 )
 def test_weights_that_do_not_fit_are_refused(host, change, words):
-    shipped = host.module("dreamvideo_core.pipeline").SHIPPED
+    shipped = host.module("dreamvideo_core.sampling.pipeline").SHIPPED
     with safe_open(shipped, "pt") as file:
         config, state = file.metadata()["dreamvideo"], {name: file.get_tensor(name) for name in file.keys()}
     change(state)
@@ -273,7 +273,7 @@ def test_a_name_in_both_folders_stands_for_two_files(host):
 
 
 def test_the_text_encoder_is_that_of_the_core(host, loaded):
-    core = host.module("dreamvideo_core.pipeline").Pipeline.load()
+    core = host.module("dreamvideo_core.sampling.pipeline").Pipeline.load()
     text = "a yellow star goes to the right"
     ours = core.text_encoder.encode([text])
     theirs = host.call("CLIPTextEncode", clip=loaded[1], text=text)[0][0][0]
@@ -285,7 +285,7 @@ def test_the_text_encoder_is_that_of_the_core(host, loaded):
 )
 def test_the_graph_gives_what_the_pipeline_gives(host, loaded, guidance):
     """Same noise, same steps: the nodes and `dreamvideo generate` are one model."""
-    core = host.module("dreamvideo_core.pipeline").Pipeline.load()
+    core = host.module("dreamvideo_core.sampling.pipeline").Pipeline.load()
     picture = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(1)) / 4
     texts = [host.call("CLIPTextEncode", clip=loaded[1], text=t)[0] for t in ("a green ring grows", "")]
     conditioned = host.call(

@@ -21,7 +21,7 @@ def folder(host: InProcessComfyUI):
 @pytest.fixture(scope="module")
 def core(host: InProcessComfyUI):
     """The pack's own core, as ComfyUI has loaded it."""
-    return host.module("dreamvideo_core.pipeline"), host.module("dreamvideo_core.convert")
+    return host.module("dreamvideo_core.sampling.pipeline"), host.module("dreamvideo_core.weights.convert")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from graphs import SHIPPED, image_to_video, node
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dreamvideo_core.autoencoder import Autoencoder
-from dreamvideo_core.checkpoint import load_checkpoint
-from dreamvideo_core.config import AutoencoderConfig, TextConfig
-from dreamvideo_core.expected_weights import kl_shapes, text_encoder_shapes
+from dreamvideo_core.models.autoencoder import Autoencoder
+from dreamvideo_core.models.config import AutoencoderConfig, TextConfig
+from dreamvideo_core.weights.checkpoint import load_checkpoint
+from dreamvideo_core.weights.expected_weights import kl_shapes, text_encoder_shapes
 
 
 @pytest.fixture(params=["server", "server_0_16_3"])

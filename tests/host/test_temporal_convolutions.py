@@ -15,7 +15,7 @@ from deviation import relative_error
 def test_cast_and_patched_weights(operations: str, dtype: torch.dtype, host: InProcessComfyUI):
     import comfy.ops
 
-    layers = host.module("dreamvideo_core.layers")
+    layers = host.module("dreamvideo_core.models.layers")
     conv = layers.LayerFactory(getattr(comfy.ops, operations), dtype=dtype).temporal_conv(32, 48)
     torch.nn.init.normal_(conv.weight)
     torch.nn.init.normal_(conv.bias)

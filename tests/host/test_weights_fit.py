@@ -18,7 +18,7 @@ WIDTH = 768
 @pytest.fixture(scope="module")
 def wide(host: InProcessComfyUI):
     """A model whose text encoder has Stable Diffusion 1's width and two layers: its pipeline, and its file."""
-    pipelines, config = host.module("dreamvideo_core.pipeline"), host.module("dreamvideo_core.config")
+    pipelines, config = host.module("dreamvideo_core.sampling.pipeline"), host.module("dreamvideo_core.models.config")
     table = TINY.to_dict()
     table["unet"]["cross_attention_dim"] = WIDTH
     table["text_encoder"] |= {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 12}
@@ -64,8 +64,8 @@ def test_weights_of_every_part_are_compared(host, wide, change, words):
 
 def test_a_vae_that_comfyui_would_compute_otherwise_is_refused(host):
     """Its class has 32 groups in every norm, whatever a configuration says."""
-    checkpoint, config = host.module("dreamvideo_core.checkpoint"), host.module("dreamvideo_core.config")
-    expected = host.module("dreamvideo_core.expected_weights").expected_weights
+    checkpoint, config = host.module("dreamvideo_core.weights.checkpoint"), host.module("dreamvideo_core.models.config")
+    expected = host.module("dreamvideo_core.weights.expected_weights").expected_weights
     table = replace(TINY, retention=None, text_encoder=None).to_dict()
     table["vae"] = {"layout": "kl", "block_out_channels": [32, 32, 32, 32], "norm_num_groups": 16}
     described = config.ModelConfig.from_dict(table)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from dreamvideo_core.media.video import save_clip
 from dreamvideo_core.sprites import render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
-from dreamvideo_core.video import save_clip
 
 SIZE = 32
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def without_a_gpu(graphs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Size, ...]]:
-    """Have a module `dreamvideo_core.graphs` capture a `_Graph`; the list is filled with the shapes of their inputs."""
+    """Have a module `cuda_graphs` capture a `_Graph`; the list is filled with the shapes of their inputs."""
     shapes: list[tuple[torch.Size, ...]] = []
 
     def capture(recorder: object, function: Callable, places: tuple[Tensor, ...]) -> tuple[_Graph, tuple[Tensor, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dreamvideo_core.config import (
+from dreamvideo_core.models.config import (
     AutoencoderConfig,
     ModelConfig,
     RetentionConfig,
@@ -15,8 +15,8 @@ from dreamvideo_core.config import (
     TextConfig,
     UNetConfig,
 )
-from dreamvideo_core.model import DreamVideo
-from dreamvideo_core.pipeline import Pipeline
+from dreamvideo_core.models.dreamvideo import DreamVideo
+from dreamvideo_core.sampling.pipeline import Pipeline
 
 TINY = ModelConfig(
     unet=UNetConfig(

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ...checks import InputError
-from ...clip_files import VIDEOS
-from ...files import in_order
-from ...json_files import MAX_BYTES, parse_object
-from ...tables import is_table, read_rows
-from ...text_files import decode_text, read_text
+from ...common.checks import InputError
+from ...common.files import in_order
+from ...common.json_files import MAX_BYTES, parse_object
+from ...common.tables import is_table, read_rows
+from ...common.text_files import decode_text, read_text
+from ...media.clip_files import VIDEOS
 
 _ENDINGS = (*VIDEOS, ".gif")  # a .gif is decoded as any video is
 _CAPTION_KEYS = ("caption", "text")  # of a shard's .json

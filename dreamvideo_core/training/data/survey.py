@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...decoding import Facts, UnusableClip
+from ...media.decoding import Facts, UnusableClip
 from .videos import VideoSource
 
 # The mean change, in levels of 255, from a window's first frame to its most different one: below it nothing moves.

@@ -12,9 +12,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ...files import atomic, json_lines, write_text
-from ...grid import clip_grid, film_strip
-from ...images import to_picture
+from ...common.files import atomic, json_lines, write_text
+from ...media.grid import clip_grid, film_strip
+from ...media.images import to_picture
 from .held_out import choose_held_out
 from .survey import Finding
 from .videos import VideoSource

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...decoding import Facts, UnusableClip, read_facts, read_window
-from ...images import fit_image
+from ...media.decoding import Facts, UnusableClip, read_facts, read_window
+from ...media.images import fit_image
 from ..recipe import Phase
 from .listing import ClipFile, list_digest
 from .source import Clips, Source, even_weights

@@ -1,0 +1,114 @@
+"""Clips in: folders of clips that any model made, as video files, animated pictures or folders of PNGs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePath
+
+import numpy as np
+import torch
+from PIL import Image, ImageSequence
+from torch import Tensor
+
+from ..common.checks import InputError
+from .decoding import read_frames
+from .images import from_uint8, to_rgb
+
+ANIMATIONS = (".webp", ".gif")
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+
+
+@dataclass(frozen=True)
+class ClipFrames:
+    """Frames (T, 3, H, W) in [-1, 1] and how many milliseconds each is shown."""
+
+    frames: Tensor
+    milliseconds: list[int]
+
+
+def clip_name(file_name: str) -> str:
+    """What a clip is called: the name of its file without the ending, or of its folder."""
+    path = PurePath(file_name)
+    return path.stem if path.suffix.lower() in VIDEOS + ANIMATIONS else path.name
+
+
+def find_clips(folder: str | Path, name: str = "folder") -> dict[str, Path]:
+    """The clips in a folder by their names without endings, in order; `name` is what the person calls the folder.
+
+    A clip is a video file, an animated .webp or .gif, or a folder of PNGs. Raises `InputError` where there is none, or two of
+    one name.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{name} is {str(folder)!r}, which is no folder; give a folder of clips")
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.startswith(".") or not _is_clip(path):
+            continue
+        key = path.name if path.is_dir() else clip_name(path.name)
+        if key in found:
+            raise InputError(f"{name} {str(folder)!r} has {found[key].name} and {path.name}, two clips of one name; keep one")
+        found[key] = path
+    if not found:
+        endings = ", ".join(VIDEOS + ANIMATIONS)
+        raise InputError(f"{name} is {str(folder)!r}, in which there is no clip; allowed: {endings}, and folders of PNGs")
+    return found
+
+
+def read_clip(path: Path, fps: float, most: int | None = None) -> ClipFrames:
+    """A clip as `find_clips` gives it, or its first `most` frames; `fps` is of folders of PNGs and of files without any.
+
+    Raises `InputError` for a file that cannot be read, and for pictures of different sizes.
+    """
+    try:
+        pictures, milliseconds = _reader(path)(path, most)
+    except Exception as error:  # Pillow's readers raise anything for damaged files
+        raise InputError(f"{str(path)!r} is no readable clip ({error}); make it again, or take it out of the folder") from error
+    if len({picture.shape for picture in pictures}) != 1:
+        raise InputError(
+            f"{str(path)!r} has no frames, or frames of different sizes; make it again, or take it out of the folder"
+        )
+    frames = from_uint8(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+    return ClipFrames(frames, [round(shown or 1000 / fps) for shown in milliseconds])
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The PNGs of a folder in the order of the numbers in their names: 2.png before 10.png."""
+    return sorted(folder.glob("*.png"), key=_by_numbers)
+
+
+def _by_numbers(path: Path) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _is_clip(path: Path) -> bool:
+    return any(path.glob("*.png")) if path.is_dir() else path.suffix.lower() in VIDEOS + ANIMATIONS
+
+
+def _reader(path: Path) -> Callable[[Path, int | None], tuple[list[np.ndarray], list[float]]]:
+    if path.is_dir():
+        return _read_folder
+    return _read_animation if path.suffix.lower() in ANIMATIONS else _read_video
+
+
+def _read_folder(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
+    pictures = []
+    for file in frame_files(path)[:most]:
+        with Image.open(file) as picture:
+            pictures.append(np.array(to_rgb(picture)))
+    return pictures, [0.0] * len(pictures)
+
+
+def _read_animation(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
+    with Image.open(path) as picture:
+        frames = islice(ImageSequence.Iterator(picture), most)
+        # A frame knows its duration once it is decoded.
+        read = [(np.array(to_rgb(frame)), frame.info.get("duration", 0.0)) for frame in frames]
+    return [frame for frame, _ in read], [shown for _, shown in read]
+
+
+def _read_video(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
+    pictures, fps = read_frames(path, most)
+    return pictures, [1000 / fps if fps else 0.0] * len(pictures)

@@ -1,0 +1,150 @@
+"""Layers that are one kernel on a large enough NVIDIA GPU, by triton_kernels.py, and torch's own elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LARGE = 2**21  # elements of activations; with fewer, launching a kernel takes longer than running it
+_LARGE_TOKENS = 2**19  # elements of what layer norms are given, likewise
+_MOST_FRAMES = 64  # of a clip whose attention over time is a kernel's
+_HALF = (torch.float16, torch.bfloat16)
+_DTYPES = (*_HALF, torch.float32)
+_AMPERE = (8, 0)  # what Triton needs at least
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Activations (N, C, H, W) channels last where the kernels are for them, else as they are; layers keep the layout."""
+    return x if kernels_for(x) is None else x.contiguous(memory_format=torch.channels_last)
+
+
+def lay_out_weights(model: nn.Module, device: torch.device) -> None:
+    """Convolutions' weights in the order of `laid_out` activations, for a device with kernels: cuDNN copies others each time.
+
+    In half precision alone: in float32 cuDNN's convolutions are slower that way.
+    """
+    if device.type != "cuda":
+        return
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.weight.dtype in _HALF and _kernels(device, layer.weight.dtype):
+            order = torch.channels_last if layer.weight.ndim == 4 else torch.channels_last_3d
+            layer.weight.data = layer.weight.data.contiguous(memory_format=order)
+
+
+def attends_in_place(x: Tensor) -> bool:
+    """Whether attention over time can take activations (B, C, T, N) as they lie, by `attention_over_time`."""
+    return x.shape[2] <= _MOST_FRAMES and _kernels_in_place(x) is not None
+
+
+def attention_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of (B, T, N, heads x D) over T, in place of a host's: none is made for so few tokens."""
+    return kernels_for(query, least=0).attention_over_time(query, key, value, heads)
+
+
+def _kernels_in_place(x: Tensor) -> ModuleType | None:
+    """Where a pass is laid out for the kernels its deepest, small activations are too: they stay with them."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    return kernels_for(x, least=0) if channels_last and not x.is_contiguous() else None
+
+
+def geglu(projected: Tensor) -> Tensor:
+    """(..., 2 D), the values and then the gates, to values x GELU(gates), (..., D)."""
+    kernels = kernels_for(projected)
+    if kernels is not None:
+        return kernels.geglu(projected)
+    values, gates = projected.chunk(2, dim=-1)
+    return F.gelu(gates).mul_(values)  # in place: this is the widest tensor of a transformer
+
+
+Lend = Callable[[nn.Module, Tensor], AbstractContextManager[tuple[Tensor, Tensor]]]
+
+
+def lend(layer: nn.Module, x: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor]]:
+    """Weight and bias of a layer, for as long as they are used on `x`."""
+    return nullcontext((layer.weight, layer.bias))
+
+
+@cache
+def fused_group_norm(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
+    """A class of GroupNorm, torch's or a host's, on (N, C, H, W), with SiLU behind it where `silu` is set."""
+
+    class GroupNorm(group_norm):
+        silu = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            kernels = _kernels_in_place(x)
+            if kernels is None:
+                normed = super().forward(x)
+                return F.silu(normed, inplace=True) if self.silu else normed
+            with lend(self, x) as (weight, bias):
+                return kernels.group_norm(x, self.num_groups, weight, bias, self.eps, self.silu)
+
+        def extra_repr(self) -> str:
+            return f"{super().extra_repr()}, silu={self.silu}"
+
+    return GroupNorm
+
+
+@cache
+def fused_layer_norm(layer_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
+    """A class of LayerNorm, torch's or a host's, over the last axis of tokens."""
+
+    class LayerNorm(layer_norm):
+        def forward(self, x: Tensor) -> Tensor:
+            kernels = kernels_for(x, _LARGE_TOKENS)
+            if kernels is None:
+                return super().forward(x)
+            with lend(self, x) as (weight, bias):
+                return kernels.layer_norm(x, weight, bias, self.eps)
+
+        def add_norm(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+            """The sum of both, and its norm."""
+            kernels = kernels_for(x, _LARGE_TOKENS)
+            if kernels is None:
+                total = x + added
+                return total, super().forward(total)
+            with lend(self, x) as (weight, bias):
+                return kernels.add_layer_norm(x, added, weight, bias, self.eps)
+
+    return LayerNorm
+
+
+def kernels_for(x: Tensor, least: int = _LARGE) -> ModuleType | None:
+    """The module `triton_kernels` for a tensor of at least so many elements on an NVIDIA GPU, without gradients, else None.
+
+    torch.compile makes better kernels of the plain layers, for it sees what is around them.
+    """
+    if not x.is_cuda or x.numel() < least or x.dtype not in _DTYPES:
+        return None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    return _kernels(x.device, x.dtype)
+
+
+@cache
+def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    if torch.version.cuda is None or find_spec("triton") is None or torch.cuda.get_device_capability(device) < _AMPERE:
+        return None
+    try:
+        from . import triton_kernels
+
+        x, one = torch.ones(1, 1, 2, 2, device=device, dtype=dtype), torch.ones(1, device=device, dtype=dtype)
+        triton_kernels.group_norm(x, 1, one, one, eps=1.0, silu=True)
+        triton_kernels.geglu(x)
+        triton_kernels.layer_norm(x, one.repeat(2), one.repeat(2), eps=1.0)
+        triton_kernels.add_layer_norm(x, x, one.repeat(2), one.repeat(2), eps=1.0)
+        triton_kernels.attention_over_time(x, x, x, heads=1)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # compiling is done on the user's machine, and takes a C compiler there
+        logging.warning("DreamVideo: Triton does not work here, so torch's own, slower layers are used: %s", error)
+        return None
+    return triton_kernels

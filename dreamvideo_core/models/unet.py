@@ -1,0 +1,316 @@
+"""The primary U-Net: Stable Diffusion's, with Temp-Conv and Temp-Attn in its blocks (paper, Section 4).
+
+`encode` runs the encoder, which never sees the picture, so every evaluation with the same text shares it. `decode` adds
+the retention branch's residuals to the skips and runs the decoder. Latents are (B T) C H W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .config import UNetConfig
+from .kernels.fused import laid_out
+from .layers import (
+    Downsample2D,
+    LayerFactory,
+    ResnetBlock2D,
+    RunAttention,
+    TemporalConvLayer,
+    TemporalSelfAttention,
+    TimestepEmbedding,
+    Transformer2DModel,
+    TransformerTemporalModel,
+    Upsample2D,
+    run_attention,
+)
+
+_TEMPORAL_MODULES = {"transformer_in", "temp_convs", "temp_attentions"}
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a parameter of this name belongs to a temporal layer."""
+    return not _TEMPORAL_MODULES.isdisjoint(name.split("."))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What every block of a pass is given: time embedding (B, C), text (B, N, D), the clips' length, how attention is run."""
+
+    temb: Tensor
+    text: Tensor
+    num_frames: int
+    run: RunAttention = run_attention
+
+    def select(self, rows: Tensor) -> Condition:
+        return Condition(self.temb[rows], self.text[rows], self.num_frames)
+
+    def chunk(self, parts: int) -> list[Condition]:
+        both = zip(self.temb.chunk(parts), self.text.chunk(parts), strict=True)
+        return [Condition(temb, text, self.num_frames) for temb, text in both]
+
+    @staticmethod
+    def join(parts: Sequence[Condition]) -> Condition:
+        return Condition(torch.cat([p.temb for p in parts]), torch.cat([p.text for p in parts]), parts[0].num_frames)
+
+
+def _clips(x: Tensor, rows: Tensor, num_frames: int) -> Tensor:
+    """The clips of `rows` out of (B T) C H W."""
+    return x.unflatten(0, (-1, num_frames))[rows].flatten(0, 1)
+
+
+def _joined(skips: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The skip tensors of several batches as those of one."""
+    return tuple(torch.cat(tensors) for tensors in zip(*skips, strict=True))
+
+
+def _chunked(skips: Iterable[Tensor], parts: int) -> list[tuple[Tensor, ...]]:
+    """The reverse of `_joined`."""
+    return list(zip(*(x.chunk(parts) for x in skips), strict=True))
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The primary encoder's output: one skip tensor per layer, (B T) C H W each, and the mid block's output."""
+
+    skips: tuple[Tensor, ...]
+    mid: Tensor
+    condition: Condition
+
+    def select(self, rows: Tensor) -> Encoding:
+        """The clips of `rows` (K,), in that order, as often as they are named."""
+        frames = self.condition.num_frames
+        skips = tuple(_clips(x, rows, frames) for x in self.skips)
+        return Encoding(skips, _clips(self.mid, rows, frames), self.condition.select(rows))
+
+    def chunk(self, parts: int) -> list[Encoding]:
+        """The reverse of `join` for parts of one size; views."""
+        each = zip(_chunked(self.skips, parts), self.mid.chunk(parts), self.condition.chunk(parts), strict=True)
+        return [Encoding(*part) for part in each]
+
+    @staticmethod
+    def join(parts: Sequence[Encoding]) -> Encoding:
+        """The clips of every part, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        mid, condition = torch.cat([p.mid for p in parts]), Condition.join([p.condition for p in parts])
+        return Encoding(_joined(p.skips for p in parts), mid, condition)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """The branch's output: one residual per skip tensor, and one for the mid block's output."""
+
+    skips: tuple[Tensor, ...]
+    mid: Tensor
+
+    def select(self, rows: Tensor, num_frames: int) -> Residuals:
+        """The clips of `rows` (K,), in that order, as often as they are named."""
+        return Residuals(tuple(_clips(x, rows, num_frames) for x in self.skips), _clips(self.mid, rows, num_frames))
+
+    def chunk(self, parts: int) -> list[Residuals]:
+        """The reverse of `join` for parts of one size; views."""
+        return [Residuals(*part) for part in zip(_chunked(self.skips, parts), self.mid.chunk(parts), strict=True)]
+
+    @staticmethod
+    def join(parts: Sequence[Residuals]) -> Residuals:
+        """The clips of every part, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return Residuals(_joined(p.skips for p in parts), torch.cat([p.mid for p in parts]))
+
+
+class _Stage(nn.Module):
+    """Layers of one resolution: resnet, Temp-Conv, spatial transformer, Temp-Attn; the last two where the type has them."""
+
+    part: str  # of the U-Net, as in `Place`
+
+    def __init__(self, level: int, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, make: LayerFactory):
+        super().__init__()
+        # Places are counted with conv_in as input 0, and each downsampler as one more behind its level.
+        self.first = level * (config.layers_per_block + 1) + (self.part == "input")
+        temb, groups, eps = config.block_out_channels[0] * 4, config.norm_num_groups, config.norm_eps
+        self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, make) for w in widths)
+        self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, make) for _ in widths)
+        if cross_attention:
+            self.attentions = nn.ModuleList(
+                Transformer2DModel(out, config.cross_attention_dim, config.spatial_head_dim(out), groups, make) for _ in widths
+            )
+        if cross_attention or config.temporal_attention_everywhere:
+            self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, make) for _ in widths)
+
+    def places(self) -> list[tuple[str, int]]:
+        """Part and number, as in `Place`, of every layer with a spatial transformer."""
+        return [(self.part, self.first + i) for i in range(len(getattr(self, "attentions", ())))]
+
+    def layer(self, i: int, x: Tensor, condition: Condition) -> Tensor:
+        x = self.resnets[i](x, condition.temb, condition.num_frames)
+        x = self.temp_convs[i](x, condition.num_frames)
+        if hasattr(self, "attentions"):
+            x = self.attentions[i](x, condition.text, condition.run, self.part, self.first + i)
+        if hasattr(self, "temp_attentions"):
+            x = self.temp_attentions[i](x, condition.num_frames, condition.run)
+        return x
+
+
+def _temporal_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
+    head_dim, groups, positions = config.attention_head_dim, config.norm_num_groups, config.temporal_positions
+    if config.temporal_attention == "transformer":
+        return TransformerTemporalModel(channels, channels, head_dim, groups, positions, make)
+    return TemporalSelfAttention(channels, head_dim, groups, positions, make)
+
+
+class DownBlock(_Stage):
+    """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the halved one last."""
+
+    part = "input"
+
+    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+        out = config.block_out_channels[level]
+        widths = [config.block_out_channels[max(level - 1, 0)]] + [out] * (config.layers_per_block - 1)
+        super().__init__(level, widths, out, config.down_block_types[level].startswith("CrossAttn"), config, make)
+        if level < len(config.block_out_channels) - 1:
+            self.downsamplers = nn.ModuleList([Downsample2D(out, make)])
+
+    def forward(self, x: Tensor, condition: Condition) -> list[Tensor]:
+        skips = []
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, condition)
+            skips.append(x)
+        if hasattr(self, "downsamplers"):
+            skips.append(self.downsamplers[0](x))
+        return skips
+
+
+class MidBlock(nn.Module):
+    """`UNetMidBlock3DCrossAttn`: resnet and Temp-Conv, spatial transformer and Temp-Attn, resnet and Temp-Conv."""
+
+    def __init__(self, config: UNetConfig, make: LayerFactory):
+        super().__init__()
+        channels, groups = config.block_out_channels[-1], config.norm_num_groups
+        temb = config.block_out_channels[0] * 4
+        self.resnets = nn.ModuleList(ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, make) for _ in range(2))
+        self.temp_convs = nn.ModuleList(
+            TemporalConvLayer(channels, groups, config.temporal_conv_layers, make) for _ in range(2)
+        )
+        self.attentions = nn.ModuleList(
+            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, make)]
+        )
+        self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, make)])
+
+    def forward(self, x: Tensor, condition: Condition) -> Tensor:
+        x = self.resnets[0](x, condition.temb, condition.num_frames)
+        x = self.temp_convs[0](x, condition.num_frames)
+        x = self.attentions[0](x, condition.text, condition.run, "middle", 0)
+        x = self.temp_attentions[0](x, condition.num_frames, condition.run)
+        x = self.resnets[1](x, condition.temb, condition.num_frames)
+        return self.temp_convs[1](x, condition.num_frames)
+
+
+Join = Callable[[Tensor, Tensor], Tensor]
+
+
+def concatenate(hidden: Tensor, skip: Tensor) -> Tensor:
+    """How a decoder layer takes up its skip tensor; a host may put its own function here."""
+    return torch.cat([hidden, skip], dim=1)
+
+
+class UpBlock(_Stage):
+    """`CrossAttnUpBlock3D` and `UpBlock3D`: takes one skip per layer off the end of `skips`."""
+
+    part = "output"
+
+    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+        """`level` counts from the decoder's start, as diffusers' `up_blocks` do."""
+        channels = config.block_out_channels[::-1]
+        out, before, after = channels[level], channels[max(level - 1, 0)], channels[min(level + 1, len(channels) - 1)]
+        layers = config.layers_per_block + 1
+        # The last skip of a level is the output of the level before it in the encoder, hence its width.
+        skips = [out] * (layers - 1) + [after]
+        widths = [a + b for a, b in zip([before] + [out] * (layers - 1), skips, strict=True)]
+        super().__init__(level, widths, out, config.up_block_types[level].startswith("CrossAttn"), config, make)
+        if level < len(channels) - 1:
+            self.upsamplers = nn.ModuleList([Upsample2D(out, make)])
+
+    def forward(self, x: Tensor, skips: list[Tensor], condition: Condition, join: Join) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, laid_out(join(x, skips.pop())), condition)
+        if hasattr(self, "upsamplers"):
+            x = self.upsamplers[0](x, skips[-1].shape[-2:])
+        return x
+
+
+class Encoder(nn.Module):
+    """The half that the branch copies: conv_in, time embedding, `transformer_in` where present, down blocks, mid block."""
+
+    def __init__(self, config: UNetConfig, make: LayerFactory):
+        super().__init__()
+        channels = config.block_out_channels[0]
+        self.conv_in = make.conv2d(config.in_channels, channels)
+        self.time_embedding = TimestepEmbedding(channels, make)
+        if config.transformer_in:
+            self.transformer_in = TransformerTemporalModel(
+                channels, 8 * config.attention_head_dim, config.attention_head_dim, config.norm_num_groups,
+                config.temporal_positions, make,
+            )  # fmt: skip
+        self.down_blocks = nn.ModuleList(DownBlock(i, config, make) for i in range(len(config.block_out_channels)))
+        self.mid_block = MidBlock(config, make)
+
+    def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention) -> Encoding:
+        """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
+        hidden = laid_out(hidden)
+        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames, run)
+        if hasattr(self, "transformer_in"):
+            hidden = self.transformer_in(hidden, num_frames, run)
+        skips = [hidden]
+        for block in self.down_blocks:
+            skips += block(skips[-1], condition)
+        return Encoding(tuple(skips), self.mid_block(skips[-1], condition), condition)
+
+
+class UNet(Encoder):
+    """The primary U-Net: Stable Diffusion's, with Temp-Conv and Temp-Attn; text to video by itself."""
+
+    def __init__(self, config: UNetConfig, make: LayerFactory):
+        super().__init__(config, make)
+        channels = config.block_out_channels[0]
+        self.up_blocks = nn.ModuleList(UpBlock(i, config, make) for i in range(len(config.block_out_channels)))
+        self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps, silu=True)
+        self.conv_out = make.conv2d(channels, config.out_channels)
+        down, up = ([place for block in blocks for place in block.places()] for blocks in (self.down_blocks, self.up_blocks))
+        # Part and number, as in `Place`, of every block with a spatial transformer, in their order.
+        self.attention_blocks: list[tuple[str, int]] = [*down, ("middle", 0), *up]
+
+    def encode(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention = run_attention
+    ) -> Encoding:
+        return self.contract(self.conv_in(latents), timesteps, text, num_frames, run)
+
+    def decode(
+        self,
+        encoding: Encoding,
+        residuals: Residuals | None = None,
+        join: Join = concatenate,
+        run: RunAttention = run_attention,
+    ) -> Tensor:
+        """The prediction, (B T) C H W. Residuals are added to the skips before the decoder joins them to what it has."""
+        skips, hidden, given = list(encoding.skips), encoding.mid, encoding.condition
+        condition = Condition(given.temb, given.text, given.num_frames, run)
+        if residuals is not None:
+            skips = [skip + residual for skip, residual in zip(skips, residuals.skips, strict=True)]
+            hidden = hidden + residuals.mid
+        for block in self.up_blocks:
+            hidden = block(hidden, skips, condition, join)
+        return self.conv_out(self.conv_norm_out(hidden))
+
+
+def skip_channels(config: UNetConfig) -> list[int]:
+    """The widths of the encoder's skip tensors, in order."""
+    widths = [config.block_out_channels[0]]
+    for level, channels in enumerate(config.block_out_channels):
+        last = level == len(config.block_out_channels) - 1
+        widths += [channels] * (config.layers_per_block + (not last))
+    return widths

@@ -1,0 +1,123 @@
+"""Clips that go on from each other: the paper's two-stage inference (its Fig. 7), for any number of stages.
+
+The picture of a stage is the last frame of the stage before it, as it was decoded. The branch sees its pixels, so
+nothing is lost on the way; it is encoded only for the mean of its latents, of which the noise has a trace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..common.checks import InputError, check_choice, check_text, shown
+from ..media.colour import match_colours
+from .pipeline import Pipeline
+
+MAX_STAGES = 64
+SEAMS = ("merge", "keep")
+_SEEDS = 2**64
+_DERIVED = "-"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One clip of a chain; `number` counts from 1."""
+
+    number: int
+    sentence: str
+    seed: int
+
+
+def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
+    """One stage a line of `prompts`, without blank lines and lines that begin with "#".
+
+    Stage k has the seed `seed` + k - 1. `seeds` may name others, one a stage, with "-" for a stage that keeps its own;
+    stages beyond its end keep theirs. Raises `InputError` for no stage, too many, a seed that is none, or
+    half a character.
+    """
+    check_text("prompts", prompts)
+    lines = [line.strip() for line in prompts.splitlines()]
+    sentences = [line for line in lines if line and not line.startswith("#")]
+    if not sentences:
+        raise InputError('prompts has no sentence; write one a line, such as "the red circle moves right"')
+    if len(sentences) > MAX_STAGES:
+        raise InputError(
+            f"prompts has {len(sentences)} sentences; allowed: up to {MAX_STAGES}. Make the rest in a second chain, from the "
+            "last frame of this one as its image"
+        )
+    named = re.split(r"[\s,]+", seeds.strip(" \t\n,")) if seeds.strip(" \t\n,") else []
+    if len(named) > len(sentences):
+        raise InputError(f"seeds names {len(named)} seeds for {len(sentences)} sentences; name one a sentence at most")
+    named += [_DERIVED] * (len(sentences) - len(named))
+    return [
+        Stage(number, sentence, (seed + number - 1) % _SEEDS if text == _DERIVED else _seed(text))
+        for number, (sentence, text) in enumerate(zip(sentences, named, strict=True), 1)
+    ]
+
+
+def check_goes_on(has_branch: bool, stages: int) -> None:
+    """Raise `InputError` for more than one stage of a model that has no retention branch."""
+    if stages > 1 and not has_branch:
+        raise InputError(
+            f"there are {stages} sentences, but this model has no retention branch: it cannot go on from a frame. Give one "
+            "sentence, or a model with a branch"
+        )
+
+
+def _seed(text: str) -> int:
+    # Of thousands of digits Python makes no number.
+    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= _SEEDS:
+        raise InputError(
+            f"seeds holds {shown(text)}; allowed: whole numbers from 0 to {_SEEDS - 1}, or {_DERIVED} for a stage's own"
+        )
+    return int(text)
+
+
+def join(clips: Sequence[Tensor], seam: str) -> Tensor:
+    """The clips (T, ...) of N stages as one.
+
+    "merge" shows the frame that two stages share once, as the earlier one made it: 1 + N (T - 1) frames. "keep" has all
+    N T of them, as in the paper. Raises `InputError` for frames of different sizes.
+    """
+    check_choice("seam", seam, SEAMS)
+    sizes = [tuple(clip.shape[1:]) for clip in clips]
+    if len(set(sizes)) > 1:
+        raise InputError(f"the stages have frames of {', '.join(map(str, sizes))}; give all one size")
+    return torch.cat([clip[1:] if number and seam == "merge" else clip for number, clip in enumerate(clips)])
+
+
+@dataclass(frozen=True)
+class Chain:
+    """`frames` (F, 3, H, W) of all stages joined, and `hand_overs` (N, 3, H, W), the last frame of each; in [-1, 1]."""
+
+    frames: Tensor
+    hand_overs: Tensor
+
+
+def run_chain(
+    pipeline: Pipeline,
+    stages: Sequence[Stage],
+    image: Tensor | None = None,
+    *,
+    seam: str = "merge",
+    anchor: bool = False,
+    on_stage: Callable[[Stage], None] = lambda stage: None,
+    **options,
+) -> Chain:
+    """Every stage from the last frame of the one before; the first from `image` (1, 3, H, W), or from its text alone.
+
+    `anchor` takes back at every stage what the colours of its first frame have drifted from its picture (`match_colours`).
+    `options` are those of `Pipeline.__call__`. `on_stage` is told each stage before it begins.
+    """
+    check_goes_on(pipeline.model.retention is not None, len(stages))
+    clips: list[Tensor] = []
+    for stage in stages:
+        on_stage(stage)
+        clip = pipeline(stage.sentence, image, seed=stage.seed, **options)[0]
+        clips.append(match_colours(clip, image) if anchor and image is not None else clip)
+        image = clips[-1][-1:]
+    return Chain(join(clips, seam), torch.stack([clip[-1] for clip in clips]))

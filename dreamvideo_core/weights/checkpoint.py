@@ -1,0 +1,311 @@
+"""One file is one model: a .safetensors file with the parts `unet.`, `retention.`, `text_encoder.` and `vae.`.
+
+The configuration is JSON in the file's metadata, under one key so that the same model always gives the same bytes.
+Writers that drop the metadata (ComfyUI's model savers) can keep the configuration as a tensor of bytes instead.
+
+A file of trained layers alone, the branch and the temporal layers of its U-Net, is laid over the model that they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..common.checks import InputError, shown
+from ..common.json_files import MAX_BYTES, parse_object
+from ..models.config import AutoencoderConfig, ConfigError, ModelConfig
+from ..models.unet import is_temporal
+from .diagnosis import describe_damage, describe_kind
+from .expected_weights import expected_weights
+from .original_names import as_linear, diffusers_vae_name
+from .tensor_files import LazyTensors, Source, read_metadata, write_tensors
+
+FORMAT = "dreamvideo"
+VERSION = 1
+PARTS = ("unet", "retention", "text_encoder", "vae")
+# What it means that a file lacks a part, and what brings it.
+LACKING = {
+    "unet": "U-Net: it cannot sample",
+    "retention": "retention branch: text to video only (`dreamvideo init-retention` begins one)",
+    "text_encoder": "text encoder: Load CLIP brings it",
+    "vae": "VAE: Load VAE brings it",
+}
+CONFIG_TENSOR = "dreamvideo_config"
+_LONG_TABLE, _MOST_VALUES = 1024, 2**40
+_VALUES, _ROWS, _COUNT = "#values", "#rows", "#count"
+# What ComfyUI's savers add of a model's sampling; the configuration says the same, and a node sets another one again.
+_SAVER_MARKS = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
+
+
+class CheckpointError(InputError):
+    """A file that is not a whole DreamVideo model of a version known here; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as a file holds it: its configuration, and the weights of each part without the part's prefix.
+
+    `name` is what messages call it.
+    """
+
+    config: ModelConfig
+    parts: dict[str, Mapping[str, Tensor]]
+    name: str = "the model"
+
+    def lacks(self) -> tuple[str, ...]:
+        return tuple(part for part in PARTS if part not in self.parts)
+
+    def is_overlay(self) -> bool:
+        """True for trained layers alone: a branch, temporal layers or both, without the U-Net's spatial layers."""
+        return bool({"unet", "retention"} & self.parts.keys()) and all(map(is_temporal, self.parts.get("unet", ())))
+
+    def only(self, parts: Container[str]) -> Checkpoint:
+        """The named parts alone; "temporal" stands for the U-Net's temporal layers."""
+        chosen = {part: state for part, state in self.parts.items() if part in parts}
+        if "temporal" in parts and "unet" not in chosen and "unet" in self.parts:
+            chosen["unet"] = LazyTensors.of(self.parts["unet"]).renamed(lambda name: name if is_temporal(name) else None)
+        return replace(self, config=_described(self.config, chosen), parts=chosen)
+
+    def overlaid(self, top: Checkpoint) -> Checkpoint:
+        """This model with the weights of `top` in place of its own; raises `CheckpointError` where they do not fit."""
+        for setting in ("prediction_type", "unet") if "unet" in top.parts else ("prediction_type",):
+            _check_equal(asdict(self.config)[setting], asdict(top.config)[setting], setting, top.name)
+        parts = {**self.parts, **top.parts}
+        if "unet" in top.parts:
+            parts["unet"] = LazyTensors.of(self.parts.get("unet", {})) | LazyTensors.of(top.parts["unet"])
+        config = replace(self.config, **{part: getattr(top.config, part) for part in top.parts})
+        return check_weights(Checkpoint(config, parts, f"{top.name} laid over {self.name}"))
+
+    def release(self) -> None:
+        """Let go of the files that weights are read from; they are opened again when they are needed."""
+        for state in self.parts.values():
+            LazyTensors.of(state).release()
+
+
+def _check_equal(mine: object, theirs: object, setting: str, overlay: str) -> None:
+    """`mine` and `theirs` are settings of that name, or tables of settings."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        for key in mine:
+            _check_equal(mine[key], theirs.get(key), key, overlay)
+    elif mine != theirs:
+        raise CheckpointError(
+            f"{overlay}: the overlay was trained on another kind of model: its {setting} is {shown(theirs)}, this model's is "
+            f"{shown(mine)}. Choose the model that it was trained on"
+        )
+
+
+def _described(config: ModelConfig, parts: Container[str]) -> ModelConfig:
+    return replace(config, **{part: None for part in PARTS if part not in parts})
+
+
+def describe(config: ModelConfig) -> str:
+    """The text that a file carries beside its weights."""
+    return json.dumps({"format": FORMAT, "version": VERSION, "config": config.to_dict()}, sort_keys=True)
+
+
+def config_tensor(config: ModelConfig) -> Tensor:
+    """The same text as bytes in a tensor, for writers that keep tensors only."""
+    return torch.frombuffer(bytearray(describe(config).encode()), dtype=torch.uint8)
+
+
+def save_checkpoint(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None = None,
+    on_tensor: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the file atomically, a tensor at a time, as `dtype` where one is given; equal checkpoints give equal bytes."""
+    _check_parts(checkpoint.config, set(checkpoint.parts), str(path))
+    tensors = LazyTensors.of({})
+    for part, state in checkpoint.parts.items():
+        lazy = LazyTensors.of(state)
+        tensors |= (_packed(lazy) if part == "text_encoder" else lazy).renamed(f"{part}.{{}}".format)
+    write_tensors(path, tensors, {FORMAT: describe(checkpoint.config)}, dtype, on_tensor)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a file of ours; its weights are read when they are used.
+
+    Raises `CheckpointError` for a file that is not ours, damaged, or of a newer version.
+    """
+    path = Path(path)
+    tensors, text = read_file(path)
+    if text is None:
+        raise CheckpointError(f"{path.name}: {describe_kind(tensors)}")
+    config = _parse(text, path.name)
+    return check_weights(Checkpoint(config, _split(_unpacked(tensors, path.name), config, path.name), path.name))
+
+
+def read_file(path: Path) -> tuple[LazyTensors, str | None]:
+    """All tensors of a safetensors file, and the text of our configuration where it has one."""
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: there is no such file")
+        tensors, metadata = LazyTensors.of_files([path]), read_metadata(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name}: {describe_damage(path)}") from error
+    text = metadata.get(FORMAT) or _tensor_text(tensors, path.name)
+    return tensors.renamed(lambda name: None if name == CONFIG_TENSOR else name), text
+
+
+def _packed(state: LazyTensors) -> LazyTensors:
+    """A table of which most rows are zero (words that a text encoder never met) as its other rows and their places."""
+    packed = {}
+    for name in state:
+        table = state[name]
+        if table.ndim == 2 and len(table) >= _LONG_TABLE:
+            rows = table.any(dim=1).nonzero().flatten()
+            if 2 * len(rows) <= len(table):
+                packed |= {name + _VALUES: table[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(table)])}
+            state.release()
+    return state.renamed(lambda name: None if name + _VALUES in packed else name) | LazyTensors.of(packed)
+
+
+def _unpacked(tensors: LazyTensors, file: str) -> LazyTensors:
+    """Packed tables are made whole when they are asked for, and not before their size is known to be right."""
+    names = [key.removesuffix(_VALUES) for key in tensors if key.endswith(_VALUES)]
+    pieces = {name + ending for name in names for ending in (_VALUES, _ROWS, _COUNT)}
+    tables = {name: _table(tensors, name, file) for name in names}
+    plain = tensors.renamed(lambda name: None if name in pieces else name)
+    return plain | LazyTensors(tables)
+
+
+def _table(tensors: LazyTensors, name: str, file: str) -> Source:
+    def damaged(why: object) -> CheckpointError:
+        return CheckpointError(f"{file}: the table {name!r} is damaged ({why}). Get the file again.")
+
+    names = [name + ending for ending in (_VALUES, _ROWS, _COUNT)]
+    missing = [piece for piece in names if piece not in tensors]
+    if missing:
+        raise damaged(f"{missing[0]!r} is missing")
+    values, rows, count = (tensors.outline(piece) for piece in names)
+    if values.ndim != 2 or rows.shape != values.shape[:1] or count.numel() != 1 or count.is_floating_point():
+        raise damaged(f"values {tuple(values.shape)}, rows {tuple(rows.shape)}, count {tuple(count.shape)} do not fit together")
+    length = int(tensors[names[2]])
+    if length < len(rows) or length * values.shape[1] > _MOST_VALUES:
+        raise damaged(f"it has {len(rows)} rows of {length}")
+    if name in tensors:
+        raise damaged("it is there as a whole too")
+
+    def make() -> Tensor:
+        values, rows = tensors[names[0]], tensors[names[1]]
+        try:
+            return values.new_zeros(length, values.shape[1]).index_copy(0, rows, values)
+        except (IndexError, RuntimeError) as error:
+            raise damaged(str(error).partition("\n")[0]) from error
+
+    return Source(make, lambda: values.new_empty(length, values.shape[1]))
+
+
+def _tensor_text(tensors: LazyTensors, file: str) -> str | None:
+    if CONFIG_TENSOR not in tensors:
+        return None
+    size = tensors.outline(CONFIG_TENSOR).numel()
+    if size > MAX_BYTES:
+        raise CheckpointError(
+            f"{file}: its configuration has {size:,} bytes; allowed: up to {MAX_BYTES:,}. Get the file again."
+        )
+    return bytes(tensors[CONFIG_TENSOR].flatten().to(torch.uint8).tolist()).decode(errors="replace")
+
+
+def _parse(text: str, name: str) -> ModelConfig:
+    try:
+        header = parse_object(text, "it")
+        version = header.get("version")
+        if header.get("format") != FORMAT:
+            raise ConfigError(f"its format is {shown(header.get('format'))}; allowed: {FORMAT!r}")
+        if type(version) is not int or version < 1:
+            raise ConfigError(f"its version is {shown(version)}; allowed: a whole number from 1 to {VERSION}")
+        if version > VERSION:
+            raise CheckpointError(
+                f"{name}: the file has format version {version}, this pack reads up to {VERSION}. Update the pack."
+            )
+        return ModelConfig.from_dict(header.get("config"))
+    except CheckpointError:
+        raise
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{name}: the configuration in the file is damaged, or of a newer pack: {error}. Get the file again, or update the "
+            "pack."
+        ) from error
+    except InputError as error:
+        raise CheckpointError(f"{name}: the configuration in the file is damaged: {error}") from error
+
+
+def _split(tensors: LazyTensors, config: ModelConfig, name: str) -> dict[str, Mapping[str, Tensor]]:
+    known = {part for part in PARTS for key in tensors if key.startswith(f"{part}.")}
+    foreign = [key for key in tensors if key.partition(".")[0] not in known and key not in _SAVER_MARKS]
+    if foreign:
+        raise CheckpointError(
+            f"{name}: {len(foreign)} tensors belong to no part of a DreamVideo model, {shown(foreign[0])} for one. "
+            f"The parts are {', '.join(PARTS)}."
+        )
+    _check_parts(config, known, name)
+    parts = {part: tensors.renamed(_without(f"{part}.")) for part in PARTS if part in known}
+    if "vae" in parts:
+        parts["vae"] = diffusers_vae(parts["vae"], config.vae)
+    return parts
+
+
+def diffusers_vae(state: LazyTensors, config: AutoencoderConfig) -> LazyTensors:
+    """A full-size autoencoder by diffusers' names of today, whichever it has; ComfyUI's savers write the original ones."""
+    if config.layout != "kl":
+        return state
+    return state.renamed(lambda name: diffusers_vae_name(name, len(config.block_out_channels))).changed(as_linear)
+
+
+def _without(prefix: str) -> Callable[[str], str | None]:
+    return lambda name: name.removeprefix(prefix) if name.startswith(prefix) else None
+
+
+def _check_parts(config: ModelConfig, parts: set[str], name: str) -> None:
+    described = {part for part in PARTS if getattr(config, part) is not None}
+    if parts != described:
+        raise CheckpointError(
+            f"{name}: the configuration describes {sorted(described)}, the weights hold {sorted(parts)}. "
+            "The file was not written whole; get it again."
+        )
+
+
+def check_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """`checkpoint` itself; raises `CheckpointError` where its weights are not those that its configuration describes.
+
+    Nothing is read for it but names, types and shapes. Trained layers alone may be some of the temporal ones.
+    """
+    config, overlay = checkpoint.config, checkpoint.is_overlay()
+    for part, state in checkpoint.parts.items():
+        if part == "retention" and config.unet is None:
+            continue  # checked where it is laid over its model
+        own = expected_weights(config, part)
+        if part == "unet" and overlay:
+            own = {name: outline for name, outline in own.items() if is_temporal(name) and name in state}
+        try:
+            check_keys(state, own, part)
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoint.name}: {error}") from error
+    return checkpoint
+
+
+def check_keys(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> None:
+    """Raise `CheckpointError` unless `state` has exactly the names and shapes of `own`, a module's own state."""
+    state = LazyTensors.of(state)
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    problems = [
+        f"{len(keys)} {word}, {shown(keys[0])} for one" for word, keys in (("missing", missing), ("unknown", extra)) if keys
+    ]
+    for name in sorted(own.keys() & state.keys()):
+        outline = state.outline(name)
+        if outline.shape != own[name].shape:
+            problems.append(f"{name!r} has shape {tuple(outline.shape)} and not {tuple(own[name].shape)}")
+            break
+        if not outline.is_floating_point():
+            problems.append(f"{name!r} holds {outline.dtype}, which is no type of weights".replace("torch.", ""))
+            break
+    if problems:
+        raise CheckpointError(f"the weights of {part!r} do not fit the configuration: {'; '.join(problems)}")

@@ -1,0 +1,107 @@
+"""Which weights a configuration asks for: their names in a checkpoint, and their outlines, tensors on the device "meta".
+
+Our own layers say it themselves. The text encoder and the full-size autoencoder are other libraries', transformers',
+diffusers' or ComfyUI's, of which a machine may lack some, so their names and shapes are written out here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..models.autoencoder import Autoencoder
+from ..models.config import AutoencoderConfig, ModelConfig, TextConfig
+from ..models.layers import LayerFactory
+from ..models.retention import ImageRetention
+from ..models.unet import UNet
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@lru_cache(maxsize=8)
+def expected_weights(config: ModelConfig, part: str) -> dict[str, Tensor]:
+    """The outlines of a part that `config` describes, by name; they are shared, so leave them as they are.
+
+    A retention branch copies the U-Net's encoder: without the configuration of one it cannot be known.
+    """
+    make = LayerFactory(device="meta")
+    if part == "unet":
+        return UNet(config.unet, make).state_dict()
+    if part == "retention":
+        return ImageRetention(config.unet, config.retention, make).state_dict()
+    if part == "text_encoder":
+        return _outlines(text_encoder_shapes(config.text_encoder))
+    if config.vae.layout == "taesd":
+        with torch.device("meta"):
+            return Autoencoder(config.vae.latent_channels).state_dict()
+    return _outlines(kl_shapes(config.vae))
+
+
+def _outlines(shapes: Shapes) -> dict[str, Tensor]:
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def text_encoder_shapes(config: TextConfig) -> Shapes:
+    """CLIP's text encoder by transformers' names."""
+    width, inner = config.hidden_size, config.intermediate_size
+    shapes = {
+        "embeddings.token_embedding.weight": (config.vocab_size, width),
+        "embeddings.position_embedding.weight": (config.max_position_embeddings, width),
+        **_norm("final_layer_norm", width),
+    }
+    for layer in (f"encoder.layers.{number}" for number in range(config.num_hidden_layers)):
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            shapes |= _layer(f"{layer}.self_attn.{projection}", width, width)
+        shapes |= _norm(f"{layer}.layer_norm1", width) | _norm(f"{layer}.layer_norm2", width)
+        shapes |= _layer(f"{layer}.mlp.fc1", inner, width) | _layer(f"{layer}.mlp.fc2", width, inner)
+    return {f"text_model.{name}": shape for name, shape in shapes.items()}
+
+
+def kl_shapes(config: AutoencoderConfig) -> Shapes:
+    """Stable Diffusion's autoencoder by diffusers' names."""
+    widths, latent = config.block_out_channels, config.latent_channels
+    shapes = _layer("quant_conv", 2 * latent, 2 * latent, 1, 1) | _layer("post_quant_conv", latent, latent, 1, 1)
+    shapes |= _half("encoder", "down", widths, 3, 2 * latent, config.layers_per_block)
+    return shapes | _half("decoder", "up", widths[::-1], latent, 3, config.layers_per_block + 1)
+
+
+def _half(half: str, way: str, widths: tuple[int, ...], channels_in: int, channels_out: int, layers: int) -> Shapes:
+    """The encoder or the decoder: its levels in the order in which they are passed."""
+    deepest = widths[-1] if way == "down" else widths[0]
+    shapes = _layer(f"{half}.conv_in", widths[0], channels_in, 3, 3) | _layer(
+        f"{half}.conv_out", channels_out, widths[-1], 3, 3
+    )
+    shapes |= _norm(f"{half}.conv_norm_out", widths[-1]) | _middle(f"{half}.mid_block", deepest)
+    before = widths[0]
+    for level, width in enumerate(widths):
+        block = f"{half}.{way}_blocks.{level}"
+        for layer in range(layers):
+            shapes |= _resnet(f"{block}.resnets.{layer}", before, width)
+            before = width
+        if level < len(widths) - 1:
+            shapes |= _layer(f"{block}.{way}samplers.0.conv", width, width, 3, 3)
+    return shapes
+
+
+def _middle(block: str, width: int) -> Shapes:
+    attention = f"{block}.attentions.0"
+    shapes = _resnet(f"{block}.resnets.0", width, width) | _resnet(f"{block}.resnets.1", width, width)
+    for projection in ("to_q", "to_k", "to_v", "to_out.0"):
+        shapes |= _layer(f"{attention}.{projection}", width, width)
+    return shapes | _norm(f"{attention}.group_norm", width)
+
+
+def _resnet(name: str, before: int, width: int) -> Shapes:
+    shapes = _norm(f"{name}.norm1", before) | _layer(f"{name}.conv1", width, before, 3, 3)
+    shapes |= _norm(f"{name}.norm2", width) | _layer(f"{name}.conv2", width, width, 3, 3)
+    return shapes | (_layer(f"{name}.conv_shortcut", width, before, 1, 1) if before != width else {})
+
+
+def _layer(name: str, *weight: int) -> Shapes:
+    return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return _layer(name, width)
