@@ -13,7 +13,7 @@ from ..models.config import ModelConfig
 from ..models.unet import Encoding, Residuals
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .reuse import EveryNth, Kept, Row
-from .schedule import Diffusion
+from .schedule import NoiseSchedule
 
 _TOGETHER = 2**17  # values of latents whose evaluations are a batch on a GPU; with more that takes memory and gains nothing
 
@@ -51,7 +51,7 @@ class GuidedModel:
     ):
         """`given` are `has_text` and `has_image` of `Guidance.weights`."""
         self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
-        self.diffusion = Diffusion(model.config.prediction_type)
+        self.diffusion = NoiseSchedule(model.config.schedule)
         self.step, self.together = 0, together
         self.maps: Kept[Tensor] = Kept()
         self.residuals: EveryNth[Kept[Residuals]] = EveryNth(retention_every)
