@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .kernels.fused import Lend, attends_in_place, attention_over_time, fused_group_norm, fused_layer_norm, geglu, lend
+from .kernels.fused import Lend, add_layer_norm, attends_in_place, attention_over_time, geglu, group_norm, layer_norm, lend
 
 _TOKENS = 512  # of a feed-forward on a CPU
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # of queries, keys, values and the number of heads
@@ -63,14 +63,15 @@ class LayerFactory:
         conv._conv_forward = convolve_over_time  # what Conv3d.forward calls, with the weights that a host has cast
         return conv
 
-    def group_norm(self, groups: int, channels: int, eps: float, silu: bool = False) -> nn.Module:
-        make = fused_group_norm(self.operations.GroupNorm, self.lend)
-        norm = make(groups, channels, eps=eps, dtype=self.dtype, device=self.device)
-        norm.silu = silu
+    def group_norm(self, groups: int, channels: int, eps: float) -> nn.Module:
+        norm = self.operations.GroupNorm(groups, channels, eps=eps, dtype=self.dtype, device=self.device)
+        norm.lend = self.lend
         return norm
 
     def layer_norm(self, channels: int) -> nn.Module:
-        return fused_layer_norm(self.operations.LayerNorm, self.lend)(channels, dtype=self.dtype, device=self.device)
+        norm = self.operations.LayerNorm(channels, dtype=self.dtype, device=self.device)
+        norm.lend = self.lend
+        return norm
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:
@@ -99,17 +100,17 @@ class ResnetBlock2D(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, temb_channels: int, groups: int, eps: float, make: LayerFactory):
         super().__init__()
-        self.norm1 = make.group_norm(groups, in_channels, eps, silu=True)
+        self.norm1 = make.group_norm(groups, in_channels, eps)
         self.conv1 = make.conv2d(in_channels, out_channels)
         self.time_emb_proj = make.linear(temb_channels, out_channels)
-        self.norm2 = make.group_norm(groups, out_channels, eps, silu=True)
+        self.norm2 = make.group_norm(groups, out_channels, eps)
         self.conv2 = make.conv2d(out_channels, out_channels)
         self.conv_shortcut = make.conv2d(in_channels, out_channels, kernel=1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor, num_frames: int) -> Tensor:
-        hidden = self.conv1(self.norm1(x))
+        hidden = self.conv1(group_norm(self.norm1, x, silu=True))
         hidden += repeat(self.time_emb_proj(F.silu(temb)), "b c -> (b t) c 1 1", t=num_frames)
-        hidden = self.conv2(self.norm2(hidden))
+        hidden = self.conv2(group_norm(self.norm2, hidden, silu=True))
         hidden += x if self.conv_shortcut is None else self.conv_shortcut(x)
         return hidden
 
@@ -127,7 +128,7 @@ class TemporalConvLayer(nn.Module):
         self.layers = layers
         for i in range(1, layers + 1):
             # diffusers has SiLU as a layer and a dropout in all but the first, which move the convolution's index.
-            steps = [make.group_norm(groups, channels, 1e-5, silu=True), nn.Identity()] + [nn.Identity()] * (i > 1)
+            steps = [make.group_norm(groups, channels, 1e-5), nn.Identity()] + [nn.Identity()] * (i > 1)
             self.add_module(f"conv{i}", nn.Sequential(*steps, make.temporal_conv(channels, channels)))
 
     def zero(self) -> None:
@@ -138,7 +139,8 @@ class TemporalConvLayer(nn.Module):
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         hidden = _over_time(x, num_frames)
         for i in range(1, self.layers + 1):
-            hidden = getattr(self, f"conv{i}")(hidden)
+            norm, *_, conv = getattr(self, f"conv{i}")
+            hidden = conv(group_norm(norm, hidden, silu=True))
         return x + rearrange(hidden, "b c t (h w) -> (b t) c h w", h=x.shape[-2])
 
 
@@ -226,8 +228,8 @@ class BasicTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, make)
 
     def forward(self, x: Tensor, run: RunAttention, context: Tensor | None = None, place: Place | None = None) -> Tensor:
-        x, normed = self.norm2.add_norm(x, run(self.attn1, self.norm1(x), None, place))
-        x, normed = self.norm3.add_norm(x, run(self.attn2, normed, context, place))
+        x, normed = add_layer_norm(self.norm2, x, run(self.attn1, layer_norm(self.norm1, x), None, place))
+        x, normed = add_layer_norm(self.norm3, x, run(self.attn2, normed, context, place))
         return x + self.ff(normed)
 
 
@@ -246,7 +248,7 @@ class Transformer2DModel(nn.Module):
     ) -> Tensor:
         """`x` (B T) C H W, `context` (B, M, D); `part` and `number` say where in the U-Net this is."""
         height = x.shape[-2]
-        tokens = self.proj_in(rearrange(self.norm(x), "b c h w -> b (h w) c"))
+        tokens = self.proj_in(rearrange(group_norm(self.norm, x), "b c h w -> b (h w) c"))
         for depth, block in enumerate(self.transformer_blocks):
             tokens = block(tokens, run, context, Place(part, number, depth))
         return x + rearrange(self.proj_out(tokens), "b (h w) c -> b c h w", h=height)
@@ -262,7 +264,7 @@ class _TemporalLayer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int, run: RunAttention = run_attention) -> Tensor:
         height, width = x.shape[-2:]
-        hidden = self.norm(_over_time(x, num_frames))
+        hidden = group_norm(self.norm, _over_time(x, num_frames))
         in_place = run is run_attention and attends_in_place(hidden)  # a host's function is given tokens of one place
         axes = "b t (h w) c" if in_place else "(b h w) t c"
         tokens = rearrange(hidden, f"b c t (h w) -> {axes}", h=height)

@@ -416,7 +416,7 @@ def test_patches_write_into_copies(host):
     def write(hidden: torch.Tensor, skip: torch.Tensor, options: dict) -> tuple[torch.Tensor, torch.Tensor]:
         return hidden.mul_(2), skip.add_(1)
 
-    join = host.module("nodes.host.patches").patched_join({"patches": {"output_block_patch": [write]}})
+    join = host.module("nodes.host.patches").patched_merge({"patches": {"output_block_patch": [write]}})
     hidden, skip = torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
     assert (join(hidden, skip) == 2).all()
     assert (hidden == 1).all() and (skip == 1).all()

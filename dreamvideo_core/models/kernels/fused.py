@@ -72,49 +72,33 @@ def lend(layer: nn.Module, x: Tensor) -> AbstractContextManager[tuple[Tensor, Te
     return nullcontext((layer.weight, layer.bias))
 
 
-@cache
-def fused_group_norm(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
-    """A class of GroupNorm, torch's or a host's, on (N, C, H, W), with SiLU behind it where `silu` is set."""
-
-    class GroupNorm(group_norm):
-        silu = False
-
-        def forward(self, x: Tensor) -> Tensor:
-            kernels = _kernels_in_place(x)
-            if kernels is None:
-                normed = super().forward(x)
-                return F.silu(normed, inplace=True) if self.silu else normed
-            with lend(self, x) as (weight, bias):
-                return kernels.group_norm(x, self.num_groups, weight, bias, self.eps, self.silu)
-
-        def extra_repr(self) -> str:
-            return f"{super().extra_repr()}, silu={self.silu}"
-
-    return GroupNorm
+def group_norm(norm: nn.GroupNorm, x: Tensor, silu: bool = False) -> Tensor:
+    """A layer's group norm of (N, C, ...), with SiLU behind it where `silu` is set."""
+    kernels = _kernels_in_place(x)
+    if kernels is None:
+        normed = norm(x)
+        return F.silu(normed, inplace=True) if silu else normed
+    with norm.lend(norm, x) as (weight, bias):
+        return kernels.group_norm(x, norm.num_groups, weight, bias, norm.eps, silu)
 
 
-@cache
-def fused_layer_norm(layer_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
-    """A class of LayerNorm, torch's or a host's, over the last axis of tokens."""
+def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """A layer's norm of tokens (..., C)."""
+    kernels = kernels_for(x, _LARGE_TOKENS)
+    if kernels is None:
+        return norm(x)
+    with norm.lend(norm, x) as (weight, bias):
+        return kernels.layer_norm(x, weight, bias, norm.eps)
 
-    class LayerNorm(layer_norm):
-        def forward(self, x: Tensor) -> Tensor:
-            kernels = kernels_for(x, _LARGE_TOKENS)
-            if kernels is None:
-                return super().forward(x)
-            with lend(self, x) as (weight, bias):
-                return kernels.layer_norm(x, weight, bias, self.eps)
 
-        def add_norm(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
-            """The sum of both, and its norm."""
-            kernels = kernels_for(x, _LARGE_TOKENS)
-            if kernels is None:
-                total = x + added
-                return total, super().forward(total)
-            with lend(self, x) as (weight, bias):
-                return kernels.add_layer_norm(x, added, weight, bias, self.eps)
-
-    return LayerNorm
+def add_layer_norm(norm: nn.LayerNorm, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of both (..., C), and its norm."""
+    kernels = kernels_for(x, _LARGE_TOKENS)
+    if kernels is None:
+        total = x + added
+        return total, norm(total)
+    with norm.lend(norm, x) as (weight, bias):
+        return kernels.add_layer_norm(x, added, weight, bias, norm.eps)
 
 
 def kernels_for(x: Tensor, least: int = _LARGE) -> ModuleType | None:

@@ -7,6 +7,7 @@ import torch
 from einops import rearrange
 from tiny import config, inputs, random_model
 
+from dreamvideo_core.common.batches import select
 from dreamvideo_core.models.config import PRESETS
 from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.models.layers import LayerFactory, TemporalConvLayer
@@ -121,7 +122,7 @@ def test_residuals_are_added_to_the_skips_and_the_mid_output(model):
     encoding = model.encode(flat(latents), timesteps, text, 3)
     residuals = model.retain(flat(latents), model.image_map(image), timesteps, text, 3)
     skips = tuple(s + r for s, r in zip(encoding.skips, residuals.skips, strict=True))
-    added = type(encoding)(skips, encoding.mid + residuals.mid, encoding.condition)
+    added = encoding._replace(skips=skips, mid=encoding.mid + residuals.mid)
     assert torch.equal(model.decode(encoding, residuals), model.decode(added))
 
 
@@ -151,7 +152,7 @@ def test_selecting_clips_of_an_encoding(model):
     latents, timesteps, text, _ = inputs(batch=2)
     encoding = model.encode(flat(latents), timesteps, text, 3)
     both = rearrange(model.decode(encoding), "(b t) c h w -> b t c h w", t=3)
-    chosen = rearrange(model.decode(encoding.select(torch.tensor([1, 0, 1]))), "(b t) c h w -> b t c h w", t=3)
+    chosen = rearrange(model.decode(select(encoding, [1, 0, 1], count=2)), "(b t) c h w -> b t c h w", t=3)
     torch.testing.assert_close(chosen, both[[1, 0, 1]], rtol=1e-4, atol=1e-5)
 
 
