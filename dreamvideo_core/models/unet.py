@@ -17,7 +17,7 @@ from .config import UNetConfig
 from .kernels.fused import group_norm, laid_out
 from .layers import (
     Downsample2D,
-    LayerFactory,
+    Operations,
     ResnetBlock2D,
     RunAttention,
     TemporalConvLayer,
@@ -68,23 +68,25 @@ class Residuals(NamedTuple):
 
 
 class _Level(nn.Module):
-    """Layers of one resolution: resnet, Temp-Conv, spatial transformer, Temp-Attn; the last two where the type has them."""
+    """The layers of one level: each is resnet, Temp-Conv and, where the type has them, spatial transformer and Temp-Attn."""
 
     part: str  # of the U-Net, as in `Place`
 
-    def __init__(self, level: int, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, make: LayerFactory):
+    def __init__(
+        self, level: int, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, operations: Operations
+    ):
+        """`widths` are the channels that each layer takes, `out` is the number that all give."""
         super().__init__()
-        # Places are counted with conv_in as input 0, and each downsampler as one more behind its level.
+        # Stable Diffusion counts conv_in as input block 0, and each downsampler as a block behind its level.
         self.first = level * (config.layers_per_block + 1) + (self.part == "input")
         temb, groups, eps = config.block_out_channels[0] * 4, config.norm_num_groups, config.norm_eps
-        self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, make) for w in widths)
-        self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, make) for _ in widths)
+        self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, operations) for w in widths)
+        self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, operations) for _ in widths)
         if cross_attention:
-            self.attentions = nn.ModuleList(
-                Transformer2DModel(out, config.cross_attention_dim, config.spatial_head_dim(out), groups, make) for _ in widths
-            )
+            context, head_dim = config.cross_attention_dim, config.spatial_head_dim(out)
+            self.attentions = nn.ModuleList(Transformer2DModel(out, context, head_dim, groups, operations) for _ in widths)
         if cross_attention or config.temporal_attention_everywhere:
-            self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, make) for _ in widths)
+            self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, operations) for _ in widths)
 
     def places(self) -> list[tuple[str, int]]:
         """Part and number, as in `Place`, of every layer with a spatial transformer."""
@@ -100,24 +102,24 @@ class _Level(nn.Module):
         return x
 
 
-def _temporal_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
+def _temporal_attention(channels: int, config: UNetConfig, operations: Operations) -> nn.Module:
     head_dim, groups, positions = config.attention_head_dim, config.norm_num_groups, config.temporal_positions
     if config.temporal_attention == "transformer":
-        return TransformerTemporalModel(channels, channels, head_dim, groups, positions, make)
-    return TemporalSelfAttention(channels, head_dim, groups, positions, make)
+        return TransformerTemporalModel(channels, channels, head_dim, groups, positions, operations)
+    return TemporalSelfAttention(channels, head_dim, groups, positions, operations)
 
 
 class DownBlock(_Level):
-    """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the halved one last."""
+    """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the downsampled one last."""
 
     part = "input"
 
-    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+    def __init__(self, level: int, config: UNetConfig, operations: Operations):
         out = config.block_out_channels[level]
         widths = [config.block_out_channels[max(level - 1, 0)]] + [out] * (config.layers_per_block - 1)
-        super().__init__(level, widths, out, config.down_block_types[level].startswith("CrossAttn"), config, make)
+        super().__init__(level, widths, out, config.down_block_types[level].startswith("CrossAttn"), config, operations)
         if level < len(config.block_out_channels) - 1:
-            self.downsamplers = nn.ModuleList([Downsample2D(out, make)])
+            self.downsamplers = nn.ModuleList([Downsample2D(out, operations)])
 
     def forward(self, x: Tensor, conditioning: Conditioning) -> list[Tensor]:
         skips = []
@@ -132,18 +134,20 @@ class DownBlock(_Level):
 class MidBlock(nn.Module):
     """`UNetMidBlock3DCrossAttn`: resnet and Temp-Conv, spatial transformer and Temp-Attn, resnet and Temp-Conv."""
 
-    def __init__(self, config: UNetConfig, make: LayerFactory):
+    def __init__(self, config: UNetConfig, operations: Operations):
         super().__init__()
         channels, groups = config.block_out_channels[-1], config.norm_num_groups
         temb = config.block_out_channels[0] * 4
-        self.resnets = nn.ModuleList(ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, make) for _ in range(2))
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, operations) for _ in range(2)
+        )
         self.temp_convs = nn.ModuleList(
-            TemporalConvLayer(channels, groups, config.temporal_conv_layers, make) for _ in range(2)
+            TemporalConvLayer(channels, groups, config.temporal_conv_layers, operations) for _ in range(2)
         )
         self.attentions = nn.ModuleList(
-            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, make)]
+            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, operations)]
         )
-        self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, make)])
+        self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, operations)])
 
     def forward(self, x: Tensor, conditioning: Conditioning) -> Tensor:
         x = self.resnets[0](x, conditioning.temb, conditioning.num_frames)
@@ -158,7 +162,7 @@ MergeSkip = Callable[[Tensor, Tensor], Tensor]
 
 
 def concatenate(hidden: Tensor, skip: Tensor) -> Tensor:
-    """How a decoder layer takes up its skip tensor; a host may put its own function here."""
+    """How a decoder layer merges its features and its skip; a host may put its own function here."""
     return torch.cat([hidden, skip], dim=1)
 
 
@@ -167,7 +171,7 @@ class UpBlock(_Level):
 
     part = "output"
 
-    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+    def __init__(self, level: int, config: UNetConfig, operations: Operations):
         """`level` counts from the decoder's start, as diffusers' `up_blocks` do."""
         channels = config.block_out_channels[::-1]
         out, before, after = channels[level], channels[max(level - 1, 0)], channels[min(level + 1, len(channels) - 1)]
@@ -175,9 +179,9 @@ class UpBlock(_Level):
         # The last skip of a level is the output of the level before it in the encoder, hence its width.
         skips = [out] * (layers - 1) + [after]
         widths = [a + b for a, b in zip([before] + [out] * (layers - 1), skips, strict=True)]
-        super().__init__(level, widths, out, config.up_block_types[level].startswith("CrossAttn"), config, make)
+        super().__init__(level, widths, out, config.up_block_types[level].startswith("CrossAttn"), config, operations)
         if level < len(channels) - 1:
-            self.upsamplers = nn.ModuleList([Upsample2D(out, make)])
+            self.upsamplers = nn.ModuleList([Upsample2D(out, operations)])
 
     def forward(self, x: Tensor, skips: list[Tensor], conditioning: Conditioning, merge: MergeSkip) -> Tensor:
         for i in range(len(self.resnets)):
@@ -190,18 +194,18 @@ class UpBlock(_Level):
 class Encoder(nn.Module):
     """The half that the branch copies: conv_in, time embedding, `transformer_in` where present, down blocks, mid block."""
 
-    def __init__(self, config: UNetConfig, make: LayerFactory):
+    def __init__(self, config: UNetConfig, operations: Operations):
         super().__init__()
         channels = config.block_out_channels[0]
-        self.conv_in = make.conv2d(config.in_channels, channels)
-        self.time_embedding = TimestepEmbedding(channels, make)
+        self.conv_in = operations.conv2d(config.in_channels, channels)
+        self.time_embedding = TimestepEmbedding(channels, operations)
         if config.transformer_in:
             self.transformer_in = TransformerTemporalModel(
                 channels, 8 * config.attention_head_dim, config.attention_head_dim, config.norm_num_groups,
-                config.temporal_positions, make,
+                config.temporal_positions, operations,
             )  # fmt: skip
-        self.down_blocks = nn.ModuleList(DownBlock(i, config, make) for i in range(len(config.block_out_channels)))
-        self.mid_block = MidBlock(config, make)
+        self.down_blocks = nn.ModuleList(DownBlock(i, config, operations) for i in range(len(config.block_out_channels)))
+        self.mid_block = MidBlock(config, operations)
 
     def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention) -> Encoding:
         """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
@@ -218,12 +222,12 @@ class Encoder(nn.Module):
 class UNet(Encoder):
     """The primary U-Net: Stable Diffusion's, with Temp-Conv and Temp-Attn; text to video by itself."""
 
-    def __init__(self, config: UNetConfig, make: LayerFactory):
-        super().__init__(config, make)
+    def __init__(self, config: UNetConfig, operations: Operations):
+        super().__init__(config, operations)
         channels = config.block_out_channels[0]
-        self.up_blocks = nn.ModuleList(UpBlock(i, config, make) for i in range(len(config.block_out_channels)))
-        self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps)
-        self.conv_out = make.conv2d(channels, config.out_channels)
+        self.up_blocks = nn.ModuleList(UpBlock(i, config, operations) for i in range(len(config.block_out_channels)))
+        self.conv_norm_out = operations.group_norm(config.norm_num_groups, channels, config.norm_eps)
+        self.conv_out = operations.conv2d(channels, config.out_channels)
         down, up = ([place for block in blocks for place in block.places()] for blocks in (self.down_blocks, self.up_blocks))
         # Part and number, as in `Place`, of every block with a spatial transformer, in their order.
         self.attention_blocks: list[tuple[str, int]] = [*down, ("middle", 0), *up]

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 from ...dreamvideo_core.common.batches import select
 from ...dreamvideo_core.media.images import white_image
 from ...dreamvideo_core.models.config import ModelConfig
-from ...dreamvideo_core.models.layers import LayerFactory, RunAttention
+from ...dreamvideo_core.models.layers import Operations, RunAttention
 from ...dreamvideo_core.models.retention import ImageRetention
 from ...dreamvideo_core.models.unet import Encoding, Residuals, UNet
 from ...dreamvideo_core.sampling.guided_step import Passes
@@ -109,9 +109,9 @@ class HostUNet(UNet):
     """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
 
     def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
-        make = LayerFactory(operations, optimized_attention, lend, dtype=dtype, device=device)
-        super().__init__(dreamvideo.unet, make)
-        self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
+        operations = Operations(operations, optimized_attention, lend, dtype=dtype, device=device)
+        super().__init__(dreamvideo.unet, operations)
+        self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, operations) if dreamvideo.retention else None
         self.config, self.dtype = dreamvideo, dtype
 
     def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> HostUNet:

@@ -279,7 +279,7 @@ def test_blocks_are_numbered_as_in_comfyuis_own_unet(host):
         for number, block in enumerate(blocks)
         if any(isinstance(layer, SpatialTransformer) for layer in block)
     ]
-    ours = unet.UNet(config.PRESETS["modelscope"].unet, layers.LayerFactory(device="meta"))
+    ours = unet.UNet(config.PRESETS["modelscope"].unet, layers.Operations(device="meta"))
     assert ours.attention_blocks == blocks and len(blocks) == 16
 
 

@@ -22,14 +22,14 @@ _AMPERE = (8, 0)  # what Triton needs at least
 
 
 def laid_out(x: Tensor) -> Tensor:
-    """Activations (N, C, H, W) channels last where the kernels are for them, else as they are; layers keep the layout."""
+    """Activations (N, C, H, W) channels last where the kernels take them, else as they are; layers keep that layout."""
     return x if kernels_for(x) is None else x.contiguous(memory_format=torch.channels_last)
 
 
 def lay_out_weights(model: nn.Module, device: torch.device) -> None:
-    """Convolutions' weights in the order of `laid_out` activations, for a device with kernels: cuDNN copies others each time.
+    """Put the weights of convolutions channels last, as `laid_out` does activations; else cuDNN copies them in every pass.
 
-    In half precision alone: in float32 cuDNN's convolutions are slower that way.
+    Only in half precision: in float32 cuDNN's convolutions are slower that way.
     """
     if device.type != "cuda":
         return
@@ -45,12 +45,12 @@ def attends_in_place(x: Tensor) -> bool:
 
 
 def attention_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of (B, T, N, heads x D) over T, in place of a host's: none is made for so few tokens."""
+    """Multi-head attention of (B, T, N, heads x D) over T. It replaces a host's attention, which is slow for so few tokens."""
     return kernels_for(query, least=0).attention_over_time(query, key, value, heads)
 
 
 def _kernels_in_place(x: Tensor) -> ModuleType | None:
-    """Where a pass is laid out for the kernels its deepest, small activations are too: they stay with them."""
+    """The kernels for activations that `laid_out` has put channels last, however small they have become since."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     return kernels_for(x, least=0) if channels_last and not x.is_contiguous() else None
 

@@ -10,7 +10,7 @@ from tiny import config, inputs, random_model
 from dreamvideo_core.common.batches import select
 from dreamvideo_core.models.config import PRESETS
 from dreamvideo_core.models.dreamvideo import DreamVideo
-from dreamvideo_core.models.layers import LayerFactory, TemporalConvLayer
+from dreamvideo_core.models.layers import Operations, TemporalConvLayer
 from dreamvideo_core.models.retention import is_untrained
 from dreamvideo_core.models.unet import skip_channels
 from dreamvideo_core.sprites import render_batch, sample_clip
@@ -195,14 +195,14 @@ def test_a_model_without_a_branch_says_that_it_takes_no_image():
 
 def test_the_papers_preset_trains_as_many_parameters_as_the_paper():
     """680M, temporal layers and branch together."""
-    model = DreamVideo(PRESETS["paper"], LayerFactory(device="meta"))
+    model = DreamVideo(PRESETS["paper"], Operations(device="meta"))
     trained = sum(p.numel() for _, p in model.temporal_parameters()) + sum(p.numel() for p in model.retention.parameters())
     assert trained == pytest.approx(680e6, rel=0.02)
     assert all(hasattr(block, "temp_attentions") for block in (*model.unet.down_blocks, *model.unet.up_blocks))
 
 
 def test_the_public_layout_has_12_skips_and_its_known_size():
-    model = DreamVideo(PRESETS["modelscope"], LayerFactory(device="meta"))
+    model = DreamVideo(PRESETS["modelscope"], Operations(device="meta"))
     assert sum(p.numel() for p in model.unet.parameters()) == 1_411_233_860
     assert len(model.retention.zero_convs) == 12
     assert [conv.out_channels for conv in model.retention.zero_convs] == [320] * 4 + [640] * 3 + [1280] * 5
