@@ -10,7 +10,7 @@ import torch
 
 from dreamvideo_core.models.config import PRESETS
 from dreamvideo_core.models.dreamvideo import DreamVideo
-from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.weights.checkpoint import Checkpoint, save_checkpoint
 from dreamvideo_core.weights.tensor_files import LazyTensors
 
@@ -20,7 +20,7 @@ _DRAWN = 2**20 + 1  # values, repeated for more: drawing all of them takes longe
 def random_checkpoint(preset: str, path: Path) -> None:
     """The preset's U-Net and branch in bfloat16; norms keep their ones, so that no value overflows."""
     config = replace(PRESETS[preset], text_encoder=None, vae=None)
-    shapes = DreamVideo(config, LayerFactory(device="meta")).state_dict()
+    shapes = DreamVideo(config, Operations(device="meta")).state_dict()
     makers = LazyTensors({name: partial(_random, name, tensor.shape) for name, tensor in shapes.items()})
     parts = {part: makers.renamed(partial(_without, f"{part}.")) for part in ("unet", "retention")}
     save_checkpoint(path, Checkpoint(config, parts), torch.bfloat16)

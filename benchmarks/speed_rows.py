@@ -26,7 +26,7 @@ from dreamvideo_core.media.images import white_image
 from dreamvideo_core.models.config import PRESETS
 from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.models.kernels.fused import lay_out_weights
-from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.sampling.cuda_graphs import GraphedModel
 from dreamvideo_core.sampling.guidance import Guidance, guidance_weights
 from dreamvideo_core.sampling.guided_step import GuidedModel, Passes
@@ -75,7 +75,7 @@ class FullSize:
     def __init__(self, preset: str, machine: Machine, size: int, frames: int):
         self.machine, self.config = machine, replace(PRESETS[preset], text_encoder=None, vae=None)
         torch.manual_seed(0)
-        self.model = DreamVideo(self.config, LayerFactory(dtype=machine.dtype, device=machine.device)).eval()
+        self.model = DreamVideo(self.config, Operations(dtype=machine.dtype, device=machine.device)).eval()
         channels, width = self.config.unet.in_channels, self.config.unet.cross_attention_dim
         self.latents = self._random(1, frames, channels, size // 8, size // 8)
         self.texts = {True: self._random(1, 77, width), False: self._random(1, 77, width)}
@@ -132,7 +132,7 @@ def _diffusers_pass(full: FullSize, unet: nn.Module) -> Callable[[], Tensor]:
 def _share_of_products(full: FullSize, seconds: float) -> Measure:
     """How near a pass of so many seconds comes to the rate of one large product of matrices."""
     machine = full.machine
-    shapes = DreamVideo(full.config, LayerFactory(dtype=machine.dtype, device="meta"))
+    shapes = DreamVideo(full.config, Operations(dtype=machine.dtype, device="meta"))
     inputs = [tensor.to("meta") for tensor in (full.latents, full.timesteps, full.texts[True])]
     rate = _flops(lambda: shapes(*inputs)) / seconds
     ceiling = matrix_product_rate(machine.dtype, machine.device, size=8192 if machine.on_gpu else 4096)
@@ -307,7 +307,7 @@ def loading(machine: Machine, preset: str) -> Iterator[Measure]:
 
 def _load(path: Path, machine: Machine) -> DreamVideo:
     checkpoint = open_model(path)
-    model = DreamVideo(checkpoint.config, LayerFactory(device="meta"))
+    model = DreamVideo(checkpoint.config, Operations(device="meta"))
     for module, part in ((model.unet, "unet"), (model.retention, "retention")):
         module.load_state_dict(
             {name: tensor.to(machine.device) for name, tensor in checkpoint.parts[part].items()}, assign=True

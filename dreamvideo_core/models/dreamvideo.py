@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import LayerFactory, TemporalConvLayer
+from .layers import Operations, TemporalConvLayer
 from .retention import ImageRetention
 from .unet import Encoding, Residuals, UNet, is_temporal
 
@@ -19,12 +19,12 @@ from .unet import Encoding, Residuals, UNet, is_temporal
 class DreamVideo(nn.Module):
     """The primary U-Net and, where the configuration has one, the retention branch."""
 
-    def __init__(self, config: ModelConfig, make: LayerFactory | None = None):
+    def __init__(self, config: ModelConfig, operations: Operations | None = None):
         super().__init__()
-        make = make or LayerFactory()
+        operations = operations or Operations()
         self.config = config
-        self.unet = UNet(config.unet, make)
-        self.retention = ImageRetention(config.unet, config.retention, make) if config.retention else None
+        self.unet = UNet(config.unet, operations)
+        self.retention = ImageRetention(config.unet, config.retention, operations) if config.retention else None
 
     @torch.no_grad()
     def initialise(self) -> DreamVideo:

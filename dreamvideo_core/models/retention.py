@@ -10,7 +10,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from .config import RetentionConfig, UNetConfig
-from .layers import LayerFactory, RunAttention, run_attention
+from .layers import Operations, RunAttention, run_attention
 from .unet import Encoder, Residuals, UNet, skip_channels
 
 _SILU_GAIN = 1.677  # 1 / sqrt(E[silu(x)^2]), x normal: the second moment stays what it is
@@ -19,16 +19,16 @@ _SILU_GAIN = 1.677  # 1 / sqrt(E[silu(x)^2]), x normal: the second moment stays 
 class ImageStem(nn.Module):
     """conv_s: the RGB image (B, 3, H, W) in [-1, 1] to one map (B, C, H/8, W/8)."""
 
-    def __init__(self, widths: tuple[int, ...], out_channels: int, make: LayerFactory):
+    def __init__(self, widths: tuple[int, ...], out_channels: int, operations: Operations):
         super().__init__()
-        layers: list[nn.Module] = [make.conv2d(3, widths[0])]
+        layers: list[nn.Module] = [operations.conv2d(3, widths[0])]
         for before, after in pairwise(widths):
-            layers += [nn.SiLU(), make.conv2d(before, before), nn.SiLU(), make.conv2d(before, after, stride=2)]
-        self.layers = nn.Sequential(*layers, nn.SiLU(), make.conv2d(widths[-1], out_channels))
+            layers += [nn.SiLU(), operations.conv2d(before, before), nn.SiLU(), operations.conv2d(before, after, stride=2)]
+        self.layers = nn.Sequential(*layers, nn.SiLU(), operations.conv2d(widths[-1], out_channels))
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Weights that keep the second moment from SiLU to SiLU: behind torch's own, images have one map within 1e-4."""
+        """Weights that keep the second moment from SiLU to SiLU; with torch's own, all images get the same map within 1e-4."""
         for conv in self.layers[::2]:
             nn.init.normal_(conv.weight, std=_SILU_GAIN / conv.weight[0].numel() ** 0.5)
             nn.init.zeros_(conv.bias)
@@ -40,19 +40,19 @@ class ImageStem(nn.Module):
 class ImageRetention(Encoder):
     """The branch R: a copy of the encoder on z_r = conv_d(z) + conv_s(I), each output through a zero convolution.
 
-    conv_d is the copied `conv_in`. With fusion "concat" a 1 x 1 convolution on both maps takes the sum's place.
+    conv_d is the copied `conv_in`. With fusion "concat" a 1 x 1 convolution of both maps replaces the sum.
     """
 
-    OWN = ("conv_s", "fusion", "zero_conv")  # how the names begin that the encoder does not have
+    OWN = ("conv_s", "fusion", "zero_conv")  # prefixes of the parameters that the encoder does not have
 
-    def __init__(self, unet: UNetConfig, config: RetentionConfig, make: LayerFactory):
-        super().__init__(unet, make)
+    def __init__(self, unet: UNetConfig, config: RetentionConfig, operations: Operations):
+        super().__init__(unet, operations)
         channels = unet.block_out_channels[0]
-        self.conv_s = ImageStem(config.image_channels, channels, make)
+        self.conv_s = ImageStem(config.image_channels, channels, operations)
         if config.fusion == "concat":
-            self.fusion = make.conv2d(2 * channels, channels, kernel=1)
-        self.zero_convs = nn.ModuleList(make.conv2d(c, c, kernel=1) for c in skip_channels(unet))
-        self.zero_conv_mid = make.conv2d(unet.block_out_channels[-1], unet.block_out_channels[-1], kernel=1)
+            self.fusion = operations.conv2d(2 * channels, channels, kernel=1)
+        self.zero_convs = nn.ModuleList(operations.conv2d(c, c, kernel=1) for c in skip_channels(unet))
+        self.zero_conv_mid = operations.conv2d(unet.block_out_channels[-1], unet.block_out_channels[-1], kernel=1)
 
     def forward(
         self,

@@ -6,17 +6,18 @@ the retention branch's residuals to the skips and runs the decoder. Latents are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .config import UNetConfig
-from .kernels.fused import laid_out
+from .kernels.fused import group_norm, laid_out
 from .layers import (
     Downsample2D,
-    LayerFactory,
+    Operations,
     ResnetBlock2D,
     RunAttention,
     TemporalConvLayer,
@@ -37,148 +38,93 @@ def is_temporal(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What every block of a pass is given: time embedding (B, C), text (B, N, D), the clips' length, how attention is run."""
+class Conditioning:
+    """What every block of a pass is given: time embedding (B, C), text (B, N, D), frames per clip, how attention is run."""
 
     temb: Tensor
     text: Tensor
     num_frames: int
-    run: RunAttention = run_attention
-
-    def select(self, rows: Tensor) -> Condition:
-        return Condition(self.temb[rows], self.text[rows], self.num_frames)
-
-    def chunk(self, parts: int) -> list[Condition]:
-        both = zip(self.temb.chunk(parts), self.text.chunk(parts), strict=True)
-        return [Condition(temb, text, self.num_frames) for temb, text in both]
-
-    @staticmethod
-    def join(parts: Sequence[Condition]) -> Condition:
-        return Condition(torch.cat([p.temb for p in parts]), torch.cat([p.text for p in parts]), parts[0].num_frames)
+    run: RunAttention
 
 
-def _clips(x: Tensor, rows: Tensor, num_frames: int) -> Tensor:
-    """The clips of `rows` out of (B T) C H W."""
-    return x.unflatten(0, (-1, num_frames))[rows].flatten(0, 1)
+class Encoding(NamedTuple):
+    """The primary encoder's output for B clips of T frames, and what the decoder needs beside it."""
+
+    skips: tuple[Tensor, ...]  # one per layer, (B T) C H W each
+    mid: Tensor  # the mid block's output, (B T) C H W
+    temb: Tensor  # time embedding (B, C)
+    text: Tensor  # (B, N, D)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.mid) // len(self.text)
 
 
-def _joined(skips: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """The skip tensors of several batches as those of one."""
-    return tuple(torch.cat(tensors) for tensors in zip(*skips, strict=True))
-
-
-def _chunked(skips: Iterable[Tensor], parts: int) -> list[tuple[Tensor, ...]]:
-    """The reverse of `_joined`."""
-    return list(zip(*(x.chunk(parts) for x in skips), strict=True))
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """The primary encoder's output: one skip tensor per layer, (B T) C H W each, and the mid block's output."""
-
-    skips: tuple[Tensor, ...]
-    mid: Tensor
-    condition: Condition
-
-    def select(self, rows: Tensor) -> Encoding:
-        """The clips of `rows` (K,), in that order, as often as they are named."""
-        frames = self.condition.num_frames
-        skips = tuple(_clips(x, rows, frames) for x in self.skips)
-        return Encoding(skips, _clips(self.mid, rows, frames), self.condition.select(rows))
-
-    def chunk(self, parts: int) -> list[Encoding]:
-        """The reverse of `join` for parts of one size; views."""
-        each = zip(_chunked(self.skips, parts), self.mid.chunk(parts), self.condition.chunk(parts), strict=True)
-        return [Encoding(*part) for part in each]
-
-    @staticmethod
-    def join(parts: Sequence[Encoding]) -> Encoding:
-        """The clips of every part, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        mid, condition = torch.cat([p.mid for p in parts]), Condition.join([p.condition for p in parts])
-        return Encoding(_joined(p.skips for p in parts), mid, condition)
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """The branch's output: one residual per skip tensor, and one for the mid block's output."""
+class Residuals(NamedTuple):
+    """The branch's output: one residual per skip, and one for the mid block's output; (B T) C H W each."""
 
     skips: tuple[Tensor, ...]
     mid: Tensor
 
-    def select(self, rows: Tensor, num_frames: int) -> Residuals:
-        """The clips of `rows` (K,), in that order, as often as they are named."""
-        return Residuals(tuple(_clips(x, rows, num_frames) for x in self.skips), _clips(self.mid, rows, num_frames))
 
-    def chunk(self, parts: int) -> list[Residuals]:
-        """The reverse of `join` for parts of one size; views."""
-        return [Residuals(*part) for part in zip(_chunked(self.skips, parts), self.mid.chunk(parts), strict=True)]
-
-    @staticmethod
-    def join(parts: Sequence[Residuals]) -> Residuals:
-        """The clips of every part, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        return Residuals(_joined(p.skips for p in parts), torch.cat([p.mid for p in parts]))
-
-
-class _Stage(nn.Module):
-    """Layers of one resolution: resnet, Temp-Conv, spatial transformer, Temp-Attn; the last two where the type has them."""
+class _Level(nn.Module):
+    """The layers of one level: each is resnet, Temp-Conv and, where the type has them, spatial transformer and Temp-Attn."""
 
     part: str  # of the U-Net, as in `Place`
 
-    def __init__(self, level: int, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, make: LayerFactory):
+    def __init__(
+        self, level: int, widths: list[int], out: int, cross_attention: bool, config: UNetConfig, operations: Operations
+    ):
+        """`widths` are the channels that each layer takes, `out` is the number that all give."""
         super().__init__()
-        # Places are counted with conv_in as input 0, and each downsampler as one more behind its level.
+        # Stable Diffusion counts conv_in as input block 0, and each downsampler as a block behind its level.
         self.first = level * (config.layers_per_block + 1) + (self.part == "input")
         temb, groups, eps = config.block_out_channels[0] * 4, config.norm_num_groups, config.norm_eps
-        self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, make) for w in widths)
-        self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, make) for _ in widths)
+        self.resnets = nn.ModuleList(ResnetBlock2D(w, out, temb, groups, eps, operations) for w in widths)
+        self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, operations) for _ in widths)
         if cross_attention:
-            self.attentions = nn.ModuleList(
-                Transformer2DModel(out, config.cross_attention_dim, config.spatial_head_dim(out), groups, make) for _ in widths
-            )
+            context, head_dim = config.cross_attention_dim, config.spatial_head_dim(out)
+            self.attentions = nn.ModuleList(Transformer2DModel(out, context, head_dim, groups, operations) for _ in widths)
         if cross_attention or config.temporal_attention_everywhere:
-            self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, make) for _ in widths)
+            self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, operations) for _ in widths)
 
     def places(self) -> list[tuple[str, int]]:
         """Part and number, as in `Place`, of every layer with a spatial transformer."""
         return [(self.part, self.first + i) for i in range(len(getattr(self, "attentions", ())))]
 
-    def layer(self, i: int, x: Tensor, condition: Condition) -> Tensor:
-        x = self.resnets[i](x, condition.temb, condition.num_frames)
-        x = self.temp_convs[i](x, condition.num_frames)
+    def layer(self, i: int, x: Tensor, conditioning: Conditioning) -> Tensor:
+        x = self.resnets[i](x, conditioning.temb, conditioning.num_frames)
+        x = self.temp_convs[i](x, conditioning.num_frames)
         if hasattr(self, "attentions"):
-            x = self.attentions[i](x, condition.text, condition.run, self.part, self.first + i)
+            x = self.attentions[i](x, conditioning.text, conditioning.run, self.part, self.first + i)
         if hasattr(self, "temp_attentions"):
-            x = self.temp_attentions[i](x, condition.num_frames, condition.run)
+            x = self.temp_attentions[i](x, conditioning.num_frames, conditioning.run)
         return x
 
 
-def _temporal_attention(channels: int, config: UNetConfig, make: LayerFactory) -> nn.Module:
+def _temporal_attention(channels: int, config: UNetConfig, operations: Operations) -> nn.Module:
     head_dim, groups, positions = config.attention_head_dim, config.norm_num_groups, config.temporal_positions
     if config.temporal_attention == "transformer":
-        return TransformerTemporalModel(channels, channels, head_dim, groups, positions, make)
-    return TemporalSelfAttention(channels, head_dim, groups, positions, make)
+        return TransformerTemporalModel(channels, channels, head_dim, groups, positions, operations)
+    return TemporalSelfAttention(channels, head_dim, groups, positions, operations)
 
 
-class DownBlock(_Stage):
-    """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the halved one last."""
+class DownBlock(_Level):
+    """`CrossAttnDownBlock3D` and `DownBlock3D`: gives every layer's output as a skip, and the downsampled one last."""
 
     part = "input"
 
-    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+    def __init__(self, level: int, config: UNetConfig, operations: Operations):
         out = config.block_out_channels[level]
         widths = [config.block_out_channels[max(level - 1, 0)]] + [out] * (config.layers_per_block - 1)
-        super().__init__(level, widths, out, config.down_block_types[level].startswith("CrossAttn"), config, make)
+        super().__init__(level, widths, out, config.down_block_types[level].startswith("CrossAttn"), config, operations)
         if level < len(config.block_out_channels) - 1:
-            self.downsamplers = nn.ModuleList([Downsample2D(out, make)])
+            self.downsamplers = nn.ModuleList([Downsample2D(out, operations)])
 
-    def forward(self, x: Tensor, condition: Condition) -> list[Tensor]:
+    def forward(self, x: Tensor, conditioning: Conditioning) -> list[Tensor]:
         skips = []
         for i in range(len(self.resnets)):
-            x = self.layer(i, x, condition)
+            x = self.layer(i, x, conditioning)
             skips.append(x)
         if hasattr(self, "downsamplers"):
             skips.append(self.downsamplers[0](x))
@@ -188,42 +134,44 @@ class DownBlock(_Stage):
 class MidBlock(nn.Module):
     """`UNetMidBlock3DCrossAttn`: resnet and Temp-Conv, spatial transformer and Temp-Attn, resnet and Temp-Conv."""
 
-    def __init__(self, config: UNetConfig, make: LayerFactory):
+    def __init__(self, config: UNetConfig, operations: Operations):
         super().__init__()
         channels, groups = config.block_out_channels[-1], config.norm_num_groups
         temb = config.block_out_channels[0] * 4
-        self.resnets = nn.ModuleList(ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, make) for _ in range(2))
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, operations) for _ in range(2)
+        )
         self.temp_convs = nn.ModuleList(
-            TemporalConvLayer(channels, groups, config.temporal_conv_layers, make) for _ in range(2)
+            TemporalConvLayer(channels, groups, config.temporal_conv_layers, operations) for _ in range(2)
         )
         self.attentions = nn.ModuleList(
-            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, make)]
+            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, operations)]
         )
-        self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, make)])
+        self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, operations)])
 
-    def forward(self, x: Tensor, condition: Condition) -> Tensor:
-        x = self.resnets[0](x, condition.temb, condition.num_frames)
-        x = self.temp_convs[0](x, condition.num_frames)
-        x = self.attentions[0](x, condition.text, condition.run, "middle", 0)
-        x = self.temp_attentions[0](x, condition.num_frames, condition.run)
-        x = self.resnets[1](x, condition.temb, condition.num_frames)
-        return self.temp_convs[1](x, condition.num_frames)
+    def forward(self, x: Tensor, conditioning: Conditioning) -> Tensor:
+        x = self.resnets[0](x, conditioning.temb, conditioning.num_frames)
+        x = self.temp_convs[0](x, conditioning.num_frames)
+        x = self.attentions[0](x, conditioning.text, conditioning.run, "middle", 0)
+        x = self.temp_attentions[0](x, conditioning.num_frames, conditioning.run)
+        x = self.resnets[1](x, conditioning.temb, conditioning.num_frames)
+        return self.temp_convs[1](x, conditioning.num_frames)
 
 
-Join = Callable[[Tensor, Tensor], Tensor]
+MergeSkip = Callable[[Tensor, Tensor], Tensor]
 
 
 def concatenate(hidden: Tensor, skip: Tensor) -> Tensor:
-    """How a decoder layer takes up its skip tensor; a host may put its own function here."""
+    """How a decoder layer merges its features and its skip; a host may put its own function here."""
     return torch.cat([hidden, skip], dim=1)
 
 
-class UpBlock(_Stage):
+class UpBlock(_Level):
     """`CrossAttnUpBlock3D` and `UpBlock3D`: takes one skip per layer off the end of `skips`."""
 
     part = "output"
 
-    def __init__(self, level: int, config: UNetConfig, make: LayerFactory):
+    def __init__(self, level: int, config: UNetConfig, operations: Operations):
         """`level` counts from the decoder's start, as diffusers' `up_blocks` do."""
         channels = config.block_out_channels[::-1]
         out, before, after = channels[level], channels[max(level - 1, 0)], channels[min(level + 1, len(channels) - 1)]
@@ -231,13 +179,13 @@ class UpBlock(_Stage):
         # The last skip of a level is the output of the level before it in the encoder, hence its width.
         skips = [out] * (layers - 1) + [after]
         widths = [a + b for a, b in zip([before] + [out] * (layers - 1), skips, strict=True)]
-        super().__init__(level, widths, out, config.up_block_types[level].startswith("CrossAttn"), config, make)
+        super().__init__(level, widths, out, config.up_block_types[level].startswith("CrossAttn"), config, operations)
         if level < len(channels) - 1:
-            self.upsamplers = nn.ModuleList([Upsample2D(out, make)])
+            self.upsamplers = nn.ModuleList([Upsample2D(out, operations)])
 
-    def forward(self, x: Tensor, skips: list[Tensor], condition: Condition, join: Join) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], conditioning: Conditioning, merge: MergeSkip) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, laid_out(join(x, skips.pop())), condition)
+            x = self.layer(i, laid_out(merge(x, skips.pop())), conditioning)
         if hasattr(self, "upsamplers"):
             x = self.upsamplers[0](x, skips[-1].shape[-2:])
         return x
@@ -246,40 +194,40 @@ class UpBlock(_Stage):
 class Encoder(nn.Module):
     """The half that the branch copies: conv_in, time embedding, `transformer_in` where present, down blocks, mid block."""
 
-    def __init__(self, config: UNetConfig, make: LayerFactory):
+    def __init__(self, config: UNetConfig, operations: Operations):
         super().__init__()
         channels = config.block_out_channels[0]
-        self.conv_in = make.conv2d(config.in_channels, channels)
-        self.time_embedding = TimestepEmbedding(channels, make)
+        self.conv_in = operations.conv2d(config.in_channels, channels)
+        self.time_embedding = TimestepEmbedding(channels, operations)
         if config.transformer_in:
             self.transformer_in = TransformerTemporalModel(
                 channels, 8 * config.attention_head_dim, config.attention_head_dim, config.norm_num_groups,
-                config.temporal_positions, make,
+                config.temporal_positions, operations,
             )  # fmt: skip
-        self.down_blocks = nn.ModuleList(DownBlock(i, config, make) for i in range(len(config.block_out_channels)))
-        self.mid_block = MidBlock(config, make)
+        self.down_blocks = nn.ModuleList(DownBlock(i, config, operations) for i in range(len(config.block_out_channels)))
+        self.mid_block = MidBlock(config, operations)
 
     def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention) -> Encoding:
         """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
         hidden = laid_out(hidden)
-        condition = Condition(self.time_embedding(timesteps, hidden.dtype), text, num_frames, run)
+        conditioning = Conditioning(self.time_embedding(timesteps, hidden.dtype), text, num_frames, run)
         if hasattr(self, "transformer_in"):
             hidden = self.transformer_in(hidden, num_frames, run)
         skips = [hidden]
         for block in self.down_blocks:
-            skips += block(skips[-1], condition)
-        return Encoding(tuple(skips), self.mid_block(skips[-1], condition), condition)
+            skips += block(skips[-1], conditioning)
+        return Encoding(tuple(skips), self.mid_block(skips[-1], conditioning), conditioning.temb, text)
 
 
 class UNet(Encoder):
     """The primary U-Net: Stable Diffusion's, with Temp-Conv and Temp-Attn; text to video by itself."""
 
-    def __init__(self, config: UNetConfig, make: LayerFactory):
-        super().__init__(config, make)
+    def __init__(self, config: UNetConfig, operations: Operations):
+        super().__init__(config, operations)
         channels = config.block_out_channels[0]
-        self.up_blocks = nn.ModuleList(UpBlock(i, config, make) for i in range(len(config.block_out_channels)))
-        self.conv_norm_out = make.group_norm(config.norm_num_groups, channels, config.norm_eps, silu=True)
-        self.conv_out = make.conv2d(channels, config.out_channels)
+        self.up_blocks = nn.ModuleList(UpBlock(i, config, operations) for i in range(len(config.block_out_channels)))
+        self.conv_norm_out = operations.group_norm(config.norm_num_groups, channels, config.norm_eps)
+        self.conv_out = operations.conv2d(channels, config.out_channels)
         down, up = ([place for block in blocks for place in block.places()] for blocks in (self.down_blocks, self.up_blocks))
         # Part and number, as in `Place`, of every block with a spatial transformer, in their order.
         self.attention_blocks: list[tuple[str, int]] = [*down, ("middle", 0), *up]
@@ -293,18 +241,18 @@ class UNet(Encoder):
         self,
         encoding: Encoding,
         residuals: Residuals | None = None,
-        join: Join = concatenate,
+        merge: MergeSkip = concatenate,
         run: RunAttention = run_attention,
     ) -> Tensor:
-        """The prediction, (B T) C H W. Residuals are added to the skips before the decoder joins them to what it has."""
-        skips, hidden, given = list(encoding.skips), encoding.mid, encoding.condition
-        condition = Condition(given.temb, given.text, given.num_frames, run)
+        """The prediction, (B T) C H W. Residuals are added to the skips before the decoder takes them up."""
+        skips, hidden = list(encoding.skips), encoding.mid
+        conditioning = Conditioning(encoding.temb, encoding.text, encoding.num_frames, run)
         if residuals is not None:
             skips = [skip + residual for skip, residual in zip(skips, residuals.skips, strict=True)]
             hidden = hidden + residuals.mid
         for block in self.up_blocks:
-            hidden = block(hidden, skips, condition, join)
-        return self.conv_out(self.conv_norm_out(hidden))
+            hidden = block(hidden, skips, conditioning, merge)
+        return self.conv_out(group_norm(self.conv_norm_out, hidden, silu=True))
 
 
 def skip_channels(config: UNetConfig) -> list[int]:

@@ -8,8 +8,9 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from ..models.unet import Condition, Encoding, Residuals, skip_channels
+from ..models.unet import Encoding, Residuals, skip_channels
 from .guided_step import Passes
 
 TensorFunction = Callable[..., tuple[Tensor, ...]]
@@ -38,16 +39,14 @@ class GraphedModel:
 
     def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
         *skips, mid, temb, text = self._recorder.run(_encode, self.model, latents, timesteps, text)
-        return Encoding(tuple(skips), mid, Condition(temb, text, num_frames))
+        return Encoding(tuple(skips), mid, temb, text)
 
     def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
         *skips, mid = self._recorder.run(_retain, self.model, latents, image_map, timesteps, text)
         return Residuals(tuple(skips), mid)
 
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
-        added = () if residuals is None else (*residuals.skips, residuals.mid)
-        temb, text = encoding.condition.temb, encoding.condition.text
-        (prediction,) = self._recorder.run(_decode, self.model, *encoding.skips, encoding.mid, temb, text, *added)
+        (prediction,) = self._recorder.run(_decode, self.model, *tree_leaves(encoding), *tree_leaves(residuals or ()))
         return prediction
 
 
@@ -59,20 +58,18 @@ def _weight_addresses(model: Passes) -> tuple[Hashable, ...]:
 
 
 def _encode(model: Passes, latents: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-    encoding = model.encode(latents, timesteps, text, len(latents) // len(text))
-    return *encoding.skips, encoding.mid, encoding.condition.temb, encoding.condition.text
+    return tuple(tree_leaves(model.encode(latents, timesteps, text, len(latents) // len(text))))
 
 
 def _retain(model: Passes, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-    residuals = model.retain(latents, image_map, timesteps, text, len(latents) // len(text))
-    return *residuals.skips, residuals.mid
+    return tuple(tree_leaves(model.retain(latents, image_map, timesteps, text, len(latents) // len(text))))
 
 
 def _decode(model: Passes, *tensors: Tensor) -> tuple[Tensor]:
     count = len(skip_channels(model.config.unet))
     skips, (mid, temb, text, *added) = tensors[:count], tensors[count:]
-    encoding = Encoding(skips, mid, Condition(temb, text, len(mid) // len(text)))
-    return (model.decode(encoding, Residuals(tuple(added[:-1]), added[-1]) if added else None),)
+    residuals = Residuals(tuple(added[:-1]), added[-1]) if added else None
+    return (model.decode(Encoding(skips, mid, temb, text), residuals),)
 
 
 class _Recorder:

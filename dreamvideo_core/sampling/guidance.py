@@ -23,6 +23,9 @@ class Evaluation(NamedTuple):
     image: bool
 
 
+EMPTY = Evaluation(text=False, image=False)
+
+
 def guidance_weights(
     text_scale: float,
     image_scale: float,
@@ -51,6 +54,18 @@ def guidance_weights(
         evaluation = Evaluation(bool(text) and has_text, bool(image) and has_image)
         weights[evaluation] = weights.get(evaluation, 0.0) + weight
     return {evaluation: weight for evaluation, weight in weights.items() if abs(weight) > 1e-9}
+
+
+def two_terms(weights: dict[Evaluation, float], results: dict[Evaluation, Tensor]) -> tuple[Tensor, float]:
+    """The guided sum, S = sum of w_e f_e, as S = f(0,0) + scale (effective - f(0,0)); gives `effective` and `scale`.
+
+    That is classifier-free guidance's form: scale = 1 - w_00, effective = (S - w_00 f(0,0)) / scale. Where w_00 is 1 there is
+    no such form: `effective` is S, and `scale` is 1.
+    """
+    scale = 1 - weights.get(EMPTY, 0.0)
+    if abs(scale) < 1e-9:
+        return sum(weight * results[evaluation] for evaluation, weight in weights.items()), 1.0
+    return sum(weight * results[evaluation] for evaluation, weight in weights.items() if evaluation != EMPTY) / scale, scale
 
 
 @dataclass(frozen=True)

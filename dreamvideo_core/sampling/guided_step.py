@@ -15,7 +15,7 @@ from .guidance import Evaluation, Guidance, rescale_guidance
 from .reuse import EveryNth, Kept, Row
 from .schedule import NoiseSchedule
 
-_TOGETHER = 2**17  # values of latents whose evaluations are a batch on a GPU; with more that takes memory and gains nothing
+_FEW_VALUES = 2**17  # of latents; with more, one batch of all evaluations takes memory on a GPU and gains nothing
 
 
 class Passes(Protocol):
@@ -31,12 +31,14 @@ class Passes(Protocol):
 
 
 class GuidedModel:
-    """The weighted sum of evaluations for fixed conditions: one encode per text and step, conv_s once for all steps.
+    """The weighted sum of evaluations for fixed conditions (Eq. 5).
 
-    `images` holds the image of each kind of evaluation, (B, 3, H, W): the given one and the empty one. A model without
-    a branch needs none. The branch runs in every `retention_every`-th step, and its residuals are used again until the next of
-    these; an evaluation that a step is the first to need has its own made. `together` has the evaluations in one batch: faster
-    for few latents on a GPU, where None chooses it, and slower on a CPU.
+    `texts` and `images` hold what each kind of evaluation is given: text (B, N, D), the prompt and the negative one; image
+    (B, 3, H, W), the given one and the empty one. A model without a branch needs no images. An evaluation is the model's
+    `encode`, `retain` and `decode`. Those with the same text share an encoding, and those with the same image share conv_s, in
+    all steps. The branch runs in every `retention_every`-th step; its residuals are used again until the next of these.
+    `together` runs the evaluations of a step as one batch. On a CPU that is slower, on a GPU faster for few latents, so None
+    decides by both.
     """
 
     def __init__(
@@ -58,55 +60,55 @@ class GuidedModel:
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         """The guided prediction for latents (B, T, C, H, W) at one timestep."""
-        if self.together is None:
-            self.together = latents.device.type != "cpu" and latents.numel() <= _TOGETHER
         weights = self.guidance.weights(timestep, **self.given)
-        timesteps = torch.full((len(latents),), timestep, device=latents.device)
-        encodings: Kept[Encoding] = Kept()
-        results: dict[Evaluation, Tensor] = {}
-        for some in self._batches(list(weights)):
-            results |= self._evaluated(some, latents, timesteps, encodings)
-        self.step += 1
+        results = self._evaluate(list(weights), latents, timestep)
         guided = sum(weight * results[evaluation] for evaluation, weight in weights.items())
+        self.step += 1
         return self._rescaled(guided, results[max(results)], latents, timestep)
 
-    def _batches(self, evaluations: list[Evaluation]) -> list[list[Evaluation]]:
-        return [evaluations] if self.together else [[evaluation] for evaluation in evaluations]
+    def _evaluate(self, evaluations: list[Evaluation], latents: Tensor, timestep: int) -> dict[Evaluation, Tensor]:
+        """f(text?, image?) for each evaluation, (B, T, C, H, W): in one batch, or one after the other."""
+        few = latents.device.type != "cpu" and latents.numel() <= _FEW_VALUES
+        together = few if self.together is None else self.together
+        results: dict[Evaluation, Tensor] = {}
+        encodings: Kept[Encoding] = Kept()
+        for some in [evaluations] if together else [[evaluation] for evaluation in evaluations]:
+            frames = self._evaluate_batch(some, latents, timestep, encodings).to(latents.dtype)
+            clips = rearrange(frames, "(n b t) c h w -> n b t c h w", n=len(some), t=latents.shape[1])
+            results |= zip(some, clips, strict=True)
+        return results
 
-    def _evaluated(
-        self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor, encodings: Kept[Encoding]
-    ) -> dict[Evaluation, Tensor]:
-        encoding = self._encoding(evaluations, latents, timesteps, encodings)
-        residuals = self._residuals(evaluations, latents, timesteps) if self.images else None
-        made = self.model.decode(encoding, residuals).to(latents.dtype)
-        clips = rearrange(made, "(n b t) c h w -> n b t c h w", n=len(evaluations), t=latents.shape[1])
-        return dict(zip(evaluations, clips, strict=True))
+    def _evaluate_batch(
+        self, evaluations: list[Evaluation], latents: Tensor, timestep: int, encodings: Kept[Encoding]
+    ) -> Tensor:
+        """N evaluations of the same B clips, ((N B T), C, H, W)."""
+        num_frames = latents.shape[1]
 
-    def _encoding(
-        self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor, encodings: Kept[Encoding]
-    ) -> Encoding:
-        texts = [e.text for e in evaluations]
+        def inputs(numbers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+            """Frames ((N B T), C, H, W), timesteps (N B,) and texts (N B, L, D) of evaluations by their numbers."""
+            repeated = latents.expand(len(numbers), *latents.shape)
+            timesteps = torch.full((len(numbers) * len(latents),), timestep, device=latents.device)
+            text = torch.cat([self.texts[evaluations[number].text] for number in numbers])
+            return rearrange(repeated, "n b t c h w -> (n b t) c h w"), timesteps, text
 
-        def make(numbers: list[int]) -> list[Encoding]:
-            text = torch.cat([self.texts[texts[number]] for number in numbers])
-            made = self.model.encode(*_repeated(latents, timesteps, len(numbers)), text, latents.shape[1])
-            return made.chunk(len(numbers))
+        def encode(numbers: list[int]) -> Encoding:
+            return self.model.encode(*inputs(numbers), num_frames)
 
-        # Evaluations come text by text: no more are kept than these need.
-        return Encoding.join(encodings.get([Row(text) for text in texts], make, most=len(set(texts))))
+        def retain(numbers: list[int]) -> Residuals:
+            frames, timesteps, text = inputs(numbers)
+            maps = torch.cat([self._map(evaluations[number].image) for number in numbers])
+            return self.model.retain(frames, maps, timesteps, text, num_frames)
 
-    def _residuals(self, evaluations: list[Evaluation], latents: Tensor, timesteps: Tensor) -> Residuals:
-        def make(numbers: list[int]) -> list[Residuals]:
-            some = [evaluations[number] for number in numbers]
-            maps, text = torch.cat([self._map(e.image) for e in some]), torch.cat([self.texts[e.text] for e in some])
-            frames, times = _repeated(latents, timesteps, len(some))
-            return self.model.retain(frames, maps, times, text, latents.shape[1]).chunk(len(some))
-
-        kept = Kept() if self.residuals.every == 1 else self.residuals.at(self.step)
-        return Residuals.join(kept.get([Row(evaluation) for evaluation in evaluations], make))
+        texts = [Row(evaluation.text) for evaluation in evaluations]
+        encoding = encodings.get(texts, encode, most=len(set(texts)))  # evaluations come text by text
+        if not self.images:
+            return self.model.decode(encoding)
+        kept = self.residuals.at(self.step)
+        residuals = kept.get([Row(e) for e in evaluations], retain, most=None if self.residuals.every > 1 else 0)
+        return self.model.decode(encoding, residuals)
 
     def _map(self, image: bool) -> Tensor:
-        return self.maps.get([Row(image)], lambda _: [self.model.image_map(self.images[image])])[0]
+        return self.maps.get([Row(image)], lambda _: self.model.image_map(self.images[image]))
 
     def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timestep: int) -> Tensor:
         """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""
@@ -114,8 +116,3 @@ class GuidedModel:
             return guided
         cleans = (self.diffusion.split(latents, x, timestep)[0] for x in (guided, conditional))
         return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timestep)
-
-
-def _repeated(latents: Tensor, timesteps: Tensor, times: int) -> tuple[Tensor, Tensor]:
-    """Frames ((N B T), C, H, W) and timesteps (N B,) for N evaluations of the same latents."""
-    return rearrange(latents.expand(times, *latents.shape), "n b t c h w -> (n b t) c h w"), timesteps.repeat(times)

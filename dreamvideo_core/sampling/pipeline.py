@@ -16,7 +16,7 @@ from ..models.autoencoder import SCALE_FACTOR, build_autoencoder
 from ..models.config import ModelConfig
 from ..models.dreamvideo import DreamVideo
 from ..models.kernels.fused import lay_out_weights
-from ..models.layers import LayerFactory
+from ..models.layers import Operations
 from ..models.text_encoder import TextEncoder
 from ..weights.checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_checkpoint
 from ..weights.sources import open_model
@@ -60,7 +60,7 @@ class Pipeline:
         if missing:
             raise CheckpointError(f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts")
         # Not `build`: drawing fresh weights for all layers of a full-size model takes longer than reading its own.
-        model = DreamVideo(checkpoint.config, LayerFactory(dtype=dtype, device="meta")).to_empty(device="cpu")
+        model = DreamVideo(checkpoint.config, Operations(dtype=dtype, device="meta")).to_empty(device="cpu")
         text_encoder, autoencoder = TextEncoder(checkpoint.config.text_encoder), build_autoencoder(checkpoint.config.vae)
         pipeline = cls(model, text_encoder, autoencoder, cuda_graphs).to("cpu", dtype)
         pipeline.load_parts(checkpoint.parts)

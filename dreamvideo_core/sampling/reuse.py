@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-Made = TypeVar("Made")
+from ..common.batches import Batch, chunk, join
+
 Keeper = TypeVar("Keeper")
 
 
@@ -24,36 +25,38 @@ class Row(NamedTuple):
 
 
 @dataclass(eq=False)
-class _Entry(Generic[Made]):
+class _Entry:
     row: Row
-    made: Made | None = None
+    made: Any = None
 
     def is_of(self, row: Row) -> bool:
         return self.row.key == row.key and all(map(torch.equal, self.row.tensors, row.tensors))
 
 
-class Kept(Generic[Made]):
+class Kept(Generic[Batch]):
     """What was made of rows, for whoever asks for equal ones."""
 
+    split = staticmethod(chunk)  # what is made of several rows into that of each
+    join = staticmethod(join)  # the reverse
+
     def __init__(self):
-        self._entries: list[_Entry[Made]] = []  # those asked for last stand last
+        self._entries: list[_Entry] = []  # those asked for last stand last
 
-    def get(self, rows: Sequence[Row], make: Callable[[list[int]], Sequence[Made]], most: int | None = None) -> list[Made]:
-        """What is made of every row. `make` is given the numbers of those to be made, of equal ones the first.
+    def get(self, rows: Sequence[Row], make: Callable[[list[int]], Batch], most: int | None = None) -> Batch:
+        """What is made of all rows, as one batch.
 
-        `most` is how many are kept from now on, the ones asked for last; None keeps all.
+        `make` is given the numbers of the rows to be made, of equal ones the first, and makes them as one batch. `most` is how
+        many rows are kept from now on, the ones asked for last; None keeps all.
         """
         asked = self._find(rows)
         self._keep(asked, most)  # before more is made: that is when memory is short
-        missing = {id(entry): number for number, entry in reversed(list(enumerate(asked))) if entry.made is None}
+        missing = self._missing(asked)
         if missing:
-            numbers = sorted(missing.values())
-            for number, made in zip(numbers, make(numbers), strict=True):
-                asked[number].made = made
-        return [entry.made for entry in asked]
+            self._fill(asked, missing, make(missing))
+        return self._joined(asked)
 
-    def _find(self, rows: Sequence[Row]) -> list[_Entry[Made]]:
-        """An entry for every row, one for all that are equal; those that are new have nothing made yet."""
+    def _find(self, rows: Sequence[Row]) -> list[_Entry]:
+        """An entry for every row, one for all that are equal; new ones have nothing made yet."""
         known, asked = list(self._entries), []
         for row in rows:
             entry = next((entry for entry in known if entry.is_of(row)), None)
@@ -64,10 +67,21 @@ class Kept(Generic[Made]):
             asked.append(entry)
         return asked
 
-    def _keep(self, asked: list[_Entry[Made]], most: int | None) -> None:
+    def _keep(self, asked: list[_Entry], most: int | None) -> None:
         last = {id(entry): entry for entry in asked}
         entries = [entry for entry in self._entries if id(entry) not in last] + list(last.values())
         self._entries = entries if most is None else entries[len(entries) - min(most, len(entries)) :]
+
+    def _missing(self, asked: list[_Entry]) -> list[int]:
+        first = {id(entry): number for number, entry in reversed(list(enumerate(asked))) if entry.made is None}
+        return sorted(first.values())
+
+    def _fill(self, asked: list[_Entry], missing: list[int], made: Batch) -> None:
+        for number, of_row in zip(missing, self.split(made, len(missing)), strict=True):
+            asked[number].made = of_row
+
+    def _joined(self, asked: list[_Entry]) -> Batch:
+        return self.join([entry.made for entry in asked])
 
 
 class EveryNth(Generic[Keeper]):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.config import MODELSCOPE, PAPER, ModelConfig, RetentionConfig, UNetConfig
-from ..models.layers import LayerFactory, TemporalConvLayer, TemporalSelfAttention
+from ..models.layers import Operations, TemporalConvLayer, TemporalSelfAttention
 from ..models.retention import ImageRetention
 from ..models.unet import UNet, is_temporal
 from .checkpoint import PARTS, Checkpoint, CheckpointError, check_weights, load_checkpoint, read_file, save_checkpoint
@@ -112,7 +112,7 @@ def _from_original(tensors: LazyTensors, name: str) -> Checkpoint:
 
 def _identity_layers(config: UNetConfig) -> dict[str, Tensor]:
     """Fresh temporal layers that change nothing: what ends each of them is zero."""
-    unet = UNet(config, LayerFactory(device="meta"))
+    unet = UNet(config, Operations(device="meta"))
     temporal = [module for name, module in unet.named_modules() if is_temporal(name)]
     _draw(temporal)
     for module in temporal:
@@ -122,7 +122,7 @@ def _identity_layers(config: UNetConfig) -> dict[str, Tensor]:
 
 
 def _start_of_branch(checkpoint: Checkpoint, config: RetentionConfig) -> LazyTensors:
-    branch = ImageRetention(checkpoint.config.unet, config, LayerFactory(device="meta"))
+    branch = ImageRetention(checkpoint.config.unet, config, Operations(device="meta"))
     _draw([module for name, module in branch.named_modules() if name.startswith(ImageRetention.OWN)])
     branch.initialise()
     unet, state = checkpoint.parts["unet"], branch.state_dict()

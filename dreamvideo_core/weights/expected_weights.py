@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
 from ..models.config import AutoencoderConfig, ModelConfig, TextConfig
-from ..models.layers import LayerFactory
+from ..models.layers import Operations
 from ..models.retention import ImageRetention
 from ..models.unet import UNet
 
@@ -26,7 +26,7 @@ def expected_weights(config: ModelConfig, part: str) -> dict[str, Tensor]:
 
     A retention branch copies the U-Net's encoder: without the configuration of one it cannot be known.
     """
-    make = LayerFactory(device="meta")
+    make = Operations(device="meta")
     if part == "unet":
         return UNet(config.unet, make).state_dict()
     if part == "retention":

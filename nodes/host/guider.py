@@ -13,12 +13,11 @@ from comfy.model_base import BaseModel
 from einops import rearrange
 from torch import Tensor
 
-from ...dreamvideo_core.sampling.guidance import Evaluation, Guidance, rescale_guidance
+from ...dreamvideo_core.sampling.guidance import EMPTY, Evaluation, Guidance, rescale_guidance, two_terms
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
 from .model import DreamVideoModel, check_branch
 from .sharing import EVERY_KEY, RUN_KEY
 
-_EMPTY = Evaluation(text=False, image=False)
 PostCFG = Callable[[dict[str, Any]], Tensor]
 
 
@@ -45,26 +44,21 @@ class Guider(comfy.samplers.CFGGuider):
         self.inner_set_conds({_name(evaluation): conditioning for evaluation, conditioning in conds.items()})
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] = {}, seed: int | None = None):  # noqa: B006
-        """The guided denoised latents. Written as empty + scale (effective - empty), which is the same sum, so that
-        functions patched into classifier-free guidance see the whole of it."""
+        """The guided denoised latents, as `two_terms`: functions patched into classifier-free guidance see the whole sum."""
         weights = self.guidance.weights(float(self.inner_model.model_sampling.timestep(timestep).max()), **self.given)
         if model_options.get("disable_cfg1_optimization", False):
-            weights.setdefault(_EMPTY, 0.0)
+            weights.setdefault(EMPTY, 0.0)
         options = {**model_options.get("transformer_options", {}), EVERY_KEY: self.retention_every}
         model_options = {**model_options, "transformer_options": options}
         self.idle = options[RUN_KEY].idle if RUN_KEY in options else []
         # As ComfyUI's own: the one with the most conditions, then the empty one or None; the others come behind.
         most = max(weights)
-        others = [e for e in weights if e not in (most, _EMPTY)]
-        uncond = self.conds[_name(_EMPTY)] if _EMPTY in weights and most != _EMPTY else None
+        others = [e for e in weights if e not in (most, EMPTY)]
+        uncond = self.conds[_name(EMPTY)] if EMPTY in weights and most != EMPTY else None
         conds = [self.conds[_name(most)], uncond, *(self.conds[_name(e)] for e in others)]
         with_most, empty, *rest = self._evaluate(conds, x, timestep, model_options)
-        results = {_EMPTY: empty, most: with_most, **dict(zip(others, rest, strict=True))}
-        scale = 1 - weights.get(_EMPTY, 0.0)
-        if abs(scale) < 1e-9:  # the two-term form has no such sum: hand it over whole
-            scale, effective = 1.0, sum(weight * results[e] for e, weight in weights.items())
-        else:
-            effective = sum(weight * results[e] for e, weight in weights.items() if e != _EMPTY) / scale
+        results = {EMPTY: empty, most: with_most, **dict(zip(others, rest, strict=True))}
+        effective, scale = two_terms(weights, results)
         step = _Step(self.inner_model, x, timestep, model_options, conds[0], uncond, scale)
         functions = [partial(self._rescale, with_most)] if self.guidance.rescale else []
         return step.combined(effective, empty, [*functions, *step.seeing(with_most, empty)])

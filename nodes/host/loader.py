@@ -25,6 +25,7 @@ from ...dreamvideo_core.sampling.cuda_graphs import available as graphs_availabl
 from ...dreamvideo_core.weights.checkpoint import LACKING, Checkpoint, CheckpointError
 from ...dreamvideo_core.weights.sources import open_model
 from . import sharing
+from .cuda_graphs import install as install_graphs
 from .files import last_change
 from .in_use import still_in_use
 from .model import DreamVideoModel, DreamVideoSupport
@@ -81,7 +82,7 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
     def load_model() -> comfy.model_patcher.ModelPatcher:
         model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
         if graphed:
-            cuda_graphs.install(model)
+            install_graphs(model)
             lay_out_weights(model.model.diffusion_model, model.load_device)
         return model
 

@@ -18,7 +18,7 @@ from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ...dreamvideo_core.models.layers import Attention, Place, run_attention
-from ...dreamvideo_core.models.unet import Encoding, Join, Residuals, UNet, concatenate
+from ...dreamvideo_core.models.unet import Encoding, MergeSkip, Residuals, UNet, concatenate
 from .messages import say
 from .sharing import uncompiled
 
@@ -72,7 +72,7 @@ class PatchedPasses:
 
     @uncompiled
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
-        return self.call(self.unet.decode, encoding, residuals, patched_join(self.options), *self.runs)
+        return self.call(self.unet.decode, encoding, residuals, patched_merge(self.options), *self.runs)
 
 
 @uncompiled
@@ -125,20 +125,20 @@ class PatchedAttention:
         return partial(optimized_attention, transformer_options=options)
 
 
-def patched_join(transformer_options: dict[str, Any]) -> Join:
-    """The decoder's join of its own features and a skip, with those patches between."""
+def patched_merge(transformer_options: dict[str, Any]) -> MergeSkip:
+    """How the decoder merges its own features and a skip, with those patches between."""
     patches, numbers = transformer_options.get("patches", {}).get(_SKIPS, []), count()
     if not patches:
         return concatenate
 
-    def join(hidden: Tensor, skip: Tensor) -> Tensor:
+    def merge(hidden: Tensor, skip: Tensor) -> Tensor:
         options = {**transformer_options, "block": ("output", next(numbers))}
         hidden, skip = hidden.clone(), skip.clone()  # patches may write into them, and encodings are shared
         for patch in patches:
             hidden, skip = patch(hidden, skip, options)
         return concatenate(hidden, skip)
 
-    return join
+    return merge
 
 
 def idle_patches(transformer_options: dict[str, Any], blocks: Sequence[Block]) -> list[str]:

@@ -11,16 +11,18 @@ passes write over.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
+from ...dreamvideo_core.common.batches import Batch, chunk
 from ...dreamvideo_core.models.unet import Encoding, Residuals
 from ...dreamvideo_core.sampling.reuse import EveryNth, Kept, Row
 from .conditions import ROWS_KEY, agree_on_frames
@@ -32,21 +34,35 @@ EVERY_KEY = "dreamvideo_retention_every"
 # For functions that call passes: they are left as they are, the passes are compiled. What handles kept tensors has
 # torch.compiler.disable itself, for all that it calls.
 uncompiled = partial(torch.compiler.disable, recursive=False)
-Made = TypeVar("Made", Encoding, Residuals)
 
 
-class _Kept(Kept):
+class HostKept(Kept):
+    """As `Kept`, in memory of its own: compiled passes write over theirs."""
+
     get = uncompiled(Kept.get)
     _find = torch.compiler.disable(Kept._find)
     _keep = torch.compiler.disable(Kept._keep)
+    _missing = torch.compiler.disable(Kept._missing)
+    _fill = torch.compiler.disable(Kept._fill)
+    _joined = torch.compiler.disable(Kept._joined)
+
+    @staticmethod
+    def split(made: Batch, count: int) -> list[Batch]:
+        return [tree_map(torch.clone, part) for part in chunk(made, count)]
+
+
+class _KeptItems(Kept):
+    """What is made of rows is a list with an item for each."""
+
+    split = staticmethod(lambda items, count: items)
+    join = staticmethod(list)
 
 
 class _Calls:
     """The calls of one step, told apart by their latents: in another step the same call has the same number."""
 
     def __init__(self):
-        self.counters: Kept[Iterator[int]] = Kept()
-        self.numbers: Kept[int] = Kept()
+        self.counters, self.numbers = _KeptItems(), _KeptItems()
 
     @torch.compiler.disable
     def number(self, rows: Sequence[Row], in_this_step: Sequence[Row]) -> list[int]:
@@ -62,14 +78,14 @@ class StepCache:
     """What one step keeps: encodings, of one clip each, and no more than ComfyUI has `rows` to evaluate."""
 
     rows: int = 0
-    encodings: Kept[Encoding] = field(default_factory=_Kept)
+    encodings: Kept[Encoding] = field(default_factory=HostKept)
 
 
 @dataclass(eq=False)
 class RunCache:
-    """What a run keeps: conv_s of images (C, h, w), what the branch made in its steps, and what was said of the run."""
+    """What a run keeps: conv_s of images, what the branch made in its steps, and what was said of the run."""
 
-    maps: Kept[Tensor] = field(default_factory=_Kept)
+    maps: Kept[Tensor] = field(default_factory=HostKept)
     idle: list[str] = field(default_factory=list)  # what other nodes have put on the model in vain
     sigmas: list[float] = field(default_factory=list)  # of the steps so far, in their order
     residuals: EveryNth[Kept[Residuals]] | None = None
@@ -115,12 +131,7 @@ def _fresh_step(executor, model, conds, x_in, timestep, model_options):
 def shared_encoding(rows: Sequence[Row], options: dict[str, Any], encode: Callable[[list[int]], Encoding]) -> Encoding:
     """The encoding of every row, running `encode` only for rows unlike all that this step has encoded."""
     step: StepCache = options.get(STEP_KEY) or StepCache()
-
-    @uncompiled
-    def make(numbers: list[int]) -> list[Encoding]:
-        return _clips(encode(numbers), len(numbers))
-
-    return _joined(step.encodings.get(rows, make, most=step.rows))
+    return step.encodings.get(rows, encode, most=step.rows)
 
 
 @uncompiled
@@ -128,22 +139,12 @@ def shared_maps(rows: Sequence[Row], options: dict[str, Any], conv_s: Callable[[
     """conv_s of every row's image, once per image and run."""
     maps: Kept[Tensor] = (options.get(RUN_KEY) or RunCache()).maps
     step: StepCache = options.get(STEP_KEY) or StepCache()
-
-    @uncompiled
-    def make(numbers: list[int]) -> list[Tensor]:
-        return _copies(conv_s(numbers))
-
-    # Each row of a step may need its own image and the white one.
-    return _stacked(maps.get(rows, make, most=2 * step.rows))
+    return maps.get(rows, conv_s, most=2 * step.rows)  # each row of a step may need its own image and the white one
 
 
 @uncompiled
 def shared_residuals(
-    rows: Sequence[Row],
-    in_this_step: Sequence[Row],
-    options: dict[str, Any],
-    retain: Callable[[list[int]], Residuals],
-    num_frames: int,
+    rows: Sequence[Row], in_this_step: Sequence[Row], options: dict[str, Any], retain: Callable[[list[int]], Residuals]
 ) -> Residuals:
     """The branch's residuals of every row. With `EVERY_KEY` in the options it runs in every so many steps alone.
 
@@ -156,34 +157,7 @@ def shared_residuals(
         return retain(list(range(len(rows))))
     step = run.step(float(options["sigmas"].max()))
     if run.residuals is None:
-        run.residuals = EveryNth(every, _Kept)
+        run.residuals = EveryNth(every, HostKept)
     calls = run.calls.at(step).number(rows, in_this_step)
-
-    @uncompiled
-    def make(numbers: list[int]) -> list[Residuals]:
-        return _clips(retain(numbers), len(numbers), num_frames)
-
     asked = [Row((row.key, call), row.tensors) for row, call in zip(rows, calls, strict=True)]
-    return _joined(run.residuals.at(step).get(asked, make))
-
-
-@torch.compiler.disable
-def _clips(made: Made, count: int, *num_frames: int) -> list[Made]:
-    """Its clips, in memory of their own."""
-    each = torch.arange(count, device=made.mid.device)
-    return [made.select(each[number : number + 1], *num_frames) for number in range(count)]
-
-
-@torch.compiler.disable
-def _joined(parts: Sequence[Made]) -> Made:
-    return type(parts[0]).join(parts)
-
-
-@torch.compiler.disable
-def _copies(tensors: Tensor) -> list[Tensor]:
-    return list(tensors.clone())
-
-
-@torch.compiler.disable
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(tensors))
+    return run.residuals.at(step).get(asked, retain)

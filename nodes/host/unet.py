@@ -12,10 +12,12 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ops import cast_bias_weight, uncast_bias_weight
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
+from ...dreamvideo_core.common.batches import select
 from ...dreamvideo_core.media.images import white_image
 from ...dreamvideo_core.models.config import ModelConfig
-from ...dreamvideo_core.models.layers import LayerFactory, RunAttention
+from ...dreamvideo_core.models.layers import Operations, RunAttention
 from ...dreamvideo_core.models.retention import ImageRetention
 from ...dreamvideo_core.models.unet import Encoding, Residuals, UNet
 from ...dreamvideo_core.sampling.guided_step import Passes
@@ -107,9 +109,9 @@ class HostUNet(UNet):
     """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
 
     def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
-        make = LayerFactory(operations, optimized_attention, lend, dtype=dtype, device=device)
-        super().__init__(dreamvideo.unet, make)
-        self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, make) if dreamvideo.retention else None
+        operations = Operations(operations, optimized_attention, lend, dtype=dtype, device=device)
+        super().__init__(dreamvideo.unet, operations)
+        self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, operations) if dreamvideo.retention else None
         self.config, self.dtype = dreamvideo, dtype
 
     def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> HostUNet:
@@ -198,14 +200,13 @@ class _Call:
         @uncompiled
         def retain(numbers: list[int]) -> Residuals:
             if not self.shares_rows and numbers != self._all():
-                which = torch.tensor(numbers, device=self.rows.frames.device)
-                return self._retain(self.rows, gains).select(which, self.rows.num_frames)
+                return _selected(self._retain(self.rows, gains), numbers, len(gains))
             return self._retain(self.rows.select(numbers), [gains[number] for number in numbers])
 
         if self._hooked():
             return retain(self._all())
         in_all_steps, in_this_step = self.rows.residual_inputs(gains, self._places())
-        return shared_residuals(in_all_steps, in_this_step, self.options, retain, self.rows.num_frames)
+        return shared_residuals(in_all_steps, in_this_step, self.options, retain)
 
     def _places(self) -> list[Hashable]:
         """What sets each row apart from others that stand for the same clip."""
@@ -233,7 +234,7 @@ class _Call:
             clips = residual.unflatten(0, (len(inputs), -1)) * scale.view(-1, *[1] * residual.ndim)
             return clips.new_zeros(len(gains), *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
 
-        return Residuals(tuple(map(mix, made.skips)), mix(made.mid))
+        return _mapped(mix, made)
 
     @uncompiled
     def _maps(self, rows: Rows, inputs: list[tuple[int, bool]]) -> Tensor:
@@ -256,6 +257,9 @@ class _Call:
     def _hooked(self) -> bool:
         """Whether hooks change the weights from step to step: then a run has nothing to keep."""
         return any(tags.hooks is not None for tags in self.rows.tags)
+
+
+_selected, _mapped = map(torch.compiler.disable, (select, tree_map))
 
 
 def _tags(tags: list[RowTags], rows: int) -> list[RowTags]:

@@ -66,7 +66,7 @@ def test_a_chain_knows_both_models_as_one(host, loaded, plain):
 
 def test_graphs_end_with_their_run(host, loaded, recorded, monkeypatch):
     """A guider that ComfyUI keeps must not keep them, for ComfyUI cannot take their memory back."""
-    module, alive = host.module("nodes.host.graphs"), weakref.WeakSet()
+    module, alive = host.module("nodes.host.cuda_graphs"), weakref.WeakSet()
     make = module.GraphedModel
     monkeypatch.setattr(module, "GraphedModel", lambda unet: alive.add(made := make(unet)) or made)
     positive, negative, latent = conditioned(host, loaded[1])
@@ -118,7 +118,7 @@ def test_not_from_the_step_on_in_which_weights_leave_the_gpu(host, loaded, plain
         steps.append(len(steps))
         return "its weights have left" if len(steps) > 2 else None
 
-    monkeypatch.setattr(host.module("nodes.host.graphs"), "_hindrance", hindrance)
+    monkeypatch.setattr(host.module("nodes.host.cuda_graphs"), "_hindrance", hindrance)
     made = sample(host, loaded[0], given, steps=5)
     torch.testing.assert_close(made, sample(host, plain, given, steps=5), rtol=0, atol=0)
     assert len(recorded) == 3 and len(steps) == 5

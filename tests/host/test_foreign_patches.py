@@ -265,7 +265,7 @@ def test_blocks_are_numbered_as_in_comfyuis_own_unet(host):
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
 
-    config, model, layers = (host.module(f"dreamvideo_core.{name}") for name in ("config", "model", "layers"))
+    config, unet, layers = (host.module(f"dreamvideo_core.models.{name}") for name in ("config", "unet", "layers"))
     theirs = UNetModel(
         image_size=32, in_channels=4, out_channels=4, model_channels=320, num_res_blocks=[2, 2, 2, 2],
         transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0], transformer_depth_output=[1] * 9 + [0] * 3, transformer_depth_middle=1,
@@ -279,7 +279,7 @@ def test_blocks_are_numbered_as_in_comfyuis_own_unet(host):
         for number, block in enumerate(blocks)
         if any(isinstance(layer, SpatialTransformer) for layer in block)
     ]
-    ours = model.UNet(config.PRESETS["modelscope"].unet, layers.LayerFactory(device="meta"))
+    ours = unet.UNet(config.PRESETS["modelscope"].unet, layers.Operations(device="meta"))
     assert ours.attention_blocks == blocks and len(blocks) == 16
 
 

@@ -43,7 +43,7 @@ class Counter:
             return encode(latents, timesteps, *args)
 
         def counted_decode(encoding, *args):
-            self.rows["decode"].append(len(encoding.condition.temb))
+            self.rows["decode"].append(len(encoding.temb))
             return decode(encoding, *args)
 
         def counted_retain(latents, maps, *args):
@@ -143,7 +143,6 @@ def test_kernels_are_lent_the_weights_that_comfyuis_own_layers_use(host, loaded,
     lend = host.module("nodes.host.unet").lend
     layer = loaded[0].model.diffusion_model.conv_norm_out
     x = torch.randn(1, layer.num_channels, 4, 4, dtype=torch.bfloat16)
-    monkeypatch.setattr(layer, "silu", False)
     monkeypatch.setattr(layer, "comfy_cast_weights", True)
     monkeypatch.setattr(layer, "weight_function", [lambda weight: 2 * weight])
     with lend(layer, x) as (weight, bias):
@@ -416,9 +415,9 @@ def test_patches_write_into_copies(host):
     def write(hidden: torch.Tensor, skip: torch.Tensor, options: dict) -> tuple[torch.Tensor, torch.Tensor]:
         return hidden.mul_(2), skip.add_(1)
 
-    join = host.module("nodes.host.patches").patched_join({"patches": {"output_block_patch": [write]}})
+    merge = host.module("nodes.host.patches").patched_merge({"patches": {"output_block_patch": [write]}})
     hidden, skip = torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
-    assert (join(hidden, skip) == 2).all()
+    assert (merge(hidden, skip) == 2).all()
     assert (hidden == 1).all() and (skip == 1).all()
 
 

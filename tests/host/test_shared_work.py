@@ -85,7 +85,7 @@ def test_calls_with_other_values_leave_no_trace(host, loaded, conditioned, monke
 
 def nothing_shared(host: InProcessComfyUI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        host.module("nodes.host.sharing")._Kept, "get", lambda kept, rows, make, most=None: make(list(range(len(rows))))
+        host.module("nodes.host.sharing").HostKept, "get", lambda kept, rows, make, most=None: make(list(range(len(rows))))
     )
 
 

@@ -16,7 +16,7 @@ def test_cast_and_patched_weights(operations: str, dtype: torch.dtype, host: InP
     import comfy.ops
 
     layers = host.module("dreamvideo_core.models.layers")
-    conv = layers.LayerFactory(getattr(comfy.ops, operations), dtype=dtype).temporal_conv(32, 48)
+    conv = layers.Operations(getattr(comfy.ops, operations), dtype=dtype).temporal_conv(32, 48)
     torch.nn.init.normal_(conv.weight)
     torch.nn.init.normal_(conv.bias)
     conv.weight_function = [lambda weight: 2 * weight]  # as patches of models that are not whole on their device

@@ -22,14 +22,14 @@ _AMPERE = (8, 0)  # what Triton needs at least
 
 
 def laid_out(x: Tensor) -> Tensor:
-    """Activations (N, C, H, W) channels last where the kernels are for them, else as they are; layers keep the layout."""
+    """Activations (N, C, H, W) channels last where the kernels take them, else as they are; layers keep that layout."""
     return x if kernels_for(x) is None else x.contiguous(memory_format=torch.channels_last)
 
 
 def lay_out_weights(model: nn.Module, device: torch.device) -> None:
-    """Convolutions' weights in the order of `laid_out` activations, for a device with kernels: cuDNN copies others each time.
+    """Put the weights of convolutions channels last, as `laid_out` does activations; else cuDNN copies them in every pass.
 
-    In half precision alone: in float32 cuDNN's convolutions are slower that way.
+    Only in half precision: in float32 cuDNN's convolutions are slower that way.
     """
     if device.type != "cuda":
         return
@@ -45,12 +45,12 @@ def attends_in_place(x: Tensor) -> bool:
 
 
 def attention_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of (B, T, N, heads x D) over T, in place of a host's: none is made for so few tokens."""
+    """Multi-head attention of (B, T, N, heads x D) over T. It replaces a host's attention, which is slow for so few tokens."""
     return kernels_for(query, least=0).attention_over_time(query, key, value, heads)
 
 
 def _kernels_in_place(x: Tensor) -> ModuleType | None:
-    """Where a pass is laid out for the kernels its deepest, small activations are too: they stay with them."""
+    """The kernels for activations that `laid_out` has put channels last, however small they have become since."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     return kernels_for(x, least=0) if channels_last and not x.is_contiguous() else None
 
@@ -72,49 +72,33 @@ def lend(layer: nn.Module, x: Tensor) -> AbstractContextManager[tuple[Tensor, Te
     return nullcontext((layer.weight, layer.bias))
 
 
-@cache
-def fused_group_norm(group_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
-    """A class of GroupNorm, torch's or a host's, on (N, C, H, W), with SiLU behind it where `silu` is set."""
-
-    class GroupNorm(group_norm):
-        silu = False
-
-        def forward(self, x: Tensor) -> Tensor:
-            kernels = _kernels_in_place(x)
-            if kernels is None:
-                normed = super().forward(x)
-                return F.silu(normed, inplace=True) if self.silu else normed
-            with lend(self, x) as (weight, bias):
-                return kernels.group_norm(x, self.num_groups, weight, bias, self.eps, self.silu)
-
-        def extra_repr(self) -> str:
-            return f"{super().extra_repr()}, silu={self.silu}"
-
-    return GroupNorm
+def group_norm(norm: nn.GroupNorm, x: Tensor, silu: bool = False) -> Tensor:
+    """A layer's group norm of (N, C, ...), with SiLU behind it where `silu` is set."""
+    kernels = _kernels_in_place(x)
+    if kernels is None:
+        normed = norm(x)
+        return F.silu(normed, inplace=True) if silu else normed
+    with norm.lend(norm, x) as (weight, bias):
+        return kernels.group_norm(x, norm.num_groups, weight, bias, norm.eps, silu)
 
 
-@cache
-def fused_layer_norm(layer_norm: type[nn.Module], lend: Lend) -> type[nn.Module]:
-    """A class of LayerNorm, torch's or a host's, over the last axis of tokens."""
+def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """A layer's norm of tokens (..., C)."""
+    kernels = kernels_for(x, _LARGE_TOKENS)
+    if kernels is None:
+        return norm(x)
+    with norm.lend(norm, x) as (weight, bias):
+        return kernels.layer_norm(x, weight, bias, norm.eps)
 
-    class LayerNorm(layer_norm):
-        def forward(self, x: Tensor) -> Tensor:
-            kernels = kernels_for(x, _LARGE_TOKENS)
-            if kernels is None:
-                return super().forward(x)
-            with lend(self, x) as (weight, bias):
-                return kernels.layer_norm(x, weight, bias, self.eps)
 
-        def add_norm(self, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
-            """The sum of both, and its norm."""
-            kernels = kernels_for(x, _LARGE_TOKENS)
-            if kernels is None:
-                total = x + added
-                return total, super().forward(total)
-            with lend(self, x) as (weight, bias):
-                return kernels.add_layer_norm(x, added, weight, bias, self.eps)
-
-    return LayerNorm
+def add_layer_norm(norm: nn.LayerNorm, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of both (..., C), and its norm."""
+    kernels = kernels_for(x, _LARGE_TOKENS)
+    if kernels is None:
+        total = x + added
+        return total, norm(total)
+    with norm.lend(norm, x) as (weight, bias):
+        return kernels.add_layer_norm(x, added, weight, bias, norm.eps)
 
 
 def kernels_for(x: Tensor, least: int = _LARGE) -> ModuleType | None:

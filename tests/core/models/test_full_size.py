@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor
 
 from dreamvideo_core.models.config import MODELSCOPE
-from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.models.unet import UNet
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def theirs() -> UNet3DConditionModel:
 @torch.no_grad()
 def relative_error(theirs: UNet3DConditionModel, dtype: torch.dtype, frames: int, size: int) -> float:
     """Ours in `dtype` against diffusers' in float32."""
-    ours = UNet(MODELSCOPE.unet, LayerFactory(device="meta")).eval()
+    ours = UNet(MODELSCOPE.unet, Operations(device="meta")).eval()
     ours.load_state_dict({name: tensor.to(dtype) for name, tensor in theirs.state_dict().items()}, assign=True)
     torch.manual_seed(1)
     latents, text, timesteps = torch.randn(1, 4, frames, size, size), torch.randn(1, 77, 1024), torch.tensor([321])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dreamvideo_core.models.layers import Attention, LayerFactory, TemporalConvLayer, TemporalSelfAttention, Transformer2DModel
+from dreamvideo_core.models.layers import Attention, Operations, TemporalConvLayer, TemporalSelfAttention, Transformer2DModel
 
 CHANNELS, HEAD, GROUPS, FRAMES, HEIGHT, WIDTH = 16, 8, 4, 3, 2, 5
 
@@ -32,7 +32,7 @@ def attend(layer: Attention, tokens: torch.Tensor, context: torch.Tensor) -> tor
 @pytest.mark.parametrize("positions", [False, True])
 def test_temporal_self_attention_joins_the_frames_of_each_place(positions):
     torch.manual_seed(0)
-    layer, x = TemporalSelfAttention(CHANNELS, HEAD, GROUPS, positions, LayerFactory()), clips()
+    layer, x = TemporalSelfAttention(CHANNELS, HEAD, GROUPS, positions, Operations()), clips()
     frequencies = 10000.0 ** (-torch.arange(CHANNELS // 2) / (CHANNELS // 2))
     angles = torch.arange(FRAMES)[:, None] * frequencies
     places = torch.cat([angles.cos(), angles.sin()], dim=-1) * positions
@@ -51,7 +51,7 @@ def test_temporal_self_attention_joins_the_frames_of_each_place(positions):
 @torch.no_grad()
 def test_temporal_convolutions_keep_places_apart():
     torch.manual_seed(0)
-    layer, x = TemporalConvLayer(CHANNELS, GROUPS, 2, LayerFactory()), clips()
+    layer, x = TemporalConvLayer(CHANNELS, GROUPS, 2, Operations()), clips()
     expected = x.clone()
     for clip in range(2):
         rows = slice(clip * FRAMES, (clip + 1) * FRAMES)
@@ -69,7 +69,7 @@ def test_temporal_convolutions_keep_places_apart():
 @torch.no_grad()
 def test_every_frame_attends_to_the_text_of_its_own_clip():
     torch.manual_seed(0)
-    layer, x, text = Transformer2DModel(CHANNELS, 12, HEAD, GROUPS, LayerFactory()), clips(), torch.randn(2, 7, 12)
+    layer, x, text = Transformer2DModel(CHANNELS, 12, HEAD, GROUPS, Operations()), clips(), torch.randn(2, 7, 12)
     together = layer(x, text)
     for frame in range(2 * FRAMES):
         alone = layer(x[frame : frame + 1], text[frame // FRAMES][None])
@@ -79,6 +79,6 @@ def test_every_frame_attends_to_the_text_of_its_own_clip():
 @torch.no_grad()
 def test_cross_attention_written_out():
     torch.manual_seed(0)
-    layer, tokens, context = Attention(CHANNELS, 12, HEAD, LayerFactory()), torch.randn(6, CHANNELS), torch.randn(4, 12)
+    layer, tokens, context = Attention(CHANNELS, 12, HEAD, Operations()), torch.randn(6, CHANNELS), torch.randn(4, 12)
     got = layer(tokens[None], context[None])[0]
     torch.testing.assert_close(got, attend(layer, tokens, context), rtol=1e-4, atol=1e-5)

@@ -75,7 +75,7 @@ def test_guided_steps_of_every_kind(prediction_type, together):
 
 @torch.no_grad()
 def test_only_a_cpu_takes_feed_forwards_in_pieces(monkeypatch):
-    layer = layers.FeedForward(8, layers.LayerFactory()).to(DEVICE)
+    layer = layers.FeedForward(8, layers.Operations()).to(DEVICE)
     pieces = []
     monkeypatch.setattr(layer.net, "forward", lambda x: pieces.append(len(x.flatten(0, -2))) or x)
     layer(torch.empty(2, 1024, 8, device=DEVICE))

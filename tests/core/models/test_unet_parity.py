@@ -6,7 +6,7 @@ from diffusers import UNet3DConditionModel
 from einops import rearrange
 
 from dreamvideo_core.models.config import UNetConfig
-from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.models.unet import UNet
 
 SETTINGS = {
@@ -26,7 +26,7 @@ def pair():
     theirs = UNet3DConditionModel(**SETTINGS).eval()
     for parameter in theirs.parameters():  # some start at zero, which would hide what they do
         parameter.data += 0.05 * torch.randn_like(parameter)
-    ours = UNet(UNetConfig(**SETTINGS), LayerFactory()).eval()
+    ours = UNet(UNetConfig(**SETTINGS), Operations()).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     return ours, theirs
 

@@ -10,7 +10,7 @@ from tiny import config, inputs, random_model
 
 from dreamvideo_core.models.config import ScheduleConfig
 from dreamvideo_core.models.dreamvideo import DreamVideo
-from dreamvideo_core.sampling.guidance import ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance
+from dreamvideo_core.sampling.guidance import EMPTY, ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance, two_terms
 from dreamvideo_core.sampling.guided_step import GuidedModel
 from dreamvideo_core.sampling.schedule import NoiseSchedule
 
@@ -40,6 +40,21 @@ def test_the_weighted_sum_is_the_equation_written_out(order, t, i):
         expected = written_out(lambda text, image: values[bool(text), bool(image)], order, s_t, s_i, t, i)
         assert total == pytest.approx(expected, abs=1e-9)
         assert sum(weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_two_terms_are_the_sum(order):
+    values = {
+        evaluation: 1.0 + 2.3 * evaluation.text + 5.7 * evaluation.image for evaluation in map(Evaluation._make, CONDITIONS)
+    }
+    for s_t, s_i in scales():
+        weights = guidance_weights(s_t, s_i, order)
+        effective, scale = two_terms(weights, values)
+        empty = values[EMPTY]
+        assert scale != 0
+        assert empty + scale * (effective - empty) == pytest.approx(sum(w * values[e] for e, w in weights.items()), abs=1e-9)
+        if EMPTY in weights and weights[EMPTY] != 1:
+            assert effective == pytest.approx(two_terms(weights, {**values, EMPTY: 100.0})[0], abs=1e-9)  # free of f(0,0)
 
 
 @pytest.mark.parametrize(("s_t", "s_i", "conditions", "order", "needed"), [

@@ -6,6 +6,13 @@ import torch
 from dreamvideo_core.sampling.reuse import EveryNth, Kept, Row
 
 
+class KeptTexts(Kept):
+    """What is made of rows is a list of texts."""
+
+    split = staticmethod(lambda texts, count: texts)
+    join = staticmethod(list)
+
+
 def asked(kept: Kept, rows: list[Row], most: int | None = None) -> tuple[list[str], list[int]]:
     """What was found or made of rows, by name, and which of them were made."""
     made: list[int] = []
@@ -22,13 +29,13 @@ def row(key: str, *values: float) -> Row:
 
 
 def test_equal_rows_are_made_once_in_a_batch_and_across_batches():
-    kept = Kept()
+    kept = KeptTexts()
     assert asked(kept, [row("a", 1), row("a", 2), row("a", 1)]) == (["a [1.0]", "a [2.0]", "a [1.0]"], [0, 1])
     assert asked(kept, [row("a", 2), row("b", 2), row("a", 1, 1)]) == (["a [2.0]", "b [2.0]", "a [1.0, 1.0]"], [1, 2])
 
 
 def test_what_was_asked_with_may_be_written_over():
-    kept, mine = Kept(), row("a", 1)
+    kept, mine = KeptTexts(), row("a", 1)
     asked(kept, [mine])
     mine.tensors[0].fill_(2)
     assert asked(kept, [mine]) == (["a [2.0]"], [0])
@@ -36,7 +43,7 @@ def test_what_was_asked_with_may_be_written_over():
 
 
 def test_what_was_asked_for_last_is_kept():
-    kept = Kept()
+    kept = KeptTexts()
     for value in (1, 2, 1, 3):
         asked(kept, [row("a", value)], most=2)
     assert asked(kept, [row("a", 1)], most=2)[1] == []
@@ -46,7 +53,7 @@ def test_what_was_asked_for_last_is_kept():
 
 
 def test_what_could_not_be_made_is_made_the_next_time():
-    kept = Kept()
+    kept = KeptTexts()
 
     def fail(numbers: list[int]) -> list[str]:
         raise MemoryError
@@ -57,8 +64,24 @@ def test_what_could_not_be_made_is_made_the_next_time():
 
 
 def test_numbers_that_are_none_equal_nothing():
-    kept = Kept()
+    kept = KeptTexts()
     assert asked(kept, [row("a", float("nan"))] * 2)[1] == [0, 1]
+
+
+def test_a_batch_is_cut_into_rows_and_joined_from_them():
+    kept, made = Kept(), []
+
+    def double(numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        made.append(numbers)
+        values = torch.tensor([rows[number].tensors[0].item() for number in numbers])
+        return 2 * values.repeat_interleave(3), -values  # three frames a clip, and one value
+
+    for values in ([5, 6, 5], [6, 7]):
+        rows = [row("a", value) for value in values]
+        frames, each = kept.get(rows, double)
+        assert frames.tolist() == [2 * value for value in values for _ in range(3)]
+        assert each.tolist() == [-value for value in values]
+    assert made == [[0, 1], [1]]
 
 
 def test_every_nth_step_begins_anew():

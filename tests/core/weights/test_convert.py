@@ -13,7 +13,7 @@ from tiny import TINY, inputs, random_pipeline
 
 from dreamvideo_core.models.config import UNetConfig
 from dreamvideo_core.models.dreamvideo import DreamVideo
-from dreamvideo_core.models.layers import LayerFactory
+from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.models.retention import is_untrained
 from dreamvideo_core.models.unet import UNet, is_temporal
 from dreamvideo_core.sampling.pipeline import Pipeline
@@ -92,7 +92,7 @@ def original_state(unet: UNet, config: UNetConfig, temporal: bool) -> dict[str, 
 
 def random_unet(config: UNetConfig) -> UNet:
     torch.manual_seed(1)
-    unet = UNet(config, LayerFactory()).eval()
+    unet = UNet(config, Operations()).eval()
     for parameter in unet.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return unet
@@ -118,7 +118,7 @@ def test_an_image_model_gains_temporal_layers_that_change_nothing(tmp_path, monk
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "sd.safetensors")
     written = convert(tmp_path / "sd.safetensors", tmp_path / "out.safetensors", prediction_type="v_prediction")
     assert written.config.schedule.prediction_type == "v_prediction"
-    loaded = UNet(IMAGE, LayerFactory()).eval()
+    loaded = UNet(IMAGE, Operations()).eval()
     loaded.load_state_dict(load_checkpoint(tmp_path / "out.safetensors").parts["unet"])
     spatial = {name: tensor for name, tensor in unet.state_dict().items() if not is_temporal(name)}
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in spatial.items())
