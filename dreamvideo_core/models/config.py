@@ -18,11 +18,14 @@ DOWN_BLOCKS = ("CrossAttnDownBlock3D", "DownBlock3D")
 UP_BLOCKS = ("CrossAttnUpBlock3D", "UpBlock3D")
 TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
 FUSIONS = ("add", "concat")
+ORDERS = ("text_first", "image_first")
 BETA_SCHEDULES = ("scaled_linear", "squaredcos_cap_v2")
 PREDICTIONS = ("epsilon", "v_prediction")
 TIMESTEP_SPACINGS = ("simple", "leading", "trailing")
 TIMESTEPS = 1000  # of every noise schedule that is known; ComfyUI counts on them too where it takes shares of a schedule
 AUTOENCODERS = ("taesd", "kl")
+IMAGE_LATENTS = ("none", "repeat", "ends")
+IMAGE_CROSS_ATTENTIONS = ("none", "plain", "learned_scale")
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that transformers and ComfyUI both have
 _WIDEST = 8192  # channels
 _LEVELS = 8
@@ -39,6 +42,11 @@ Check = Callable[[str, Any], None]
 def _setting(default: Any, check: Check) -> Any:
     """A setting of a configuration, with what it may be."""
     return field(default=default, metadata={"check": check})
+
+
+def _later_setting(default: Any, check: Check) -> Any:
+    """One that came after the first version: files do not name it where it has its default, so old ones keep their bytes."""
+    return field(default=default, metadata={"check": check, "later": True})
 
 
 def _refuse(name: str, value: object, allowed: str) -> None:
@@ -127,6 +135,11 @@ class UNetConfig(_Checked):
     cross-attention too, as the paper has it. `temporal_positions` adds sinusoidal frame positions to its queries,
     keys and values. `temporal_conv_layers` is 4 in ModelScope's Temp-Conv. `num_attention_heads` gives spatial attention
     as many heads at every width, as Stable Diffusion 1 has it; without it a head has `attention_head_dim` channels.
+
+    The last three are for U-Nets that see a picture without a retention branch (`ImageConditions`). `image_latents` says how
+    its latents are concatenated to the noisy ones: "repeat" in every frame, "ends" in the first and the last frame.
+    `image_cross_attention` adds attention to image tokens beside that to the text, by a scale that is 1 ("plain") or learned.
+    `fps_embedding` adds an embedding of the frame rate to that of the timestep.
     """
 
     in_channels: int = _setting(4, _whole(1, 64))
@@ -145,6 +158,9 @@ class UNetConfig(_Checked):
     temporal_attention: str = _setting("transformer", _one_of(TEMPORAL_ATTENTIONS))
     temporal_attention_everywhere: bool = _setting(False, _flag)
     temporal_positions: bool = _setting(False, _flag)
+    image_latents: str = _later_setting("none", _one_of(IMAGE_LATENTS))
+    image_cross_attention: str = _later_setting("none", _one_of(IMAGE_CROSS_ATTENTIONS))
+    fps_embedding: bool = _later_setting(False, _flag)
 
     def __post_init__(self):
         super().__post_init__()
@@ -158,6 +174,16 @@ class UNetConfig(_Checked):
             for name in ("norm_num_groups", "attention_head_dim", "num_attention_heads"):
                 if channels % (getattr(self, name) or 1):
                     raise ConfigError(f"{name} is {getattr(self, name)}, which does not divide block_out_channels' {channels}")
+
+    @property
+    def latent_channels(self) -> int:
+        """Of the noisy latents: `in_channels` but for those of a picture that is concatenated to them."""
+        return self.in_channels if self.image_latents == "none" else self.in_channels // 2
+
+    @property
+    def sees_image(self) -> bool:
+        """Whether the U-Net itself takes `ImageConditions`."""
+        return self.image_latents != "none" or self.image_cross_attention != "none"
 
     def spatial_head_dim(self, channels: int) -> int:
         return channels // self.num_attention_heads if self.num_attention_heads else self.attention_head_dim
@@ -177,6 +203,45 @@ class RetentionConfig(_Checked):
         super().__post_init__()
         if len(self.image_channels) != 4:
             raise ConfigError(f"image_channels has {len(self.image_channels)} widths; three halvings to 1/8 need 4")
+
+
+@dataclass(frozen=True)
+class ResamplerConfig(_Checked):
+    """Turns CLIP vision's last hidden state, `embedding_dim` wide, into tokens for the U-Net's cross-attention.
+
+    There are `num_queries` tokens for each of `num_frames` frames: a clip has that many frames and no other number. The
+    defaults are DynamiCrafter's.
+    """
+
+    embedding_dim: int = _setting(1280, _whole(1, _WIDEST))
+    width: int = _setting(1024, _whole(1, _WIDEST))
+    depth: int = _setting(4, _whole(1, 64))
+    num_attention_heads: int = _setting(12, _whole(1, 256))
+    attention_head_dim: int = _setting(64, _whole(1, _WIDEST))
+    num_queries: int = _setting(16, _whole(1, 4096))
+    num_frames: int = _setting(16, _whole(1, 4096))
+    cross_attention_dim: int = _setting(1024, _whole(1, _WIDEST))
+
+
+@dataclass(frozen=True)
+class VisionConfig(_Checked):
+    """A CLIP vision encoder; names follow transformers' `CLIPVisionConfig`. The defaults are OpenCLIP's ViT-H."""
+
+    hidden_size: int = _setting(1280, _whole(1, _WIDEST))
+    intermediate_size: int = _setting(5120, _whole(1, 4 * _WIDEST))
+    num_hidden_layers: int = _setting(32, _whole(1, 128))
+    num_attention_heads: int = _setting(16, _whole(1, 256))
+    hidden_act: str = _setting("gelu", _one_of(ACTIVATIONS))
+    image_size: int = _setting(224, _whole(1, 4096))
+    patch_size: int = _setting(14, _whole(1, 4096))
+    projection_dim: int = _setting(1024, _whole(1, _WIDEST))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size's {self.hidden_size}"
+            )
 
 
 @dataclass(frozen=True)
@@ -258,7 +323,11 @@ class ScheduleConfig(_Checked):
 
 @dataclass(frozen=True)
 class SamplingDefaults(_Checked):
-    """What a model is best sampled with; nodes and the command line start from these."""
+    """What a model is best sampled with; nodes and the command line start from these.
+
+    `rescale` and `order` are those of `Guidance`, `eta` that of DDIM: 1 draws fresh noise in every step. `fps` is what a U-Net
+    with `fps_embedding` is told.
+    """
 
     steps: int = _setting(25, _whole(1, TIMESTEPS))
     text_scale: float = _setting(1.5, _number(0, 1000))
@@ -266,6 +335,10 @@ class SamplingDefaults(_Checked):
     width: int = _setting(64, _side)
     height: int = _setting(64, _side)
     num_frames: int = _setting(8, _whole(1, 4096))
+    order: str = _later_setting("text_first", _one_of(ORDERS))
+    rescale: float = _later_setting(0.0, _number(0, 1))
+    eta: float = _later_setting(0.0, _number(0, 1))
+    fps: int = _later_setting(8, _whole(1, 1000))
 
 
 @dataclass(frozen=True)
@@ -276,6 +349,8 @@ class ModelConfig(_Checked):
     retention: RetentionConfig | None = RetentionConfig()
     text_encoder: TextConfig | None = None
     vae: AutoencoderConfig | None = None
+    resampler: ResamplerConfig | None = field(default=None, metadata={"later": True})
+    image_encoder: VisionConfig | None = field(default=None, metadata={"later": True})
     schedule: ScheduleConfig = ScheduleConfig()
     sampling: SamplingDefaults = SamplingDefaults()
 
@@ -283,10 +358,22 @@ class ModelConfig(_Checked):
         super().__post_init__()
         if self.sampling is None:
             raise ConfigError("sampling is null; allowed: a table of settings")
-        if self.unet and self.vae and self.unet.in_channels != self.vae.latent_channels:
+        if self.unet and self.vae and self.unet.latent_channels != self.vae.latent_channels:
             raise ConfigError(
-                f"the U-Net's in_channels is {self.unet.in_channels} but the autoencoder's latent_channels is "
+                f"the U-Net's latents have {self.unet.latent_channels} channels but the autoencoder's latent_channels is "
                 f"{self.vae.latent_channels}; they must be equal"
+            )
+        if self.unet and self.retention and self.unet.sees_image:
+            raise ConfigError("the U-Net takes a picture's latents or tokens and has a retention branch too; allowed: either")
+        if self.unet and self.resampler and self.unet.cross_attention_dim != self.resampler.cross_attention_dim:
+            raise ConfigError(
+                f"the U-Net's cross_attention_dim is {self.unet.cross_attention_dim} but the resampler's is "
+                f"{self.resampler.cross_attention_dim}; they must be equal"
+            )
+        if self.resampler and self.image_encoder and self.resampler.embedding_dim != self.image_encoder.hidden_size:
+            raise ConfigError(
+                f"the resampler's embedding_dim is {self.resampler.embedding_dim} but the image encoder's hidden_size is "
+                f"{self.image_encoder.hidden_size}; they must be equal"
             )
         if self.unet and self.text_encoder and self.unet.cross_attention_dim != self.text_encoder.hidden_size:
             raise ConfigError(
@@ -299,7 +386,7 @@ class ModelConfig(_Checked):
 
         A schedule whose other settings are the defaults is left out: files of such models keep the same bytes.
         """
-        table = asdict(self)
+        table = _table(self)
         schedule = table.pop("schedule")
         table["prediction_type"] = schedule.pop("prediction_type")
         if schedule.items() <= asdict(ScheduleConfig()).items():
@@ -323,9 +410,21 @@ _PARTS = {
     "retention": RetentionConfig,
     "text_encoder": TextConfig,
     "vae": AutoencoderConfig,
+    "resampler": ResamplerConfig,
+    "image_encoder": VisionConfig,
     "schedule": ScheduleConfig,
     "sampling": SamplingDefaults,
 }
+
+
+def _table(config: Any) -> dict[str, Any]:
+    """The settings of a configuration and of those inside it, but for later ones at their defaults."""
+    table = {}
+    for setting in dataclasses.fields(config):
+        value = getattr(config, setting.name)
+        if not setting.metadata.get("later") or value != setting.default:
+            table[setting.name] = _table(value) if dataclasses.is_dataclass(value) else value
+    return table
 
 
 def _with_whole_schedule(table: dict) -> dict:

@@ -11,13 +11,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .image_conditions import NO_IMAGE, ImageConditions, Resampler
 from .layers import Operations, TemporalConvLayer
 from .retention import ImageRetention
 from .unet import Encoding, Residuals, UNet, is_temporal
 
 
 class DreamVideo(nn.Module):
-    """The primary U-Net and, where the configuration has one, the retention branch."""
+    """The primary U-Net and what brings the picture into it: the retention branch, or the resampler of `ImageConditions`."""
 
     def __init__(self, config: ModelConfig, operations: Operations | None = None):
         super().__init__()
@@ -25,6 +26,7 @@ class DreamVideo(nn.Module):
         self.config = config
         self.unet = UNet(config.unet, operations)
         self.retention = ImageRetention(config.unet, config.retention, operations) if config.retention else None
+        self.resampler = Resampler(config.resampler, operations) if config.resampler else None
 
     @torch.no_grad()
     def initialise(self) -> DreamVideo:
@@ -51,9 +53,15 @@ class DreamVideo(nn.Module):
             raise ValueError("this model has no retention branch: it makes video from text only, so give it no image")
         return self.retention.conv_s(image.to(self.dtype))
 
-    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
+    def encode(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, image: ImageConditions = NO_IMAGE
+    ) -> Encoding:
         """`latents` (B T) C H W, `timesteps` (B,), `text` (B, N, D)."""
-        return self.unet.encode(latents.to(self.dtype), timesteps, text.to(self.dtype), num_frames)
+        return self.unet.encode(latents.to(self.dtype), timesteps, text.to(self.dtype), num_frames, image.to(self.dtype))
+
+    def image_tokens(self, hidden: Tensor) -> Tensor:
+        """CLIP vision's last hidden state (B, N, E) to image tokens (B T) L D. They do not depend on the step."""
+        return self.resampler(hidden.to(self.dtype))
 
     def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
         return self.retention(latents.to(self.dtype), image_map, timesteps, text.to(self.dtype), num_frames)

@@ -171,6 +171,41 @@ class Attention(nn.Module):
         return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(value), self.heads))
 
 
+class DualCrossAttention(Attention):
+    """Attention to the text and to image tokens, summed (DynamiCrafter, arXiv 2310.12190; IP-Adapter, arXiv 2308.06721).
+
+    Both have the same queries. With `learned_scale` the second is multiplied by tanh(alpha) + 1.
+    """
+
+    def __init__(self, channels: int, context_dim: int, head_dim: int, operations: Operations, learned_scale: bool = False):
+        super().__init__(channels, context_dim, head_dim, operations)
+        self.to_k_ip = operations.linear(context_dim, channels, bias=False)
+        self.to_v_ip = operations.linear(context_dim, channels, bias=False)
+        alpha = nn.Parameter(torch.zeros((), dtype=operations.dtype, device=operations.device)) if learned_scale else None
+        self.register_parameter("alpha", alpha)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+        attend: Attend | None = None,
+        image: Tensor | None = None,
+        attend_image: Attend | None = None,
+    ) -> Tensor:
+        """As `Attention`, with image tokens (B F, L, D) for the F frames that each row of `x` (B, F N, C) holds.
+
+        `attend` replaces the layer's own attention to the text, `attend_image` that to the image.
+        """
+        query = self.to_q(x)
+        made = (attend or self.attend)(query, self.to_k(context), self.to_v(context if value is None else value), self.heads)
+        if image is not None:
+            frames = query.reshape(len(image), -1, query.shape[-1])
+            seen = (attend_image or self.attend)(frames, self.to_k_ip(image), self.to_v_ip(image), self.heads).view_as(made)
+            made = made + (seen if self.alpha is None else seen * (self.alpha.to(seen).tanh() + 1))
+        return self.to_out[0](made)
+
+
 class GEGLU(nn.Module):
     def __init__(self, in_features: int, out_features: int, operations: Operations):
         super().__init__()
@@ -207,55 +242,87 @@ class Place(NamedTuple):
     depth: int = 0
 
 
-RunAttention = Callable[[Attention, Tensor, Tensor | None, Place | None], Tensor]
+RunAttention = Callable[..., Tensor]  # with the parameters of `run_attention`
 
 
-def run_attention(layer: Attention, x: Tensor, context: Tensor | None = None, place: Place | None = None) -> Tensor:
+def run_attention(
+    layer: Attention, x: Tensor, context: Tensor | None = None, place: Place | None = None, image: Tensor | None = None
+) -> Tensor:
     """How a pass runs an attention layer on tokens (B T, N, C); a host may put its own function here.
 
     `context` (B, M, D) is the text of a clip: all its frames query it at once, so its keys and values are computed once.
-    `place` is None for layers over time.
+    `image` (B T, L, D) are image tokens of each frame, for a `DualCrossAttention`. `place` is None for layers over time.
     """
     if context is None:
         return layer(x)
     tokens = rearrange(x, "(b t) n c -> b (t n) c", b=len(context))
-    return rearrange(layer(tokens, context), "b (t n) c -> (b t) n c", n=x.shape[1])
+    made = layer(tokens, context) if image is None else layer(tokens, context, image=image)
+    return rearrange(made, "b (t n) c -> (b t) n c", n=x.shape[1])
 
 
 class BasicTransformerBlock(nn.Module):
     """Self-attention, attention to `context` (self-attention again without `context_dim`), feed-forward."""
 
-    def __init__(self, channels: int, context_dim: int | None, head_dim: int, operations: Operations):
+    def __init__(
+        self,
+        channels: int,
+        context_dim: int | None,
+        head_dim: int,
+        operations: Operations,
+        cross_attention: Callable[..., Attention] = Attention,
+    ):
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (operations.layer_norm(channels) for _ in range(3))
         self.attn1 = Attention(channels, None, head_dim, operations)
-        self.attn2 = Attention(channels, context_dim, head_dim, operations)
+        self.attn2 = cross_attention(channels, context_dim, head_dim, operations)
         self.ff = FeedForward(channels, operations)
 
-    def forward(self, x: Tensor, run: RunAttention, context: Tensor | None = None, place: Place | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        run: RunAttention,
+        context: Tensor | None = None,
+        place: Place | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
         x, normed = add_layer_norm(self.norm2, x, run(self.attn1, layer_norm(self.norm1, x), None, place))
-        x, normed = add_layer_norm(self.norm3, x, run(self.attn2, normed, context, place))
+        x, normed = add_layer_norm(self.norm3, x, run(self.attn2, normed, context, place, image))
         return x + self.ff(normed)
 
 
 class Transformer2DModel(nn.Module):
     """Spatial self-attention within each frame, cross-attention to the clip's text."""
 
-    def __init__(self, channels: int, context_dim: int, head_dim: int, groups: int, operations: Operations):
+    def __init__(
+        self,
+        channels: int,
+        context_dim: int,
+        head_dim: int,
+        groups: int,
+        operations: Operations,
+        cross_attention: Callable[..., Attention] = Attention,
+    ):
         super().__init__()
         self.norm = operations.group_norm(groups, channels, 1e-6)
         self.proj_in = operations.linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([BasicTransformerBlock(channels, context_dim, head_dim, operations)])
+        block = BasicTransformerBlock(channels, context_dim, head_dim, operations, cross_attention)
+        self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = operations.linear(channels, channels)
 
     def forward(
-        self, x: Tensor, context: Tensor, run: RunAttention = run_attention, part: str = "middle", number: int = 0
+        self,
+        x: Tensor,
+        context: Tensor,
+        run: RunAttention = run_attention,
+        part: str = "middle",
+        number: int = 0,
+        image: Tensor | None = None,
     ) -> Tensor:
-        """`x` (B T) C H W, `context` (B, M, D); `part` and `number` say where in the U-Net this is."""
+        """`x` (B T) C H W, `context` (B, M, D), `image` (B T) L D; `part` and `number` say where in the U-Net this is."""
         height = x.shape[-2]
         tokens = self.proj_in(rearrange(group_norm(self.norm, x), "b c h w -> b (h w) c"))
         for depth, block in enumerate(self.transformer_blocks):
-            tokens = block(tokens, run, context, Place(part, number, depth))
+            tokens = block(tokens, run, context, Place(part, number, depth), image)
         return x + rearrange(self.proj_out(tokens), "b (h w) c -> b c h w", h=height)
 
 

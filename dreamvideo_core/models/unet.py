@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .config import UNetConfig
+from .image_conditions import NO_IMAGE, ImageConditions
 from .kernels.fused import group_norm, laid_out
 from .layers import (
+    Attention,
     Downsample2D,
+    DualCrossAttention,
     Operations,
     ResnetBlock2D,
     RunAttention,
@@ -39,10 +43,11 @@ def is_temporal(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What every block of a pass is given: time embedding (B, C), text (B, N, D), frames per clip, how attention is run."""
+    """What every block of a pass is given beside its features."""
 
-    temb: Tensor
-    text: Tensor
+    temb: Tensor  # time embedding (B, C)
+    text: Tensor  # (B, N, D)
+    tokens: Tensor | None  # image tokens (B T) L D
     num_frames: int
     run: RunAttention
 
@@ -54,6 +59,7 @@ class Encoding(NamedTuple):
     mid: Tensor  # the mid block's output, (B T) C H W
     temb: Tensor  # time embedding (B, C)
     text: Tensor  # (B, N, D)
+    tokens: Tensor | None = None  # image tokens (B T) L D
 
     @property
     def num_frames(self) -> int:
@@ -84,7 +90,9 @@ class _Level(nn.Module):
         self.temp_convs = nn.ModuleList(TemporalConvLayer(out, groups, config.temporal_conv_layers, operations) for _ in widths)
         if cross_attention:
             context, head_dim = config.cross_attention_dim, config.spatial_head_dim(out)
-            self.attentions = nn.ModuleList(Transformer2DModel(out, context, head_dim, groups, operations) for _ in widths)
+            self.attentions = nn.ModuleList(
+                Transformer2DModel(out, context, head_dim, groups, operations, _cross_attention(config)) for _ in widths
+            )
         if cross_attention or config.temporal_attention_everywhere:
             self.temp_attentions = nn.ModuleList(_temporal_attention(out, config, operations) for _ in widths)
 
@@ -96,10 +104,17 @@ class _Level(nn.Module):
         x = self.resnets[i](x, conditioning.temb, conditioning.num_frames)
         x = self.temp_convs[i](x, conditioning.num_frames)
         if hasattr(self, "attentions"):
-            x = self.attentions[i](x, conditioning.text, conditioning.run, self.part, self.first + i)
+            place = self.part, self.first + i
+            x = self.attentions[i](x, conditioning.text, conditioning.run, *place, conditioning.tokens)
         if hasattr(self, "temp_attentions"):
             x = self.temp_attentions[i](x, conditioning.num_frames, conditioning.run)
         return x
+
+
+def _cross_attention(config: UNetConfig) -> Callable[..., Attention]:
+    if config.image_cross_attention == "none":
+        return Attention
+    return partial(DualCrossAttention, learned_scale=config.image_cross_attention == "learned_scale")
 
 
 def _temporal_attention(channels: int, config: UNetConfig, operations: Operations) -> nn.Module:
@@ -137,6 +152,7 @@ class MidBlock(nn.Module):
     def __init__(self, config: UNetConfig, operations: Operations):
         super().__init__()
         channels, groups = config.block_out_channels[-1], config.norm_num_groups
+        context, head_dim = config.cross_attention_dim, config.spatial_head_dim(channels)
         temb = config.block_out_channels[0] * 4
         self.resnets = nn.ModuleList(
             ResnetBlock2D(channels, channels, temb, groups, config.norm_eps, operations) for _ in range(2)
@@ -145,14 +161,14 @@ class MidBlock(nn.Module):
             TemporalConvLayer(channels, groups, config.temporal_conv_layers, operations) for _ in range(2)
         )
         self.attentions = nn.ModuleList(
-            [Transformer2DModel(channels, config.cross_attention_dim, config.spatial_head_dim(channels), groups, operations)]
+            [Transformer2DModel(channels, context, head_dim, groups, operations, _cross_attention(config))]
         )
         self.temp_attentions = nn.ModuleList([_temporal_attention(channels, config, operations)])
 
     def forward(self, x: Tensor, conditioning: Conditioning) -> Tensor:
         x = self.resnets[0](x, conditioning.temb, conditioning.num_frames)
         x = self.temp_convs[0](x, conditioning.num_frames)
-        x = self.attentions[0](x, conditioning.text, conditioning.run, "middle", 0)
+        x = self.attentions[0](x, conditioning.text, conditioning.run, "middle", 0, conditioning.tokens)
         x = self.temp_attentions[0](x, conditioning.num_frames, conditioning.run)
         x = self.resnets[1](x, conditioning.temb, conditioning.num_frames)
         return self.temp_convs[1](x, conditioning.num_frames)
@@ -199,6 +215,8 @@ class Encoder(nn.Module):
         channels = config.block_out_channels[0]
         self.conv_in = operations.conv2d(config.in_channels, channels)
         self.time_embedding = TimestepEmbedding(channels, operations)
+        if config.fps_embedding:
+            self.fps_embedding = TimestepEmbedding(channels, operations)
         if config.transformer_in:
             self.transformer_in = TransformerTemporalModel(
                 channels, 8 * config.attention_head_dim, config.attention_head_dim, config.norm_num_groups,
@@ -207,16 +225,27 @@ class Encoder(nn.Module):
         self.down_blocks = nn.ModuleList(DownBlock(i, config, operations) for i in range(len(config.block_out_channels)))
         self.mid_block = MidBlock(config, operations)
 
-    def contract(self, hidden: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention) -> Encoding:
+    def contract(
+        self,
+        hidden: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        num_frames: int,
+        run: RunAttention,
+        image: ImageConditions = NO_IMAGE,
+    ) -> Encoding:
         """From the output of conv_in, (B T) C H W, to the skips and the mid block's output."""
         hidden = laid_out(hidden)
-        conditioning = Conditioning(self.time_embedding(timesteps, hidden.dtype), text, num_frames, run)
+        temb = self.time_embedding(timesteps, hidden.dtype)
+        if image.fps is not None:
+            temb = temb + self.fps_embedding(image.fps, hidden.dtype)
+        conditioning = Conditioning(temb, text, image.tokens, num_frames, run)
         if hasattr(self, "transformer_in"):
             hidden = self.transformer_in(hidden, num_frames, run)
         skips = [hidden]
         for block in self.down_blocks:
             skips += block(skips[-1], conditioning)
-        return Encoding(tuple(skips), self.mid_block(skips[-1], conditioning), conditioning.temb, text)
+        return Encoding(tuple(skips), self.mid_block(skips[-1], conditioning), temb, text, image.tokens)
 
 
 class UNet(Encoder):
@@ -233,9 +262,17 @@ class UNet(Encoder):
         self.attention_blocks: list[tuple[str, int]] = [*down, ("middle", 0), *up]
 
     def encode(
-        self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, run: RunAttention = run_attention
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        num_frames: int,
+        image: ImageConditions = NO_IMAGE,
+        run: RunAttention = run_attention,
     ) -> Encoding:
-        return self.contract(self.conv_in(latents), timesteps, text, num_frames, run)
+        if image.latents is not None:
+            latents = torch.cat([latents, image.latents], dim=1)
+        return self.contract(self.conv_in(latents), timesteps, text, num_frames, run, image)
 
     def decode(
         self,
@@ -246,7 +283,7 @@ class UNet(Encoder):
     ) -> Tensor:
         """The prediction, (B T) C H W. Residuals are added to the skips before the decoder takes them up."""
         skips, hidden = list(encoding.skips), encoding.mid
-        conditioning = Conditioning(encoding.temb, encoding.text, encoding.num_frames, run)
+        conditioning = Conditioning(encoding.temb, encoding.text, encoding.tokens, encoding.num_frames, run)
         if residuals is not None:
             skips = [skip + residual for skip, residual in zip(skips, residuals.skips, strict=True)]
             hidden = hidden + residuals.mid

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from ..models.unet import Encoding, Residuals, skip_channels
+from ..common.batches import Batch
+from ..models.image_conditions import NO_IMAGE, ImageConditions
+from ..models.unet import Encoding, Residuals
 from .guided_step import Passes
 
 TensorFunction = Callable[..., tuple[Tensor, ...]]
+_Graph = tuple["_OfTensors", TensorFunction]
 
 
 def available(device: torch.device) -> bool:
@@ -37,39 +39,44 @@ class GraphedModel:
         """Whether these are graphs of a model, and its weights where they were: graphs know them by their addresses."""
         return self.model is model and self._addresses == _weight_addresses(model)
 
-    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding:
-        *skips, mid, temb, text = self._recorder.run(_encode, self.model, latents, timesteps, text)
-        return Encoding(tuple(skips), mid, temb, text)
+    def encode(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, image: ImageConditions = NO_IMAGE
+    ) -> Encoding:
+        return self._recorder.run(self.model.encode, latents, timesteps, text, num_frames, image)
 
     def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals:
-        *skips, mid = self._recorder.run(_retain, self.model, latents, image_map, timesteps, text)
-        return Residuals(tuple(skips), mid)
+        return self._recorder.run(self.model.retain, latents, image_map, timesteps, text, num_frames)
 
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
-        (prediction,) = self._recorder.run(_decode, self.model, *tree_leaves(encoding), *tree_leaves(residuals or ()))
-        return prediction
+        return self._recorder.run(self.model.decode, encoding, residuals)
 
 
 def _weight_addresses(model: Passes) -> tuple[Hashable, ...]:
     return tuple((weight.data_ptr(), weight.dtype) for weight in model.parameters())
 
 
-# A model's passes as functions of tensors alone; a clip's length is what frames there are to a text.
+class _OfTensors:
+    """A function of nested tuples as a function of the tensors in them, which is what a graph takes and gives."""
+
+    def __init__(self, function: Callable[..., Batch], inputs: tuple):
+        self.function = function
+        _, self._inputs_of = _flatten(inputs)
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        results, self.results_of = _flatten(self.function(*self._inputs_of(tensors)))
+        return results
 
 
-def _encode(model: Passes, latents: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-    return tuple(tree_leaves(model.encode(latents, timesteps, text, len(latents) // len(text))))
+def _flatten(tree: Batch) -> tuple[tuple[Tensor, ...], Callable[[Iterable[Tensor]], Batch]]:
+    """The tensors of nested tuples, and the function that makes such tuples of tensors again; other values stay in them."""
+    leaves, structure = tree_flatten(tree)
+    others = [None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
 
+    def unflatten(tensors: Iterable[Tensor]) -> Batch:
+        tensors = iter(tensors)
+        return tree_unflatten([next(tensors) if other is None else other[0] for other in others], structure)
 
-def _retain(model: Passes, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-    return tuple(tree_leaves(model.retain(latents, image_map, timesteps, text, len(latents) // len(text))))
-
-
-def _decode(model: Passes, *tensors: Tensor) -> tuple[Tensor]:
-    count = len(skip_channels(model.config.unet))
-    skips, (mid, temb, text, *added) = tensors[:count], tensors[count:]
-    residuals = Residuals(tuple(added[:-1]), added[-1]) if added else None
-    return (model.decode(Encoding(skips, mid, temb, text), residuals),)
+    return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor)), unflatten
 
 
 class _Recorder:
@@ -81,26 +88,30 @@ class _Recorder:
     """
 
     def __init__(self):
-        self.graphs: dict[Hashable, TensorFunction | None] | None = {}  # None when one could not be recorded
+        self.graphs: dict[Hashable, _Graph | None] | None = {}  # None when one could not be recorded
         self.results: dict[int, Tensor] = {}  # of all graphs: one for each piece of memory, by its address
         self.pool: tuple[int, int] | None = None
         self.stream: torch.cuda.Stream | None = None
 
-    def run(self, function: TensorFunction, model: Passes, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What `function` makes of a model and tensors: the caller's own, not memory that a graph writes over."""
-        replay = self._graph(function, model, inputs)
-        return function(model, *inputs) if replay is None else tuple(made.clone() for made in replay(*inputs))
+    def run(self, function: Callable[..., Batch], *inputs: Batch) -> Batch:
+        """What `function` makes of tensors and tuples of them: the caller's own, not memory that a graph writes over."""
+        graph = self._graph(function, inputs)
+        if graph is None:
+            return function(*inputs)
+        of_tensors, replay = graph
+        return of_tensors.results_of(made.clone() for made in replay(*_flatten(inputs)[0]))
 
-    def _graph(self, function: TensorFunction, model: Passes, inputs: tuple[Tensor, ...]) -> TensorFunction | None:
+    def _graph(self, function: Callable[..., Batch], inputs: tuple) -> _Graph | None:
         if self.graphs is None or torch.is_autocast_enabled("cuda"):  # a graph would miss the casts that autocast keeps
             return None
-        key = function, tuple(tensor.shape for tensor in inputs)
+        key = function, tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(inputs))
         if key not in self.graphs:
             self.graphs[key] = None
             return None
         if self.graphs[key] is None:
+            of_tensors = _OfTensors(function, inputs)
             try:
-                self.graphs[key] = self.record(partial(function, model), inputs)
+                self.graphs[key] = of_tensors, self.record(of_tensors, _flatten(inputs)[0])
             except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one
                 message = "DreamVideo: CUDA graphs do not work here, so passes are launched one by one: %s"
                 logging.warning(message, str(error))

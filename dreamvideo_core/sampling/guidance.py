@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..models.config import ORDERS
 from .schedule import in_interval
-
-ORDERS = ("text_first", "image_first")
 
 
 class Evaluation(NamedTuple):

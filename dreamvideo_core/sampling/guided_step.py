@@ -9,7 +9,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..common.batches import join
 from ..models.config import ModelConfig
+from ..models.image_conditions import NO_IMAGE, ImageConditions
 from ..models.unet import Encoding, Residuals
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .reuse import EveryNth, Kept, Row
@@ -24,7 +26,9 @@ class Passes(Protocol):
     config: ModelConfig
 
     def image_map(self, image: Tensor) -> Tensor: ...
-    def encode(self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Encoding: ...
+    def encode(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, image: ImageConditions = NO_IMAGE
+    ) -> Encoding: ...
     def retain(self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int) -> Residuals: ...
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor: ...
     def parameters(self) -> Iterator[Tensor]: ...
@@ -33,12 +37,13 @@ class Passes(Protocol):
 class GuidedModel:
     """The weighted sum of evaluations for fixed conditions (Eq. 5).
 
-    `texts` and `images` hold what each kind of evaluation is given: text (B, N, D), the prompt and the negative one; image
-    (B, 3, H, W), the given one and the empty one. A model without a branch needs no images. An evaluation is the model's
-    `encode`, `retain` and `decode`. Those with the same text share an encoding, and those with the same image share conv_s, in
-    all steps. The branch runs in every `retention_every`-th step; its residuals are used again until the next of these.
-    `together` runs the evaluations of a step as one batch. On a CPU that is slower, on a GPU faster for few latents, so None
-    decides by both.
+    An evaluation is the model's `encode`, `retain` and `decode`. `texts` and `images` hold what each kind of evaluation is
+    given: text (B, N, D), the prompt and the negative one; image (B, 3, H, W) for the retention branch, the given one and the
+    empty one. A model without a branch needs no images; where its encoder sees the picture itself, `conditions` hold that.
+
+    Evaluations with the same text and conditions share an encoding, and those with the same image share conv_s, in all steps.
+    The branch runs in every `retention_every`-th step; its residuals are used again until the next of these. `together` runs
+    the evaluations of a step as one batch. On a CPU that is slower, on a GPU faster for few latents, so None decides by both.
     """
 
     def __init__(
@@ -49,9 +54,11 @@ class GuidedModel:
         guidance: Guidance,
         retention_every: int = 1,
         together: bool | None = None,
+        conditions: dict[bool, ImageConditions] | None = None,
         **given: bool,
     ):
         """`given` are `has_text` and `has_image` of `Guidance.weights`."""
+        self.conditions = conditions
         self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
         self.diffusion = NoiseSchedule(model.config.schedule)
         self.step, self.together = 0, together
@@ -92,15 +99,18 @@ class GuidedModel:
             return rearrange(repeated, "n b t c h w -> (n b t) c h w"), timesteps, text
 
         def encode(numbers: list[int]) -> Encoding:
-            return self.model.encode(*inputs(numbers), num_frames)
+            if self.conditions is None:
+                return self.model.encode(*inputs(numbers), num_frames)
+            image = join([self.conditions[evaluations[number].image] for number in numbers])
+            return self.model.encode(*inputs(numbers), num_frames, image)
 
         def retain(numbers: list[int]) -> Residuals:
             frames, timesteps, text = inputs(numbers)
             maps = torch.cat([self._map(evaluations[number].image) for number in numbers])
             return self.model.retain(frames, maps, timesteps, text, num_frames)
 
-        texts = [Row(evaluation.text) for evaluation in evaluations]
-        encoding = encodings.get(texts, encode, most=len(set(texts)))  # evaluations come text by text
+        encoded = [Row(e.text if self.conditions is None else e) for e in evaluations]
+        encoding = encodings.get(encoded, encode, most=len(set(encoded)))  # evaluations come text by text
         if not self.images:
             return self.model.decode(encoding)
         kept = self.residuals.at(self.step)

@@ -15,6 +15,11 @@ _ROOTS = {
     "time_embed.2": "time_embedding.linear_2",
     "input_blocks.0.0": "conv_in",
     "input_blocks.0.1": "transformer_in",
+    "init_attn.0": "transformer_in",
+    "fps_embedding.0": "fps_embedding.linear_1",
+    "fps_embedding.2": "fps_embedding.linear_2",
+    "framestride_embed.0": "fps_embedding.linear_1",
+    "framestride_embed.2": "fps_embedding.linear_2",
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }

@@ -17,7 +17,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...dreamvideo_core.models.layers import Attention, Place, run_attention
+from ...dreamvideo_core.models.layers import Attend, Attention, Place, run_attention
 from ...dreamvideo_core.models.unet import Encoding, MergeSkip, Residuals, UNet, concatenate
 from .messages import say
 from .sharing import uncompiled
@@ -56,28 +56,28 @@ class PatchedPasses:
     def __init__(self, unet: UNet, blocks: Sequence[Block], transformer_options: dict[str, Any], latents: Tensor):
         self.unet, self.options = unet, transformer_options
         if patches_attention(transformer_options, blocks):
-            self.runs = (PatchedAttention(blocks, {**transformer_options, "original_shape": list(latents.shape)}),)
+            self.run = PatchedAttention(blocks, {**transformer_options, "original_shape": list(latents.shape)})
             self.call = torch.compiler.disable(_call)  # what calls other nodes' functions, new ones each time
         else:
-            self.runs, self.call = (), _call
+            self.run, self.call = run_attention, _call
 
     @uncompiled
     def encode(self, *inputs: Any) -> Encoding:
-        return self.call(self.unet.encode, *inputs, *self.runs)
+        return self.call(self.unet.encode, *inputs, run=self.run)
 
     @uncompiled
     def retain(self, *inputs: Any) -> Residuals:
-        overridden = _OVERRIDE in self.options
-        return self.call(self.unet.retain, *inputs, *(run.of_the_branch() for run in self.runs if overridden))
+        run = self.run.of_the_branch() if _OVERRIDE in self.options else run_attention
+        return self.call(self.unet.retain, *inputs, run=run)
 
     @uncompiled
     def decode(self, encoding: Encoding, residuals: Residuals | None = None) -> Tensor:
-        return self.call(self.unet.decode, encoding, residuals, patched_merge(self.options), *self.runs)
+        return self.call(self.unet.decode, encoding, residuals, patched_merge(self.options), run=self.run)
 
 
 @uncompiled
-def _call(function: Callable, *inputs: Any) -> Any:
-    return function(*inputs)
+def _call(function: Callable, *inputs: Any, **options: Any) -> Any:
+    return function(*inputs, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +94,12 @@ class PatchedAttention:
         """For the retention branch, which has blocks of its own: of all this there is only the override."""
         return PatchedAttention((), self.options)
 
-    def __call__(self, layer: Attention, x: Tensor, context: Tensor | None, place: Place | None) -> Tensor:
+    def __call__(
+        self, layer: Attention, x: Tensor, context: Tensor | None, place: Place | None, image: Tensor | None = None
+    ) -> Tensor:
         block = None if place is None else (place.part, place.number)
         if block not in self.blocks:
-            return run_attention(partial(layer, attend=self._attend(self.options)), x, context)
+            return run_attention(_attending(layer, self.options, image), x, context, image=image)
         index = self.blocks.index(block)
         options = {**self.options, "block": block, "block_index": place.depth, "transformer_index": index}
         kind = "attn1" if context is None else "attn2"
@@ -106,7 +108,7 @@ class PatchedAttention:
         functions = replaced.get(kind, {})
         instead = functions.get((*block, place.depth), functions.get(block))
         if not (before or behind or instead):
-            return run_attention(partial(layer, attend=self._attend(options)), x, context)
+            return run_attention(_attending(layer, options, image), x, context, image=image)
 
         told = {name: value for name, value in options.items() if name not in ("patches", "patches_replace")}
         told |= {"n_heads": layer.heads, "dim_head": layer.to_q.out_features // layer.heads, "attn_precision": None}
@@ -114,15 +116,22 @@ class PatchedAttention:
         value = context
         for patch in before:
             x, context, value = patch(x, context, value, told)
-        attend = self._attend(options) if instead is None else lambda query, key, value, heads: instead(query, key, value, told)
-        x = layer(x, context, value, attend)
+        attend = _attend(options) if instead is None else lambda query, key, value, heads: instead(query, key, value, told)
+        seen = {} if image is None else {"image": image, "attend_image": _attend(options)}
+        x = layer(x, context, value, attend, **seen)
         for patch in behind:
             x = patch(x, told)
         return x
 
-    @staticmethod
-    def _attend(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
-        return partial(optimized_attention, transformer_options=options)
+
+def _attend(options: dict[str, Any]) -> Attend:
+    return partial(optimized_attention, transformer_options=options)
+
+
+def _attending(layer: Attention, options: dict[str, Any], image: Tensor | None) -> Callable[..., Tensor]:
+    """The layer with attention that is told of `options`, that to image tokens too."""
+    attend = _attend(options)
+    return partial(layer, attend=attend) if image is None else partial(layer, attend=attend, attend_image=attend)
 
 
 def patched_merge(transformer_options: dict[str, Any]) -> MergeSkip:
