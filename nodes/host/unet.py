@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 from ...dreamvideo_core.common.batches import select
 from ...dreamvideo_core.media.images import white_image
 from ...dreamvideo_core.models.config import ModelConfig
-from ...dreamvideo_core.models.layers import Operations, RunAttention
+from ...dreamvideo_core.models.layers import Operations, RunAttention, run_attention
 from ...dreamvideo_core.models.retention import ImageRetention
 from ...dreamvideo_core.models.unet import Encoding, Residuals, UNet
 from ...dreamvideo_core.sampling.guided_step import Passes
@@ -124,9 +124,15 @@ class HostUNet(UNet):
         return self.retention.conv_s(image)
 
     def retain(
-        self, latents: Tensor, image_map: Tensor, timesteps: Tensor, text: Tensor, num_frames: int, *run: RunAttention
+        self,
+        latents: Tensor,
+        image_map: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        num_frames: int,
+        run: RunAttention = run_attention,
     ) -> Residuals:
-        return self.retention(latents, image_map, timesteps, text, num_frames, *run)
+        return self.retention(latents, image_map, timesteps, text, num_frames, run)
 
     @uncompiled
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, control=None, transformer_options={}, **kwargs):  # noqa: B006
