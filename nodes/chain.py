@@ -92,6 +92,15 @@ class VideoChain(io.ComfyNode):
                     tooltip="The folder for saved stages, below ComfyUI's output folder.",
                 ),
                 *later,
+                io.ClipVision.Input(
+                    "clip_vision", optional=True, raw_link=True,
+                    tooltip="For models that see the picture by CLIP (DynamiCrafter). The last frame of a stage is then "
+                    "encoded again for the next.",
+                ),
+                io.Int.Input(
+                    "fps", optional=True, default=0, min=0, max=1000,
+                    tooltip="The frame rate that DynamiCrafter is told; 0 is the model's own (Retention Encode).",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="frames", tooltip="All stages as one clip.", is_output_list=True),
@@ -123,7 +132,7 @@ class VideoChain(io.ComfyNode):
 
 
 # Inputs of which the node has the link alone. A list behind one goes through the nodes of a chain item by item.
-_LINKED = ("model", "clip", "vae", "image")
+_LINKED = ("model", "clip", "vae", "image", "clip_vision")
 
 
 class _Chain:
@@ -132,7 +141,7 @@ class _Chain:
     def __init__(
         self, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale, order, sampler,
         scheduler, rescale, seam, colour_anchor, save_stages, folder,
-        guidance_start=0.0, guidance_end=1.0, retention_every=1,
+        guidance_start=0.0, guidance_end=1.0, retention_every=1, fps=0,
     ):  # fmt: skip
         check_size(width, height)
         check_text("negative", negative)
@@ -145,7 +154,7 @@ class _Chain:
             "scheduler": scheduler, "denoise": 1.0, "rescale": rescale,
             "guidance_start": guidance_start, "guidance_end": guidance_end, "retention_every": retention_every,
         }  # fmt: skip
-        self.size = {"width": width, "height": height, "frames": frames, "fit": fit}
+        self.retention = {"width": width, "height": height, "frames": frames, "fit": fit, **({"fps": fps} if fps else {})}
         self.negative, self.seam, self.anchor = negative, seam, colour_anchor != "off"
 
     def describe(self) -> list[str]:
@@ -170,9 +179,9 @@ class _Expansion:
             for name, link in links.items()
         }
 
-    def join(self, before: Any, model: list, clip: list, vae: list, image: list | None = None):
+    def join(self, before: Any, model: list, clip: list, vae: list, image: list | None = None, clip_vision: list | None = None):
         """The node that has the frames and the hand-overs of this chain, behind those of the chains `before`."""
-        self.model, self.clip, self.vae = model, clip, vae
+        self.model, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
         self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=self.wanted.negative).out(0)
         clips = {}
         for stage in self.wanted.stages:
@@ -190,7 +199,7 @@ class _Expansion:
         text = node("CLIPTextEncode", "sentence", clip=self.clip, text=stage.sentence)
         retention = node(
             "RetentionEncode", "retention", positive=text.out(0), negative=self.negative, image=image, vae=self.vae,
-            batch_size=1, strength=1.0, start=0.0, end=1.0, **self.wanted.size,
+            clip_vision=self.clip_vision, batch_size=1, strength=1.0, start=0.0, end=1.0, **self.wanted.retention,
         )  # fmt: skip
         conditioned = dict(zip(("positive", "negative", "latent"), map(retention.out, range(3)), strict=True))
         sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **sampling)

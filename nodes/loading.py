@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..dreamvideo_core.models.config import SamplingDefaults
+from ..dreamvideo_core.models.config import ORDERS, SamplingDefaults
 from .host.files import DIFFUSERS, FOLDER, NO_OVERLAY, checkpoint_names, checkpoint_path, last_change, overlay_names
 from .host.loader import WEIGHT_DTYPES, load_all
 from .host.messages import SENT_AGAIN, own_id, remark, say
@@ -59,6 +59,9 @@ class LoadDreamVideo(io.ComfyNode):
                 io.Model.Output(tooltip="The U-Net and, where the file has one, the image retention branch."),
                 io.Clip.Output(tooltip="The text encoder for the prompts."),
                 io.Vae.Output(tooltip="Turns latents into frames: for VAE Decode, and for Retention Encode."),
+                io.ClipVision.Output(
+                    tooltip="For Retention Encode, where the file holds a model that sees the picture by CLIP (DynamiCrafter)."
+                ),
             ],
             **SENT_AGAIN,
         )
@@ -70,7 +73,7 @@ class LoadDreamVideo(io.ComfyNode):
         loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay), cuda_graphs)
         remarks = [*loaded.shortcomings, _made_for(loaded.model.model.config.sampling)]
         say(own_id(cls), "; ".join(remarks), about=checkpoint)
-        return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, ui=remark(*remarks))
+        return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, loaded.clip_vision, ui=remark(*remarks))
 
     @classmethod
     def fingerprint_inputs(
@@ -83,8 +86,18 @@ class LoadDreamVideo(io.ComfyNode):
 
 def _made_for(best: SamplingDefaults) -> str:
     """What to set in the other nodes, which cannot know the model."""
-    size = f"{best.width} x {best.height}, {best.num_frames} frames"
-    return f"made for {size}, {best.steps} steps, scales {best.text_scale:g} / {best.image_scale:g}"
+    words = [
+        f"made for {best.width} x {best.height}, {best.num_frames} frames",
+        f"{best.steps} steps",
+        f"scales {best.text_scale:g} / {best.image_scale:g}",
+    ]
+    if best.order != ORDERS[0]:
+        words.append(f"order {best.order}")
+    if best.rescale:
+        words.append(f"rescale {best.rescale:g}")
+    if best.eta:
+        words.append("sampler euler_ancestral")
+    return ", ".join(words)
 
 
 def _overlay_path(name: str) -> Path | None:

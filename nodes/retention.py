@@ -6,16 +6,29 @@ import math
 
 import comfy.model_management
 import torch
+from comfy.clip_vision import ClipVisionModel
 from comfy.sd import VAE
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
 from ..dreamvideo_core.common.checks import DOWNSCALE, check_number
 from ..dreamvideo_core.media.images import FITS, fit_image
-from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
+from .host.clip_vision import hidden_states
+from .host.conditions import (
+    END_KEY,
+    FPS_KEY,
+    FRAMES_KEY,
+    GREY_KEY,
+    HIDDEN_KEY,
+    IMAGE_KEY,
+    LATENTS_KEY,
+    START_KEY,
+    STRENGTH_KEY,
+)
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
+_END_IMAGE = "Models that draw between two pictures (DynamiCrafter 512 interp) need both; disconnect end_image for others."
 MAX_SIZE = 4096
 MAX_FRAMES = 1024
 
@@ -87,7 +100,23 @@ class RetentionEncode(io.ComfyNode):
                 io.Vae.Input(
                     "vae", optional=True,
                     tooltip="The model's VAE. Clips then keep the picture's brightness better: the noise that they begin from "
-                    "holds a little of the picture's mean, as in training. Unconnected: noise alone.",
+                    "holds a little of the picture's mean, as in training. Unconnected: noise alone. Models that see the "
+                    "picture by CLIP (DynamiCrafter) need it.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision", optional=True,
+                    tooltip="For models that see the picture by CLIP (DynamiCrafter): the CLIP_VISION of Load DreamVideo, or "
+                    "Load CLIP Vision. Other models do not use it.",
+                ),
+                io.Int.Input(
+                    "fps", optional=True, default=0, min=0, max=1000,
+                    tooltip="The frame rate that DynamiCrafter is told; 0 is the model's own. 512 (24) and 1024 (10): less is "
+                    "more motion. 256 takes the stride between frames (3): more is more motion. Other models do not use it.",
+                ),
+                io.Image.Input(
+                    "end_image", optional=True,
+                    tooltip="The last frame, for models that draw between two pictures (DynamiCrafter 512 interp). The same "
+                    "picture as image makes a loop.",
                 ),
             ],
             outputs=[
@@ -108,6 +137,7 @@ class RetentionEncode(io.ComfyNode):
     def execute(
         cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
         strength: float, start: float, end: float, image: torch.Tensor | None = None, vae: VAE | None = None,
+        clip_vision: ClipVisionModel | None = None, fps: int = 0, end_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         check_size(width, height)
         _check_interval(start, end)
@@ -119,11 +149,22 @@ class RetentionEncode(io.ComfyNode):
             batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,
             device=comfy.model_management.intermediate_device(),
         )  # fmt: skip
+        if fps:
+            values[FPS_KEY] = fps
+        if end_image is not None and image is None:
+            raise ValueError("end_image is connected, but image is not; connect the picture that the clip begins with.")
         if image is not None:
             fitted = fit_image(from_comfy(_one_or_each(image, batch_size)), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
-            if vae is not None and strength and not start:  # else the picture does not count where noise begins
-                samples += _mean_latents(vae, fitted)
+            last = None
+            if end_image is not None:
+                last = fit_image(from_comfy(_one_or_each(end_image, batch_size), "end_image"), height, width, fit)
+            if clip_vision is not None:
+                values |= _views(clip_vision, vae, fitted, last)
+            elif last is not None:
+                raise ValueError(f"end_image is connected, but clip_vision is not. {_END_IMAGE}")
+            elif vae is not None and strength and not start:  # else the picture does not count where noise begins
+                samples += _encode(vae, fitted).mean((-2, -1), keepdim=True)[:, None]
         return io.NodeOutput(
             conditioning_set_values(positive, values),
             conditioning_set_values(negative, values),
@@ -131,15 +172,25 @@ class RetentionEncode(io.ComfyNode):
         )
 
 
-def _mean_latents(vae: VAE, image: torch.Tensor) -> torch.Tensor:
-    """Of pictures (B, 3, H, W): (B, 1, 4, 1, 1). At full denoise samplers add it to the noise, as `Pipeline` does."""
+def _views(clip_vision: ClipVisionModel, vae: VAE | None, image: torch.Tensor, last: torch.Tensor | None) -> dict:
+    """What models that see the picture by CLIP are given of it, and of the last picture: views and latents."""
+    *hidden, grey = hidden_states(clip_vision, image).split(1)
+    values = {HIDDEN_KEY: torch.cat(hidden), GREY_KEY: grey}
+    if vae is None:
+        return values
+    ends = [_encode(vae, picture) for picture in (image, last) if picture is not None]
+    return {**values, LATENTS_KEY: torch.stack([latents.expand_as(ends[0]) for latents in ends], dim=1)}
+
+
+def _encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, 3, H, W) to latents (B, 4, h, w)."""
     latents = vae.encode(to_comfy(image))
     if latents.ndim != 4 or latents.shape[1] != 4:
         raise ValueError(
             f"vae makes latents of shape {tuple(latents.shape)}; allowed: (pictures, 4, height, width), as the VAE of Load "
             "DreamVideo makes them. Connect that one."
         )
-    return latents.mean((-2, -1), keepdim=True)[:, None]
+    return latents
 
 
 def check_size(width: int, height: int) -> None:

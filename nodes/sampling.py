@@ -177,4 +177,4 @@ class DualCFGSampler(io.ComfyNode):
             seed=seed,
         )
         made = {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
-        return io.NodeOutput(made, ui=remark(*guider.idle) if guider.idle else None)
+        return io.NodeOutput(made, ui=remark(*guider.remarks, *guider.idle) if guider.remarks or guider.idle else None)

@@ -32,15 +32,19 @@ class ImageConditions(NamedTuple):
 NO_IMAGE = ImageConditions()
 
 
-def image_latents(kind: str, first: Tensor, last: Tensor | None, num_frames: int) -> Tensor:
-    """The latents of pictures (B, C, h, w) over a clip, (B T) C h w: in every frame ("repeat"), or at both ends with zeros
-    between ("ends"); without a last picture only the first frame has any."""
+def image_latents(kind: str, pictures: Tensor, num_frames: int) -> Tensor | None:
+    """The latents of one or two pictures a clip, (B, K, C, h, w), over its frames: (B T) C h w.
+
+    "repeat" has the first picture in every frame, "ends" the first and the last picture at both ends and zeros between.
+    """
+    if kind == "none":
+        return None
     if kind == "repeat":
-        return repeat(first, "b c h w -> (b t) c h w", t=num_frames)
-    frames = first.new_zeros(len(first), num_frames, *first.shape[1:])
-    if last is not None:
-        frames[:, -1] = last
-    frames[:, 0] = first
+        return repeat(pictures[:, 0], "b c h w -> (b t) c h w", t=num_frames)
+    frames = pictures.new_zeros(len(pictures), num_frames, *pictures.shape[2:])
+    if pictures.shape[1] > 1:
+        frames[:, -1] = pictures[:, 1]
+    frames[:, 0] = pictures[:, 0]
     return frames.flatten(0, 1)
 
 

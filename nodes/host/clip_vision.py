@@ -7,8 +7,21 @@ import torch
 from comfy.clip_vision import ClipVisionModel
 from torch import Tensor
 
+from ...dreamvideo_core.models.image_encoder import prepare
+
 _CLIP = "clip_vision_model"
+_GREY = 0.0  # in [-1, 1]
 _AT_ONCE = 16  # frames: ComfyUI reserves no memory for what the model computes
+
+
+def hidden_states(clip_vision: ClipVisionModel, pictures: Tensor) -> Tensor:
+    """CLIP vision's last hidden state (B + 1, N, E) of pictures (B, 3, H, W) in [-1, 1], and of a grey one last."""
+    _check_kind(clip_vision)
+    grey = torch.full_like(pictures[:1], _GREY)
+    pixels = torch.cat([prepare(pictures, clip_vision.image_size), prepare(grey, clip_vision.image_size)])
+    comfy.model_management.load_model_gpu(clip_vision.patcher)
+    hidden = [clip_vision.model(pixel_values=part.to(clip_vision.load_device))[0] for part in pixels.split(_AT_ONCE)]
+    return _finite(torch.cat(hidden).float().to(comfy.model_management.intermediate_device()))
 
 
 def image_embeddings(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
@@ -16,16 +29,23 @@ def image_embeddings(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
 
     Raises ValueError for a vision model that is not a CLIP.
     """
+    _check_kind(clip_vision)
+    embeddings = []
+    for part in images.split(_AT_ONCE):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        embeddings.append(clip_vision.encode_image(part)["image_embeds"])
+    return _finite(torch.cat(embeddings))
+
+
+def _check_kind(clip_vision: ClipVisionModel) -> None:
     if clip_vision.model_type != _CLIP:
         raise ValueError(
             f"clip_vision is a model of type {clip_vision.model_type}; allowed: CLIP, such as CLIP-ViT-L or CLIP-ViT-H, from "
             "Load CLIP Vision."
         )
-    embeddings = []
-    for part in images.split(_AT_ONCE):
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        embeddings.append(clip_vision.encode_image(part)["image_embeds"])
-    found = torch.cat(embeddings)
+
+
+def _finite(found: Tensor) -> Tensor:
     if not found.isfinite().all():
         raise ValueError(
             "clip_vision gives embeddings that are no numbers (NaN or infinite): its file is damaged, or its weights overflow; "

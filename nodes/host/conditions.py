@@ -20,7 +20,14 @@ IMAGE_KEY = "retention_image"
 STRENGTH_KEY = "retention_strength"
 START_KEY = "retention_start"
 END_KEY = "retention_end"
+HIDDEN_KEY = "retention_hidden"  # CLIP vision's last hidden state of the picture, (B, N, E)
 FRAMES_KEY = "num_video_frames"  # ComfyUI's context windows know this name
+# What models that see the picture by themselves are given in every evaluation, with the picture or without.
+GREY_KEY = "dreamvideo_grey_hidden"  # CLIP vision's last hidden state of a grey picture, (1, N, E)
+LATENTS_KEY = (
+    "dreamvideo_image_latents"  # VAE latents of the picture and, where there is one, of the last; (B, 1 or 2, C, h, w)
+)
+FPS_KEY = "dreamvideo_fps"
 ROWS_KEY = "dreamvideo_rows"  # the tags of a condition's rows, which only the model adds
 
 
@@ -33,6 +40,23 @@ class ClipImage(comfy.conds.CONDRegular):
             size, start = area[axis] * DOWNSCALE, area[axis + len(area) // 2] * DOWNSCALE
             image = image.narrow(axis + 2, start, size)
         return self._copy_with(image)
+
+
+class ClipMaps(comfy.conds.CONDRegular):
+    """Latents of each clip's pictures, (B, K, C, h, w); a condition restricted to an area gets that part of them."""
+
+    def process_cond(self, batch_size: int, area: tuple[int, ...] | None = None, **kwargs: Any) -> ClipMaps:
+        maps = self.cond
+        for axis in range(len(area or ()) // 2):
+            maps = maps.narrow(axis + 3, area[axis + len(area) // 2], area[axis])
+        return self._copy_with(maps)
+
+
+class ClipRows(comfy.conds.CONDRegular):
+    """A tensor with one row per clip, the same for every area."""
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> ClipRows:
+        return self
 
 
 class ClipText(comfy.conds.CONDCrossAttn):
@@ -80,9 +104,16 @@ class Clips:
         return cls(rows // num_frames, num_frames)
 
 
-def agree_on_frames(conds: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Give the conditions of a run that say nothing of a clip's length that of the others; raise ValueError for several."""
+def agree(conds: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Give the conditions of a run what all must have and only some of them say: a clip's length, the picture's latents.
+
+    Raises ValueError where they say several lengths.
+    """
     conditions = [condition for of_a_kind in conds.values() for condition in of_a_kind]
+    for key in (GREY_KEY, LATENTS_KEY, FPS_KEY):
+        said = next((condition[key] for condition in conditions if condition.get(key) is not None), None)
+        for condition in conditions if said is not None else ():
+            condition.setdefault(key, said)
     lengths = sorted({int(c[FRAMES_KEY]) for c in conditions if c.get(FRAMES_KEY) is not None})
     if len(lengths) > 1:
         raise ValueError(

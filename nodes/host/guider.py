@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...dreamvideo_core.sampling.guidance import EMPTY, Evaluation, Guidance, rescale_guidance, two_terms
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
-from .model import DreamVideoModel, check_branch
+from .model import DreamVideoModel
+from .pictures import check_image
 from .sharing import EVERY_KEY, RUN_KEY
 
 PostCFG = Callable[[dict[str, Any]], Tensor]
@@ -35,8 +36,12 @@ class Guider(comfy.samplers.CFGGuider):
                 "DreamVideo, with or without LoRAs behind it."
             )
         image_options = next((_image_options(o) for _, o in [*positive, *negative] if o.get(IMAGE_KEY) is not None), {})
-        check_branch(self.model_patcher.model.config, image_options.get(IMAGE_KEY))
+        config = self.model_patcher.model.config
+        check_image(config, image_options.get(IMAGE_KEY))
         self.given = {"has_text": not _same_text(positive, negative), "has_image": bool(image_options)}
+        self.remarks = []
+        if config.unet.sees_image and self.retention_every > 1:
+            self.remarks.append("retention_every has no effect: this model has no retention branch")
         self.num_frames = next((o[FRAMES_KEY] for _, o in [*positive, *negative] if o.get(FRAMES_KEY) is not None), None)
         with_image = {True: _with_image(positive, image_options), False: _with_image(negative, image_options)}
         conds = {Evaluation(text, True): conditioning for text, conditioning in with_image.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,6 +16,7 @@ import comfy.sd1_clip
 import comfy.text_encoders.sd2_clip
 import comfy.utils
 import torch
+from comfy.clip_vision import ClipVisionModel
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
@@ -29,7 +32,7 @@ from .cuda_graphs import install as install_graphs
 from .files import last_change
 from .in_use import still_in_use
 from .model import DreamVideoModel, DreamVideoSupport
-from .saving import KL_GROUPS
+from .saving import INNER_PARTS, KL_GROUPS
 
 # Text encoders for which ComfyUI has classes of its own: what their weights are called, and the class.
 _STABLE_DIFFUSION_TEXT = {
@@ -53,6 +56,7 @@ class Loaded(NamedTuple):
     model: comfy.model_patcher.ModelPatcher
     clip: comfy.sd.CLIP | None
     vae: comfy.sd.VAE | None
+    clip_vision: ClipVisionModel | None
     shortcomings: list[str]
 
 
@@ -86,14 +90,16 @@ def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_gr
             lay_out_weights(model.model.diffusion_model, model.load_device)
         return model
 
-    clip = vae = None
+    clip = vae = clip_vision = None
     if "text_encoder" in checkpoint.parts:
         clip = _lent(still_in_use(("clip", files, comfy.model_management.text_encoder_device()), load_clip))
     if "vae" in checkpoint.parts:
         vae = still_in_use(("vae", files, comfy.model_management.vae_device()), load_vae)
+    if "image_encoder" in checkpoint.parts:
+        clip_vision = still_in_use(("clip_vision", files), lambda: _load_clip_vision(checkpoint))
     model = still_in_use(("model", files, device, weight_dtype, graphed), load_model).clone()
     checkpoint.release()
-    return Loaded(model, clip, vae, shortcomings)
+    return Loaded(model, clip, vae, clip_vision, shortcomings)
 
 
 def _lent(clip: comfy.sd.CLIP) -> comfy.sd.CLIP:
@@ -133,7 +139,8 @@ def load_patcher(
     """The diffusion model alone; ComfyUI calls this again when it wants the weights anew."""
     checkpoint = checkpoint or _open(path, overlay)
     state = {**checkpoint.parts["unet"]}
-    state |= {f"retention.{name}": tensor for name, tensor in checkpoint.parts.get("retention", {}).items()}
+    for part in INNER_PARTS:
+        state |= {f"{part}.{name}": tensor for name, tensor in checkpoint.parts.get(part, {}).items()}
     load_device = comfy.model_management.get_torch_device()
     support = DreamVideoSupport(checkpoint.config, _own_vae(checkpoint))
     dtype = _choose_dtype(support, state, weight_dtype, load_device)
@@ -233,6 +240,19 @@ def _load_vae(checkpoint: Checkpoint) -> comfy.sd.VAE:
     vae = comfy.sd.VAE(sd=dict(checkpoint.parts["vae"]), config=_kl_config(config) if config.layout == "kl" else None)
     vae.throw_exception_if_invalid()
     return vae
+
+
+def _load_clip_vision(checkpoint: Checkpoint) -> ClipVisionModel:
+    """ComfyUI's CLIP vision. Its class takes a file of settings: 0.16.3 knows no other way."""
+    settings = {"model_type": "clip_vision_model", "num_channels": 3, **vars(checkpoint.config.image_encoder)}
+    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+        json.dump(settings, file)
+    try:
+        clip_vision = ClipVisionModel(file.name)
+    finally:
+        Path(file.name).unlink()
+    clip_vision.load_sd(dict(checkpoint.parts["image_encoder"]))
+    return clip_vision
 
 
 def _vae_patcher(path: Path, overlay: Path | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:

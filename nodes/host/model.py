@@ -32,6 +32,7 @@ from .conditions import (
 )
 from .model_sampling import own_model_sampling, sampling_settings
 from .patches import check_no_control
+from .pictures import check_image, picture_conds
 from .previews import ClipLatents
 from .saving import saved_checkpoint
 from .unet import Gain, HostUNet, RowTags
@@ -69,7 +70,9 @@ class DreamVideoModel(comfy.model_base.BaseModel):
         out = super().extra_conds(**kwargs)
         out["c_crossattn"] = ClipText(text)
         out[FRAMES_KEY] = comfy.conds.CONDConstant(clips.num_frames)
-        check_branch(self.config, kwargs.get(IMAGE_KEY))
+        check_image(self.config, kwargs.get(IMAGE_KEY))
+        if self.config.unet.sees_image:
+            out |= picture_conds(self.config, kwargs, clips, self.process_latent_in)
         if self.config.retention is not None:
             image = self._image(kwargs, clips, noise)
             out[IMAGE_KEY] = ClipImage(image.to(kwargs["device"]))  # one device for all, or calls are split
@@ -91,7 +94,9 @@ class DreamVideoModel(comfy.model_base.BaseModel):
 
     def state_dict_for_saving(self, unet_state_dict, clip_state_dict=None, vae_state_dict=None, clip_vision_state_dict=None):
         """Our own parts and names, with the configuration as a tensor: ComfyUI's savers write their own metadata."""
-        saved = saved_checkpoint(self.config, unet_state_dict, clip_state_dict or {}, vae_state_dict or {})
+        saved = saved_checkpoint(
+            self.config, unet_state_dict, clip_state_dict or {}, vae_state_dict or {}, clip_vision_state_dict or {}
+        )
         state = {f"{part}.{name}": tensor for part, tensors in saved.parts.items() for name, tensor in tensors.items()}
         return {**state, CONFIG_TENSOR: config_tensor(saved.config)}
 
@@ -106,22 +111,15 @@ class DreamVideoSupport(comfy.supported_models_base.BASE):
         """`vae`: the weights of an autoencoder of ours, whose latents have colours of their own in previews."""
         # FreeU reads model_channels.
         unet = config.unet
-        super().__init__({"dreamvideo": config, "model_channels": unet.block_out_channels[0], "in_channels": unet.in_channels})
+        super().__init__(
+            {"dreamvideo": config, "model_channels": unet.block_out_channels[0], "in_channels": unet.latent_channels}
+        )
         self.latent_format = ClipLatents(vae)
         self.sampling_settings = sampling_settings(config.schedule)
 
     def model_type(self, state_dict, prefix="") -> comfy.model_base.ModelType:
         types = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
         return types[self.unet_config["dreamvideo"].schedule.prediction_type]
-
-
-def check_branch(config: ModelConfig, image: Tensor | None) -> None:
-    """Raise ValueError for an image that the model has no retention branch for."""
-    if image is not None and config.retention is None:
-        raise ValueError(
-            "an image is connected to Retention Encode, but this model has no retention branch: it makes video from "
-            "text only. Disconnect the image, or load a checkpoint with a branch."
-        )
 
 
 def _check_text(text: Tensor, width: int) -> None:

@@ -11,26 +11,28 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ...dreamvideo_core.models.config import PRESETS, AutoencoderConfig, ConfigError, ModelConfig, TextConfig
+from ...dreamvideo_core.models.config import PRESETS, AutoencoderConfig, ConfigError, ModelConfig, TextConfig, VisionConfig
 from ...dreamvideo_core.weights.checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae
 from ...dreamvideo_core.weights.tensor_files import LazyTensors
 from .messages import log
 
 State = dict[str, Tensor]
-_BRANCH = "retention."
+INNER_PARTS = ("retention", "resampler")  # parts of a file that are modules of ComfyUI's diffusion model
 _TEXT = re.compile(r"clip_([lh])\.transformer\.(text_model\.(?:encoder\.layers\.(\d+)\.)?.+)")
 _PENULTIMATE = 23  # of Stable Diffusion 2's text encoder: the last layer that ComfyUI uses of the 24 that its class has
 KL_GROUPS = 32  # of the norms in ComfyUI's class for Stable Diffusion's autoencoder, whatever a configuration says
 
 
-def saved_checkpoint(config: ModelConfig, unet: State, clip: State, vae: State) -> Checkpoint:
+def saved_checkpoint(config: ModelConfig, unet: State, clip: State, vae: State, clip_vision: State) -> Checkpoint:
     """The parts in ComfyUI's state dictionaries (empty: not given) by the names of our files, and what describes them."""
-    parts = {
-        "unet": {name: tensor for name, tensor in unet.items() if not name.startswith(_BRANCH)},
-        "retention": {name[len(_BRANCH) :]: tensor for name, tensor in unet.items() if name.startswith(_BRANCH)},
-    }
-    parts = {part: state for part, state in parts.items() if state}
-    saved = Checkpoint(replace(config, text_encoder=None, vae=None), parts)
+    parts: dict[str, State] = {}
+    for name, tensor in unet.items():
+        part, _, rest = name.partition(".")
+        part, rest = (part, rest) if part in INNER_PARTS else ("unet", name)
+        parts.setdefault(part, {})[rest] = tensor
+    saved = Checkpoint(replace(config, text_encoder=None, vae=None, image_encoder=None), parts)
+    if clip_vision:
+        saved = _with(saved, "image_encoder", "CLIP vision", clip_vision, [config.image_encoder, VisionConfig()])
     if clip:
         known = [config.text_encoder, TextConfig(), *(preset.text_encoder for preset in PRESETS.values())]
         saved = _with(saved, "text_encoder", "CLIP", _text_state(clip), known)

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_map
 from ...dreamvideo_core.common.batches import Batch, chunk
 from ...dreamvideo_core.models.unet import Encoding, Residuals
 from ...dreamvideo_core.sampling.reuse import EveryNth, Kept, Row
-from .conditions import ROWS_KEY, agree_on_frames
+from .conditions import ROWS_KEY, agree
 
 STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
@@ -83,9 +83,9 @@ class StepCache:
 
 @dataclass(eq=False)
 class RunCache:
-    """What a run keeps: conv_s of images, what the branch made in its steps, and what was said of the run."""
+    """What a run keeps: conv_s or tokens of images, what the branch made in its steps, and what was said of the run."""
 
-    maps: Kept[Tensor] = field(default_factory=HostKept)
+    images: Kept[Tensor] = field(default_factory=HostKept)
     idle: list[str] = field(default_factory=list)  # what other nodes have put on the model in vain
     sigmas: list[float] = field(default_factory=list)  # of the steps so far, in their order
     residuals: EveryNth[Kept[Residuals]] | None = None
@@ -117,7 +117,7 @@ def renew_in_every_run(patcher: ModelPatcher, key: str, make: Callable[[], objec
 
 
 def _agreed(executor, *args, **kwargs):
-    agree_on_frames(executor.class_obj.conds)
+    agree(executor.class_obj.conds)
     return executor(*args, **kwargs)
 
 
@@ -135,11 +135,11 @@ def shared_encoding(rows: Sequence[Row], options: dict[str, Any], encode: Callab
 
 
 @uncompiled
-def shared_maps(rows: Sequence[Row], options: dict[str, Any], conv_s: Callable[[list[int]], Tensor]) -> Tensor:
-    """conv_s of every row's image, once per image and run."""
-    maps: Kept[Tensor] = (options.get(RUN_KEY) or RunCache()).maps
+def shared_images(rows: Sequence[Row], options: dict[str, Any], make: Callable[[list[int]], Tensor]) -> Tensor:
+    """What the model makes of every row's image, conv_s or image tokens, once per image and run."""
+    images: Kept[Tensor] = (options.get(RUN_KEY) or RunCache()).images
     step: StepCache = options.get(STEP_KEY) or StepCache()
-    return maps.get(rows, conv_s, most=2 * step.rows)  # each row of a step may need its own image and the white one
+    return images.get(rows, make, most=2 * step.rows)  # each row of a step may need its own image and the empty one
 
 
 @uncompiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ...dreamvideo_core.common.batches import select
+from ...dreamvideo_core.common.batches import Batch, select
 from ...dreamvideo_core.media.images import white_image
 from ...dreamvideo_core.models.config import ModelConfig
+from ...dreamvideo_core.models.image_conditions import ImageConditions, Resampler, image_latents
 from ...dreamvideo_core.models.layers import Operations, RunAttention, run_attention
 from ...dreamvideo_core.models.retention import ImageRetention
 from ...dreamvideo_core.models.unet import Encoding, Residuals, UNet
@@ -25,7 +26,7 @@ from ...dreamvideo_core.sampling.reuse import Row
 from ...dreamvideo_core.sampling.schedule import in_interval
 from .cuda_graphs import passes_of
 from .patches import patches_attention, say_idle_patches
-from .sharing import RUN_KEY, shared_encoding, shared_maps, shared_residuals, uncompiled
+from .sharing import RUN_KEY, shared_encoding, shared_images, shared_residuals, uncompiled
 
 
 class Gain(NamedTuple):
@@ -52,14 +53,27 @@ class RowTags(NamedTuple):
         return self._replace(area=area)
 
 
+class Pictures(NamedTuple):
+    """What a model that sees pictures by itself is given of them, for R rows."""
+
+    latents: Tensor  # of the picture and, where there is one, of the last; (R, 1 or 2, C, h, w)
+    hidden: Tensor  # CLIP vision's last hidden state, (R, N, E)
+    grey: Tensor  # that of a grey picture, (R, N, E)
+    fps: Tensor  # (R,)
+
+
 @dataclass(frozen=True)
 class Rows:
-    """A batch of R clips, one row each: frames (R, T, C, H, W), timesteps (R,), text (R, N, D), images (R, 3, 8H, 8W)."""
+    """A batch of R clips, one row each: frames (R, T, C, H, W), timesteps (R,), text (R, N, D).
+
+    `images` (R, 3, 8H, 8W) are for a retention branch, `pictures` for a model that sees them by itself.
+    """
 
     frames: Tensor
     timesteps: Tensor
     text: Tensor
     images: Tensor | None
+    pictures: Pictures | None
     tags: list[RowTags]
     times: list[float]  # the timesteps as numbers
 
@@ -68,10 +82,13 @@ class Rows:
         return self.frames.shape[1]
 
     @torch.compiler.disable
-    def encoding_inputs(self) -> list[Row]:
+    def encoding_inputs(self, gains: list[float]) -> list[Row]:
         """What the encoding of each row is made from."""
-        texts_and_frames = zip(self.text, self.frames, strict=True)
-        return [Row(key, tensors) for key, tensors in zip(self._keys(self.times), texts_and_frames, strict=True)]
+        if self.pictures is None:
+            keys, tensors = self._keys(self.times), (self.text, self.frames)
+        else:
+            keys, tensors = self._keys(zip(self.times, gains, strict=True)), (self.text, self.frames, *self.pictures)
+        return [Row(key, of_row) for key, of_row in zip(keys, zip(*tensors, strict=True), strict=True)]
 
     @torch.compiler.disable
     def residual_inputs(self, gains: list[float], places: list[Hashable]) -> tuple[list[Row], list[Row]]:
@@ -81,7 +98,7 @@ class Rows:
         rows = zip(in_all_steps, self.times, self.frames, strict=True)
         return in_all_steps, [Row((row.key, time), (*row.tensors, frames)) for row, time, frames in rows]
 
-    def _keys(self, more: list[float]) -> list[Hashable]:
+    def _keys(self, more: Iterable[Hashable]) -> list[Hashable]:
         where = self.frames.device, self.frames.dtype
         return [(tags.clip, tags.hooks, tags.area, value, *where) for tags, value in zip(self.tags, more, strict=True)]
 
@@ -91,8 +108,9 @@ class Rows:
         if rows == list(range(len(self.tags))):
             return self
         images = None if self.images is None else self.images[rows]
+        pictures = None if self.pictures is None else Pictures(*(tensor[rows] for tensor in self.pictures))
         tags, times = [self.tags[row] for row in rows], [self.times[row] for row in rows]
-        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], images, tags, times)
+        return Rows(self.frames[rows], self.timesteps[rows], self.text[rows], images, pictures, tags, times)
 
 
 @contextmanager
@@ -106,12 +124,13 @@ def lend(layer: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 class HostUNet(UNet):
-    """The primary U-Net with its names at the root, as LoRAs have them, and the branch under `retention.`."""
+    """The primary U-Net with its names at the root, as LoRAs have them; the branch under `retention.`, or a `resampler.`."""
 
     def __init__(self, dreamvideo: ModelConfig, dtype=None, device=None, operations=None, **unet_config: Any):
         operations = Operations(operations, optimized_attention, lend, dtype=dtype, device=device)
         super().__init__(dreamvideo.unet, operations)
         self.retention = ImageRetention(dreamvideo.unet, dreamvideo.retention, operations) if dreamvideo.retention else None
+        self.resampler = Resampler(dreamvideo.resampler, operations) if dreamvideo.resampler else None
         self.config, self.dtype = dreamvideo, dtype
 
     def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> HostUNet:
@@ -153,18 +172,25 @@ class HostUNet(UNet):
         num_video_frames: int,
         dreamvideo_rows: list[RowTags],
         retention_image: Tensor | None = None,
+        picture_latents: Tensor | None = None,
+        picture_hidden: Tensor | None = None,
+        picture_grey: Tensor | None = None,
+        picture_fps: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         if RUN_KEY in transformer_options:
             say_idle_patches(transformer_options, self.attention_blocks, transformer_options[RUN_KEY].idle)
         dreamvideo_rows = _tags(dreamvideo_rows, len(context))
         num_frames = _num_frames(len(x), dreamvideo_rows, num_video_frames)
-        timesteps = timesteps[::num_frames]
+        timesteps, pictures = timesteps[::num_frames], None
+        if picture_latents is not None:
+            pictures = Pictures(picture_latents, picture_hidden, picture_grey, picture_fps)
         rows = Rows(
             frames=x.unflatten(0, (-1, num_frames)),
             timesteps=timesteps,
             text=context,
             images=retention_image,
+            pictures=pictures,
             tags=dreamvideo_rows,
             times=timesteps.tolist(),
         )
@@ -188,20 +214,49 @@ class _Call:
     def shares_rows(self) -> bool:
         return not patches_attention(self.options, self.unet.attention_blocks)
 
+    @property
+    def gains(self) -> list[float]:
+        """How much each row's picture counts at its timestep."""
+        return [tags.gain.at(time) for tags, time in zip(self.rows.tags, self.rows.times, strict=True)]
+
     @uncompiled
     def encoding(self) -> Encoding:
+        gains = self.gains
+
         @uncompiled
         def encode(numbers: list[int]) -> Encoding:
             rows = self.rows.select(numbers)
-            return self.passes.encode(rows.frames.flatten(0, 1), rows.timesteps, rows.text, rows.num_frames)
+            inputs = rows.frames.flatten(0, 1), rows.timesteps, rows.text, rows.num_frames
+            if rows.pictures is None:
+                return self.passes.encode(*inputs)
+            return self.passes.encode(*inputs, self._image_conditions(rows, [gains[number] for number in numbers]))
 
-        if not self.shares_rows:
+        if not self.shares_rows or (self.rows.pictures is not None and self._hooked()):
             return encode(self._all())
-        return shared_encoding(self.rows.encoding_inputs(), self.options, encode)
+        return shared_encoding(self.rows.encoding_inputs(gains), self.options, encode)
+
+    @uncompiled
+    def _image_conditions(self, rows: Rows, gains: list[float]) -> ImageConditions:
+        """What the encoder sees of pictures: their latents, and gain tokens(picture) + (1 - gain) tokens(grey) for each row."""
+        config, (latents, hidden, grey, fps) = self.unet.config.unet, rows.pictures
+        inputs = [(row, given) for row, gain in enumerate(gains) for given in _given(gain)]
+        views = torch.cat([(hidden if given else grey)[row : row + 1] for row, given in inputs])
+
+        @uncompiled
+        def resample(numbers: list[int]) -> Tensor:
+            return self.unet.resampler(views[numbers])
+
+        keys = [Row(("tokens", views.device, views.dtype), (view,)) for view in views]
+        tokens = resample(list(range(len(views)))) if self._hooked() else shared_images(keys, self.options, resample)
+        return ImageConditions(
+            _latents_over_time(config.image_latents, latents, rows.num_frames),
+            _mixed(tokens, inputs, gains),
+            fps if config.fps_embedding else None,
+        )
 
     @uncompiled
     def residuals(self) -> Residuals:
-        gains = [tags.gain.at(time) for tags, time in zip(self.rows.tags, self.rows.times, strict=True)]
+        gains = self.gains
 
         @uncompiled
         def retain(numbers: list[int]) -> Residuals:
@@ -223,24 +278,11 @@ class _Call:
     @uncompiled
     def _retain(self, rows: Rows, gains: list[float]) -> Residuals:
         """gain R(image) + (1 - gain) R(white) for every row; a gain of 0 or 1 needs one pass of the branch."""
-        shares = {(row, given): gain if given else 1 - gain for row, gain in enumerate(gains) for given in (True, False)}
-        mixes = not set(gains) <= {0, 1}
-        both = mixes and not self.shares_rows  # patches count on as many inputs for every condition
-        inputs = [key for key, share in shares.items() if share != 0 or both]
-        places = [row for row, _ in inputs]
-        chosen, maps = rows.select(places), self._maps(rows, inputs)
-        frames = chosen.frames.flatten(0, 1)
-        made = self.passes.retain(frames, maps, chosen.timesteps, chosen.text, rows.num_frames)
-        if not mixes:
-            return made
-        scale = frames.new_tensor([shares[key] for key in inputs])
-        index = torch.tensor(places, device=frames.device)
-
-        def mix(residual: Tensor) -> Tensor:
-            clips = residual.unflatten(0, (len(inputs), -1)) * scale.view(-1, *[1] * residual.ndim)
-            return clips.new_zeros(len(gains), *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
-
-        return _mapped(mix, made)
+        both = not set(gains) <= {0, 1} and not self.shares_rows  # patches count on as many inputs for every condition
+        inputs = [(row, given) for row, gain in enumerate(gains) for given in ((True, False) if both else _given(gain))]
+        chosen, maps = rows.select([row for row, _ in inputs]), self._maps(rows, inputs)
+        made = self.passes.retain(chosen.frames.flatten(0, 1), maps, chosen.timesteps, chosen.text, rows.num_frames)
+        return _mixed(made, inputs, gains)
 
     @uncompiled
     def _maps(self, rows: Rows, inputs: list[tuple[int, bool]]) -> Tensor:
@@ -255,7 +297,7 @@ class _Call:
         def conv_s(numbers: list[int]) -> Tensor:
             return self.unet.image_map(pictures[numbers])
 
-        return shared_maps([Row((images.device, images.dtype), (picture,)) for picture in pictures], self.options, conv_s)
+        return shared_images([Row((images.device, images.dtype), (picture,)) for picture in pictures], self.options, conv_s)
 
     def _all(self) -> list[int]:
         return list(range(len(self.rows.tags)))
@@ -265,7 +307,27 @@ class _Call:
         return any(tags.hooks is not None for tags in self.rows.tags)
 
 
-_selected, _mapped = map(torch.compiler.disable, (select, tree_map))
+_selected, _latents_over_time = map(torch.compiler.disable, (select, image_latents))
+
+
+def _given(gain: float) -> tuple[bool, ...]:
+    """Whether a row of this gain needs what is made of its picture (True), of the empty one (False), or both."""
+    return tuple(given for given, share in ((True, gain), (False, 1 - gain)) if share)
+
+
+@torch.compiler.disable
+def _mixed(made: Batch, inputs: list[tuple[int, bool]], gains: list[float]) -> Batch:
+    """gain x (made of the picture) + (1 - gain) x (made of the empty one) for every row; `inputs` say what each was made of."""
+    if set(gains) <= {0, 1}:
+        return made  # one for every row
+    shares = [gains[row] if given else 1 - gains[row] for row, given in inputs]
+
+    def mix(tensor: Tensor) -> Tensor:
+        clips = tensor.unflatten(0, (len(inputs), -1)) * tensor.new_tensor(shares).view(-1, *[1] * tensor.ndim)
+        index = torch.tensor([row for row, _ in inputs], device=tensor.device)
+        return clips.new_zeros(len(gains), *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
+
+    return tree_map(mix, made)
 
 
 def _tags(tags: list[RowTags], rows: int) -> list[RowTags]:
