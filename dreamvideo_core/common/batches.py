@@ -16,24 +16,25 @@ from torch.utils._pytree import tree_map
 Batch = TypeVar("Batch")  # a tensor, or a (named) tuple of batches
 
 
+def map_tensors(function: Callable[..., Tensor], *batches: Batch) -> Batch:
+    """`function` of every tensor, or of those that stand in the same place in several batches."""
+    return tree_map(lambda *tensors: None if tensors[0] is None else function(*tensors), *batches)
+
+
 def chunk(batch: Batch, parts: int) -> list[Batch]:
     """The batch in `parts` of one size, one after the other; views."""
 
     def part(number: int) -> Batch:
-        return _map(lambda tensor: tensor.chunk(parts)[number], batch)
+        return map_tensors(lambda tensor: tensor.chunk(parts)[number], batch)
 
     return [part(number) for number in range(parts)]
 
 
 def join(batches: Sequence[Batch]) -> Batch:
     """The clips of all batches, one after the other; the only batch itself."""
-    return batches[0] if len(batches) == 1 else _map(lambda *tensors: torch.cat(tensors), *batches)
+    return batches[0] if len(batches) == 1 else map_tensors(lambda *tensors: torch.cat(tensors), *batches)
 
 
 def select(batch: Batch, clips: Sequence[int], count: int) -> Batch:
     """The clips of these numbers, in this order, out of a batch of `count`; copies."""
-    return _map(lambda tensor: tensor.unflatten(0, (count, -1))[list(clips)].flatten(0, 1), batch)
-
-
-def _map(function: Callable[..., Tensor], *batches: Batch) -> Batch:
-    return tree_map(lambda *tensors: None if tensors[0] is None else function(*tensors), *batches)
+    return map_tensors(lambda tensor: tensor.unflatten(0, (count, -1))[list(clips)].flatten(0, 1), batch)

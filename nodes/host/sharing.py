@@ -20,9 +20,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from ...dreamvideo_core.common.batches import Batch, chunk
+from ...dreamvideo_core.common.batches import Batch, chunk, map_tensors
 from ...dreamvideo_core.models.unet import Encoding, Residuals
 from ...dreamvideo_core.sampling.reuse import EveryNth, Kept, Row
 from .conditions import ROWS_KEY, agree
@@ -48,7 +47,7 @@ class HostKept(Kept):
 
     @staticmethod
     def split(made: Batch, count: int) -> list[Batch]:
-        return [tree_map(torch.clone, part) for part in chunk(made, count)]
+        return [map_tensors(torch.clone, part) for part in chunk(made, count)]
 
 
 class _KeptItems(Kept):

@@ -12,9 +12,8 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ops import cast_bias_weight, uncast_bias_weight
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from ...dreamvideo_core.common.batches import Batch, select
+from ...dreamvideo_core.common.batches import Batch, map_tensors, select
 from ...dreamvideo_core.media.images import white_image
 from ...dreamvideo_core.models.config import ModelConfig
 from ...dreamvideo_core.models.image_conditions import ImageConditions, Resampler, image_latents
@@ -327,7 +326,7 @@ def _mixed(made: Batch, inputs: list[tuple[int, bool]], gains: list[float]) -> B
         index = torch.tensor([row for row, _ in inputs], device=tensor.device)
         return clips.new_zeros(len(gains), *clips.shape[1:]).index_add(0, index, clips).flatten(0, 1)
 
-    return tree_map(mix, made)
+    return map_tensors(mix, made)
 
 
 def _tags(tags: list[RowTags], rows: int) -> list[RowTags]:
