@@ -94,6 +94,8 @@ class Pipeline:
         self.model.to(device, dtype).eval()
         self.text_encoder.to(device, dtype).eval()
         self.autoencoder.to(device, torch.float32 if dtype == torch.float16 else dtype).eval()
+        if self.image_encoder is not None:
+            self.image_encoder.to(device, dtype).eval()
         lay_out_weights(self.model, self.device)
         return self
 
@@ -118,6 +120,10 @@ class Pipeline:
         }
         if self.model.retention is not None:
             states["retention"] = self.model.retention.state_dict()
+        if self.model.resampler is not None:
+            states["resampler"] = self.model.resampler.state_dict()
+        if self.image_encoder is not None:
+            states["image_encoder"] = self.image_encoder.file_state()
         save_checkpoint(path, Checkpoint(self.config, states).only(parts), dtype)
 
     def load_parts(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
