@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +53,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the scenes and of the noise.")] = 0,
 ) -> None:
     pipeline = Pipeline.load(checkpoint)
-    default = ChainProtocol(chains=chains, stages=stages, seed=seed, **asdict(pipeline.config.sampling))
+    default = ChainProtocol(chains=chains, stages=stages, seed=seed, **pipeline.config.sampling_options())
     bar = track(ways(default).items(), "measuring", console=Console(stderr=True))
     figures = {title: measure_chains(pipeline, protocol) for title, protocol in bar}
     peaks = {length: peak(length, default) for length in LENGTHS}

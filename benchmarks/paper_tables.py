@@ -9,7 +9,7 @@ where the paper has I3D and C3D. What is kept is not made again: a stopped run g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -86,7 +86,7 @@ def _plan(pipeline: Pipeline, checkpoint: Path, clips: int, seed: int) -> Plan:
         modes=MODES,
         stride=1,
         order="text_first",
-        **asdict(pipeline.config.sampling),
+        **pipeline.config.sampling_options(),
     )
 
 
@@ -143,7 +143,7 @@ def _by_scale(rows: Sequence[dict], plan: Plan) -> list[dict]:
 def _measure_chains(folder: Path, pipeline: Pipeline, plan: Plan, chains: int, judges: Judges) -> dict:
     """Two rows a stage: the clips made there, and the true ones that they are compared with."""
     claim(folder, replace(plan, dataset=f"{SPRITES}, chains of {STAGES} stages", clips=chains, modes=("ti2v",)))
-    protocol = ChainProtocol(chains=chains, stages=STAGES, seed=plan.seed, **asdict(pipeline.config.sampling))
+    protocol = ChainProtocol(chains=chains, stages=STAGES, seed=plan.seed, **pipeline.config.sampling_options())
     names = [f"chain{index:05d}" for index in range(chains)]
     for index, name in enumerate(track(names, "chains", console=Console(stderr=True))):
         if not (folder / name).is_dir():

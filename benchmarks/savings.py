@@ -9,7 +9,6 @@ every setting, and one clip is timed for all of them in turn.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +73,7 @@ def main(
     named = {f"{kind} {amount}": options for kind, amounts in savings().items() for amount, options in amounts.items()}
     rows = {name: Saving(pipeline, options) for name, options in ({NO_SAVING: {}} | named).items()}
     gains = _gains(rows, seed, repeats)
-    protocol = Protocol(clips=clips, seed=seed, modes=("ti2v",), split="validation", **asdict(pipeline.config.sampling))
+    protocol = Protocol(clips=clips, seed=seed, modes=("ti2v",), split="validation", **pipeline.config.sampling_options())
     bar = track(rows.items(), "counting", console=Console(stderr=True))
     figures = {
         name: {GAIN: gains[name], **summary(measure(saving, protocol), protocol, "")["modes"]["ti2v"]} for name, saving in bar

@@ -141,8 +141,7 @@ class _Stage:
         check_number("number", number, 1, MAX_STAGES)
         check_number("total", total, number, MAX_STAGES)
         if isinstance(model.model, DreamVideoModel):  # others are refused by the sampler
-            config = model.model.config
-            check_goes_on(config.retention is not None or config.unet.sees_image, total)
+            check_goes_on(model.model.config.takes_image, total)
         self.picture = next((options[IMAGE_KEY] for _, options in positive if IMAGE_KEY in options), None)
         self.number, self.total, self.sentence, self.seed = number, total, sentence, seed
         self.anchor, self.shown_on = anchor, shown_on

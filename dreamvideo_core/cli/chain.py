@@ -15,6 +15,7 @@ def chain(
     prompts: Annotated[Path, typer.Option(help="Text file with one sentence a line; # begins a comment.")],
     output: options.Output,
     image: options.Image = None,
+    end_image: options.EndImage = None,
     negative: options.Negative = "",
     checkpoint: options.Checkpoint = None,
     width: options.Width = None,
@@ -24,7 +25,10 @@ def chain(
     steps: options.Steps = None,
     text_scale: options.TextScale = None,
     image_scale: options.ImageScale = None,
-    order: options.Order = "text_first",
+    order: options.Order = None,
+    rescale: options.Rescale = None,
+    eta: options.Eta = None,
+    model_fps: options.ModelFps = None,
     seed: Annotated[int, typer.Option(help="Of the first stage; every further one adds 1.")] = 0,
     seeds: Annotated[str, typer.Option(help='Other seeds, one a stage: "- - 7" makes the third anew.')] = "",
     seam: Annotated[str, typer.Option(help="The frame that two stages share: merge shows it once, keep twice.")] = "merge",
@@ -38,7 +42,6 @@ def chain(
     with reported():
         from ..common.checks import InputError, check_choice
         from ..common.text_files import read_text
-        from ..media.images import fit_image, read_image
         from ..media.video import save_clip
         from ..sampling.chain import SEAMS, plan, run_chain
         from ..sampling.pipeline import SHIPPED, Pipeline
@@ -47,18 +50,17 @@ def chain(
             raise InputError(f"--prompts is {str(prompts)!r}, which is no file; give a text file with one sentence a line")
         options.check_clip(output, fit, seed, fps)
         check_choice("--seam", seam, SEAMS)
-        wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
+        wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order, rescale, eta, model_fps)
         wanted.check(least_frames=2)  # a stage of one frame goes nowhere
         stages = plan(read_text(prompts, "--prompts"), seed, seeds)
         for stage in stages:
             say_what_is_cut(stage.sentence, f"sentence {stage.number}")
         chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
-        picture = None if image is None else read_image(image, "--image")
+        picture, last = options.read_pictures(image, end_image)
 
         pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device, precision, cuda_graphs)
-        sampling = wanted.of(pipeline.config.sampling)
-        if picture is not None:
-            picture = fit_image(picture, sampling["height"], sampling["width"], fit)
+        sampling = wanted.of(pipeline.config)
+        picture, last = options.fitted((picture, last), sampling, fit)
         with progress_bar() as bar:
             task = bar.add_task("steps", total=len(stages) * sampling["steps"])
             made = run_chain(
@@ -67,6 +69,7 @@ def chain(
                 picture,
                 seam=seam,
                 anchor=anchor,
+                end_image=last,
                 negative=negative,
                 on_stage=lambda s: ERRORS.print(f"stage {s.number} of {len(stages)}, seed {s.seed}: {s.sentence}"),
                 on_step=lambda done, total: bar.update(task, advance=1),

@@ -45,9 +45,10 @@ def evaluate(
     steps: options.Steps = None,
     text_scale: options.TextScale = None,
     image_scale: options.ImageScale = None,
-    order: Annotated[
-        str | None, typer.Option(help="Order of guidance: text_first (the paper's) or image_first.", show_default="text_first")
-    ] = None,
+    order: options.Order = None,
+    rescale: options.Rescale = None,
+    eta: options.Eta = None,
+    model_fps: options.ModelFps = None,
     json: Annotated[Path | None, typer.Option(help="File for the figures.")] = None,
     sheets: Annotated[Path | None, typer.Option(help="Folder for pictures of the best, median and worst clips.")] = None,
     chain: Annotated[int | None, typer.Option(help="Measure chains of so many stages.", show_default="single clips")] = None,

@@ -61,7 +61,7 @@ def compare_modes(
     path = checkpoint or SHIPPED
     pipeline = Pipeline.load(path, place, precision)
     data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride, "dtype": dtype}
-    plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config.sampling))
+    plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config))
     shape = Shape(plan.num_frames, plan.height, plan.width)
     source = open_dataset(name, root, Selection(*shape.sizes, stride), seed)
     judges = judging.open(shape, place) if state.is_main_process else None
@@ -103,12 +103,13 @@ def _plan(pipeline: Pipeline, path: Path, modes: tuple[str, ...] | None, **setti
     """`modes` None is all that the model can."""
     from ..common.checks import InputError
     from ..evaluation.generation import Plan, fingerprint
-    from ..evaluation.protocol import MODES
+    from ..evaluation.protocol import modes_of
 
-    able = MODES if pipeline.model.retention is not None else ("t2v",)
+    able = modes_of(pipeline.config, path.name)
     if modes is not None and not set(modes) <= set(able):
+        made_from = "a picture" if pipeline.config.takes_image else "text, for it has no retention branch"
         raise InputError(
-            f"--modes is {','.join(modes)}, but {path.name} has no retention branch: it makes video from text; give t2v"
+            f"--modes is {','.join(modes)}, but {path.name} makes video from {made_from}; allowed: {', '.join(able)}"
         )
     return Plan(checkpoint=path.name, weights=fingerprint(path), modes=modes or able, **settings)
 
@@ -152,6 +153,12 @@ def _protocol(output: Path, plan: Plan, source: Dataset) -> Mapping[str, str]:
         "first frame": f"{source.frames}; none in t2v",
         "skipped": f"{skipped(output)} of the data set's clips were too short or broken and were left out",
         "seeds": f"{plan.seed} chooses and orders the clips; clip i, counted from 0, has the noise of {plan.seed} + i",
-        "sampling": f"{plan.steps} steps of DDIM, scales {plan.text_scale:g} / {plan.image_scale:g}, {plan.order}",
+        "sampling": _sampling(plan),
         "precision": plan.dtype,
     }
+
+
+def _sampling(plan: Plan) -> str:
+    said = [f"{plan.steps} steps of DDIM", f"scales {plan.text_scale:g} / {plan.image_scale:g}", plan.order]
+    said += [f"{name} {value:g}" for name, value in (("rescale", plan.rescale), ("eta", plan.eta), ("fps", plan.fps)) if value]
+    return ", ".join(said)

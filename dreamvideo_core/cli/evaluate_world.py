@@ -28,7 +28,7 @@ def measure_world(
     """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
     from ..common.checks import InputError, check_choice, check_number
     from ..evaluation.chain import ChainProtocol, measure_chains
-    from ..evaluation.protocol import MODES, Protocol, measure
+    from ..evaluation.protocol import Protocol, measure, modes_of
     from ..evaluation.report import as_chain_table, as_table, chain_summary, summary, write_json, write_sheets
     from ..sampling.pipeline import SHIPPED, Pipeline
 
@@ -44,11 +44,11 @@ def measure_world(
         raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
     path = checkpoint or SHIPPED
     pipeline = Pipeline.load(path, options.choose_device(device), options.choose_dtype(dtype))
-    has_branch = pipeline.model.retention is not None
-    if not has_branch and (sheets is not None or chain is not None):
+    modes = modes_of(pipeline.config, path.name)
+    if not pipeline.config.takes_image and (sheets is not None or chain is not None):
         option = "--sheets" if sheets is not None else "--chain"
         raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-    shared = {"seed": seed, **sampling.of(pipeline.config.sampling)}
+    shared = {"seed": seed, **sampling.of(pipeline.config)}
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=clips)
 
@@ -59,7 +59,7 @@ def measure_world(
             chains = ChainProtocol(chains=clips, stages=chain, anchor=anchor, **shared)
             report = chain_summary(measure_chains(pipeline, chains, advance), chains, path.name)
         else:
-            protocol = Protocol(clips=clips, modes=MODES if has_branch else ("t2v",), **shared)
+            protocol = Protocol(clips=clips, modes=modes, **shared)
             measured = measure(pipeline, protocol, advance)
             report = summary(measured, protocol, path.name)
     report["dtype"] = dtype

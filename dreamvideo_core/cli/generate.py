@@ -13,6 +13,7 @@ from .reporting import progress_bar, reported, say_what_is_cut
 def generate(
     output: options.Output,
     image: options.Image = None,
+    end_image: options.EndImage = None,
     prompt: Annotated[str | None, typer.Option(help="Sentence that says what moves; none: the picture alone.")] = None,
     negative: options.Negative = "",
     checkpoint: options.Checkpoint = None,
@@ -23,7 +24,10 @@ def generate(
     steps: options.Steps = None,
     text_scale: options.TextScale = None,
     image_scale: options.ImageScale = None,
-    order: options.Order = "text_first",
+    order: options.Order = None,
+    rescale: options.Rescale = None,
+    eta: options.Eta = None,
+    model_fps: options.ModelFps = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     fps: options.Fps = 8.0,
     device: options.Device = None,
@@ -33,34 +37,33 @@ def generate(
     """Make a clip from a picture, a sentence, or both."""
     with reported():
         from ..common.checks import InputError
-        from ..media.images import fit_image, read_image
         from ..media.video import save_clip
         from ..sampling.pipeline import SHIPPED, Pipeline
 
         if image is None and prompt is None:
             raise InputError("neither --image nor --prompt is given; give one of them or both")
         options.check_clip(output, fit, seed, fps)
-        wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
+        wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order, rescale, eta, model_fps)
         wanted.check()
         say_what_is_cut(prompt or "", "--prompt")
         chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
-        picture = None if image is None else read_image(image, "--image")
+        picture, last = options.read_pictures(image, end_image)
 
         path = checkpoint or SHIPPED
         pipeline = Pipeline.load(path, chosen_device, precision, cuda_graphs)
-        if picture is not None and pipeline.model.retention is None:
+        if picture is not None and not pipeline.config.takes_image:
             raise InputError(
                 f"--image is given, but {path.name} has no retention branch and makes video from text only; "
                 "leave --image out, or give another --checkpoint"
             )
-        sampling = wanted.of(pipeline.config.sampling)
-        if picture is not None:
-            picture = fit_image(picture, sampling["height"], sampling["width"], fit)
+        sampling = wanted.of(pipeline.config)
+        picture, last = options.fitted((picture, last), sampling, fit)
         with progress_bar() as bar:
             task = bar.add_task("sampling", total=sampling["steps"])
             clips = pipeline(
                 prompt or "",
                 picture,
+                end_image=last,
                 negative=negative,
                 seed=seed,
                 on_step=lambda done, total: bar.update(task, completed=done),

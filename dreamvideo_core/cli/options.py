@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-    from ..models.config import SamplingDefaults
+    from ..models.config import ModelConfig
 
 MAX_SEED = 2**64 - 1
 OWN = "the model's own"
 
 Output = Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")]
 Image = Annotated[Path | None, typer.Option(help="Picture the clip begins with; none: text to video.")]
+EndImage = Annotated[
+    Path | None,
+    typer.Option(
+        "--end-image",
+        help="Picture the clip ends with, for models that go from a first to a last one; the same as --image makes a loop.",
+    ),
+]
 Negative = Annotated[str, typer.Option(help="What to keep away from.")]
 Fit = Annotated[str, typer.Option(help="How the picture is brought to size: crop, pad or stretch.")]
 Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
@@ -29,6 +38,19 @@ Width = Annotated[int | None, typer.Option("--width", help="Multiple of 8.", sho
 Height = Annotated[int | None, typer.Option("--height", help="Multiple of 8.", show_default=OWN)]
 Frames = Annotated[int | None, typer.Option("--frames", help="Length of the clip.", show_default=OWN)]
 Steps = Annotated[int | None, typer.Option("--steps", help="Steps of DDIM.", show_default=OWN)]
+Eta = Annotated[
+    float | None,
+    typer.Option("--eta", help="Fresh noise in every step of DDIM: 0 is none, 1 as much as DDPM draws.", show_default=OWN),
+]
+ModelFps = Annotated[
+    int | None,
+    typer.Option(
+        "--model-fps",
+        help="Frame rate that the model is told, if it takes one; fewer is more motion. DynamiCrafter 256 is told a stride "
+        "between frames instead: more is more motion.",
+        show_default=OWN,
+    ),
+]
 TextScale = Annotated[
     float | None,
     typer.Option("--text-scale", help="How closely to follow the sentence; 1 is no guidance.", show_default=OWN),
@@ -37,7 +59,14 @@ ImageScale = Annotated[
     float | None,
     typer.Option("--image-scale", help="How closely to keep the picture; 1 is no guidance.", show_default=OWN),
 ]
-Order = Annotated[str, typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.")]
+Order = Annotated[
+    str | None,
+    typer.Option("--order", help="Order of guidance: text_first (the paper's) or image_first.", show_default=OWN),
+]
+Rescale = Annotated[
+    float | None,
+    typer.Option("--rescale", help="Take back what guidance adds to contrast: 0 nothing, 1 all of it.", show_default=OWN),
+]
 Anchor = Annotated[
     bool,
     typer.Option("--anchor", help="Take back what the colours of a stage's first frame have drifted from its picture."),
@@ -57,13 +86,17 @@ class SamplingOptions:
     steps: int | None = None
     text_scale: float | None = None
     image_scale: float | None = None
-    order: str = "text_first"
+    order: str | None = None
+    rescale: float | None = None
+    eta: float | None = None
+    model_fps: int | None = None
 
     def check(self, least_frames: int = 1) -> None:
         from ..common.checks import check_choice, check_number, check_size
-        from ..models.config import ORDERS, TIMESTEPS
+        from ..models.config import LARGEST_FPS, ORDERS, TIMESTEPS
 
-        check_choice("--order", self.order, ORDERS)
+        if self.order is not None:
+            check_choice("--order", self.order, ORDERS)
         for name, value in (("--width", self.width), ("--height", self.height)):
             if value is not None:
                 check_size(name, value)
@@ -72,17 +105,23 @@ class SamplingOptions:
             ("--steps", self.steps, 1, TIMESTEPS),
             ("--text-scale", self.text_scale, 0, float("inf")),
             ("--image-scale", self.image_scale, 0, float("inf")),
+            ("--rescale", self.rescale, 0, 1),
+            ("--eta", self.eta, 0, 1),
+            ("--model-fps", self.model_fps, 1, LARGEST_FPS),
         )
         for name, value, low, high in ranges:
             if value is not None:
                 check_number(name, value, low, high)
 
-    def of(self, defaults: SamplingDefaults) -> dict[str, float | str]:
-        """What a pipeline is called with: what is given, and the model's own where nothing is."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        if "frames" in given:
-            given["num_frames"] = given.pop("frames")
-        return asdict(defaults) | given
+    def of(self, config: ModelConfig) -> dict[str, float | str]:
+        """What a pipeline is called with: what is given, and the model's own where nothing is; else `InputError`."""
+        from ..common.checks import InputError
+
+        if self.model_fps is not None and not config.unet.fps_embedding:
+            raise InputError(f"--model-fps is {self.model_fps}, but this model is told no frame rate; leave it out")
+        names = {"frames": "num_frames", "model_fps": "fps"}
+        given = {names.get(name, name): value for name, value in asdict(self).items() if value is not None}
+        return config.sampling_options() | given
 
 
 def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
@@ -95,6 +134,23 @@ def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
     check_choice("--fit", fit, FITS)
     check_number("--seed", seed, 0, MAX_SEED)
     check_number("--fps", fps, 1, 240)
+
+
+def read_pictures(image: Path | None, end_image: Path | None) -> tuple[Tensor | None, Tensor | None]:
+    """The pictures of `--image` and `--end-image`, (1, 3, H, W) in [-1, 1] each."""
+    from ..media.images import read_image
+
+    named = (("--image", image), ("--end-image", end_image))
+    first, last = (None if path is None else read_image(path, name) for name, path in named)
+    return first, last
+
+
+def fitted(pictures: Sequence[Tensor | None], sampling: Mapping[str, Any], fit: str) -> list[Tensor | None]:
+    """The pictures at the size that is sampled."""
+    from ..media.images import fit_image
+
+    height, width = sampling["height"], sampling["width"]
+    return [None if picture is None else fit_image(picture, height, width, fit) for picture in pictures]
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -53,11 +53,14 @@ class Plan:
     image_scale: float
     order: str
     dtype: str = "fp32"
+    rescale: float = 0.0
+    eta: float = 0.0
+    fps: int | None = None
 
     @property
     def sampling(self) -> dict[str, float | str]:
         """What a pipeline is called with besides prompt, image and seed."""
-        names = ("num_frames", "height", "width", "steps", "text_scale", "image_scale", "order")
+        names = ("num_frames", "height", "width", "steps", "text_scale", "image_scale", "order", "rescale", "eta", "fps")
         return {name: getattr(self, name) for name in names}
 
 
@@ -74,8 +77,9 @@ def claim(folder: Path, plan: Plan) -> None:
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        # Folders from before there was a choice are of fp32.
-        found = {"dtype": "fp32"} | read_object(path, "a manifest of clips", advice="Name another --output.")
+        # Folders from before there was a choice.
+        first = {"dtype": "fp32", "rescale": 0.0, "eta": 0.0, "fps": None}
+        found = first | read_object(path, "a manifest of clips", advice="Name another --output.")
         changed = [name for name in wanted if found.get(name) != wanted[name]]
         if changed:
             was = ", ".join(f"{name} {found.get(name)!r} (now {wanted[name]!r})" for name in changed)

@@ -11,8 +11,9 @@ import torch
 from kornia.metrics import psnr
 from torch import Tensor
 
-from ..common.checks import check_choice, check_number
+from ..common.checks import InputError, check_choice, check_number
 from ..media.images import to_uint8
+from ..models.config import ModelConfig
 from ..sampling.pipeline import Pipeline
 from ..sprites import Clip, render_batch, sample_clip, sentence
 from ..sprites.scene import MARGIN, seeded
@@ -21,6 +22,15 @@ from .reading import read_sprite
 from .sprites import Candidates, first_region, other_clip, same, swept_region
 
 MODES = ("t2v", "i2v", "ti2v")
+
+
+def modes_of(config: ModelConfig, name: str) -> tuple[str, ...]:
+    """The modes that the model called `name` has; `InputError` for one that needs a last picture, which there is none of."""
+    if config.unet.image_latents == "ends":
+        raise InputError(f"{name} goes from a first to a last picture, and clips are made of a first one; give another model")
+    if config.unet.sees_image:
+        return tuple(mode for mode in MODES if mode != "t2v")
+    return MODES if config.takes_image else ("t2v",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +45,9 @@ class Sampling:
     text_scale: float
     image_scale: float
     order: str = "text_first"
+    rescale: float = 0.0
+    eta: float = 0.0
+    fps: int | None = None
     split: str = "test"
 
     def __post_init__(self):
@@ -47,8 +60,8 @@ class Sampling:
     @property
     def options(self) -> dict[str, float | str]:
         """What a pipeline is called with besides prompts, image and seed."""
-        scales = {"text_scale": self.text_scale, "image_scale": self.image_scale, "order": self.order}
-        return {**self.size, "steps": self.steps, **scales}
+        names = ("steps", "text_scale", "image_scale", "order", "rescale", "eta", "fps")
+        return {**self.size, **{name: getattr(self, name) for name in names}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ UP_BLOCKS = ("CrossAttnUpBlock3D", "UpBlock3D")
 TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
 FUSIONS = ("add", "concat")
 ORDERS = ("text_first", "image_first")
+RESCALED = ("clean_latents", "prediction")
 BETA_SCHEDULES = ("scaled_linear", "squaredcos_cap_v2")
 PREDICTIONS = ("epsilon", "v_prediction")
 TIMESTEP_SPACINGS = ("simple", "leading", "trailing")
@@ -30,6 +31,7 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that transformers a
 _WIDEST = 8192  # channels
 _LEVELS = 8
 _LARGEST = 16384  # pixels
+LARGEST_FPS = 1000
 
 
 class ConfigError(InputError):
@@ -326,7 +328,8 @@ class SamplingDefaults(_Checked):
     """What a model is best sampled with; nodes and the command line start from these.
 
     `rescale` and `order` are those of `Guidance`, `eta` that of DDIM: 1 draws fresh noise in every step. `fps` is what a U-Net
-    with `fps_embedding` is told.
+    with `fps_embedding` is told. `rescaled` says what `rescale` acts on: the clean latents, or the U-Net's prediction, as in
+    arXiv 2305.08891 and in DynamiCrafter's code.
     """
 
     steps: int = _setting(25, _whole(1, TIMESTEPS))
@@ -337,8 +340,9 @@ class SamplingDefaults(_Checked):
     num_frames: int = _setting(8, _whole(1, 4096))
     order: str = _later_setting("text_first", _one_of(ORDERS))
     rescale: float = _later_setting(0.0, _number(0, 1))
+    rescaled: str = _later_setting("clean_latents", _one_of(RESCALED))
     eta: float = _later_setting(0.0, _number(0, 1))
-    fps: int = _later_setting(8, _whole(1, 1000))
+    fps: int = _later_setting(8, _whole(1, LARGEST_FPS))
 
 
 @dataclass(frozen=True)
@@ -380,6 +384,19 @@ class ModelConfig(_Checked):
                 f"the U-Net's cross_attention_dim is {self.unet.cross_attention_dim} but the text encoder's "
                 f"hidden_size is {self.text_encoder.hidden_size}; they must be equal"
             )
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether the model animates a picture, by a retention branch or by a U-Net that sees it."""
+        return self.retention is not None or (self.unet is not None and self.unet.sees_image)
+
+    def sampling_options(self) -> dict[str, Any]:
+        """What a pipeline is called with where nothing else is asked for, by the names of its arguments."""
+        options = asdict(self.sampling)
+        del options["rescaled"]
+        if self.unet is None or not self.unet.fps_embedding:
+            del options["fps"]
+        return options
 
     def to_dict(self) -> dict:
         """Plain data for JSON. `prediction_type` stands beside the parts, where files had it before they had a schedule.

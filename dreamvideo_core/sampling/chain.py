@@ -1,7 +1,8 @@
 """Clips that go on from each other: the paper's two-stage inference (its Fig. 7), for any number of stages.
 
-The picture of a stage is the last frame of the stage before it, as it was decoded. The branch sees its pixels, so
-nothing is lost on the way; it is encoded only for the mean of its latents, of which the noise has a trace.
+The picture of a stage is the last frame of the stage before it, as it was decoded. A retention branch sees its pixels, so
+nothing is lost on the way; it is encoded only for the mean of its latents, of which the noise has a trace. A U-Net that takes
+a picture's latents sees the frame encoded again, with what the VAE loses of it.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
     ]
 
 
-def check_goes_on(has_branch: bool, stages: int) -> None:
-    """Raise `InputError` for more than one stage of a model that has no retention branch."""
-    if stages > 1 and not has_branch:
+def check_goes_on(takes_image: bool, stages: int) -> None:
+    """Raise `InputError` for more than one stage of a model that takes no picture."""
+    if stages > 1 and not takes_image:
         raise InputError(
             f"there are {stages} sentences, but this model has no retention branch: it cannot go on from a frame. Give one "
             "sentence, or a model with a branch"
@@ -111,9 +112,10 @@ def run_chain(
     """Every stage from the last frame of the one before; the first from `image` (1, 3, H, W), or from its text alone.
 
     `anchor` takes back at every stage what the colours of its first frame have drifted from its picture (`match_colours`).
-    `options` are those of `Pipeline.__call__`. `on_stage` is told each stage before it begins.
+    `options` are those of `Pipeline.__call__`; an `end_image` is where every stage ends. `on_stage` is told each stage before
+    it begins.
     """
-    check_goes_on(pipeline.model.retention is not None, len(stages))
+    check_goes_on(pipeline.config.takes_image, len(stages))
     clips: list[Tensor] = []
     for stage in stages:
         on_stage(stage)

@@ -121,8 +121,10 @@ class GuidedModel:
         return self.maps.get([Row(image)], lambda _: self.model.image_map(self.images[image]))
 
     def _rescaled(self, guided: Tensor, conditional: Tensor, latents: Tensor, timestep: int) -> Tensor:
-        """Predictions rescaled as the clean latents that they stand for, which is how samplers' patches see them."""
+        """Rescaled as predictions, or as the clean latents that they stand for, which is how samplers' patches see them."""
         if not self.guidance.rescale:
             return guided
+        if self.model.config.sampling.rescaled == "prediction":
+            return rescale_guidance(guided, conditional, self.guidance.rescale)
         cleans = (self.diffusion.split(latents, x, timestep)[0] for x in (guided, conditional))
         return self.diffusion.prediction(latents, rescale_guidance(*cleans, self.guidance.rescale), timestep)

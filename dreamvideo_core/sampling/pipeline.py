@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ..common.checks import DOWNSCALE, InputError, check_image, check_number, check_size
 from ..media.images import white_image
 from ..models.autoencoder import SCALE_FACTOR, build_autoencoder
-from ..models.config import ModelConfig
+from ..models.config import LARGEST_FPS, ModelConfig
 from ..models.dreamvideo import DreamVideo
+from ..models.image_conditions import ImageConditions, image_latents
+from ..models.image_encoder import ImageEncoder, grey_image
 from ..models.kernels.fused import lay_out_weights
 from ..models.layers import Operations
 from ..models.text_encoder import TextEncoder
@@ -38,8 +40,15 @@ class Pipeline:
     has another shape, or the autoencoder lacks the memory.
     """
 
-    def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module, cuda_graphs: bool = False):
-        self.model, self.text_encoder, self.autoencoder = model, text_encoder, autoencoder
+    def __init__(
+        self,
+        model: DreamVideo,
+        text_encoder: TextEncoder,
+        autoencoder: nn.Module,
+        image_encoder: ImageEncoder | None = None,
+        cuda_graphs: bool = False,
+    ):
+        self.model, self.text_encoder, self.autoencoder, self.image_encoder = model, text_encoder, autoencoder, image_encoder
         self.config: ModelConfig = model.config
         self.schedule = NoiseSchedule(self.config.schedule)
         self.cuda_graphs = cuda_graphs
@@ -58,11 +67,14 @@ class Pipeline:
         checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
         if missing:
-            raise CheckpointError(f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts")
+            raise CheckpointError(
+                f"{Path(path).name} has no {' and no '.join(missing)}; generating needs all parts. Where those are in other "
+                "files, use ComfyUI, whose loaders bring them together"
+            )
         # Not `build`: drawing fresh weights for all layers of a full-size model takes longer than reading its own.
         model = DreamVideo(checkpoint.config, Operations(dtype=dtype, device="meta")).to_empty(device="cpu")
-        text_encoder, autoencoder = TextEncoder(checkpoint.config.text_encoder), build_autoencoder(checkpoint.config.vae)
-        pipeline = cls(model, text_encoder, autoencoder, cuda_graphs).to("cpu", dtype)
+        pipeline = cls(model, TextEncoder(checkpoint.config.text_encoder), *_visual_parts(checkpoint.config), cuda_graphs)
+        pipeline.to("cpu", dtype)
         pipeline.load_parts(checkpoint.parts)
         return pipeline.to(device)
 
@@ -70,7 +82,7 @@ class Pipeline:
     def build(cls, config: ModelConfig) -> Pipeline:
         """All parts with fresh weights."""
         text_encoder = TextEncoder(config.text_encoder).initialise()
-        return cls(DreamVideo(config).initialise(), text_encoder, build_autoencoder(config.vae))
+        return cls(DreamVideo(config).initialise(), text_encoder, *_visual_parts(config))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Pipeline:
         """All parts on another device and, where one is given, in another precision: beside float16 a float32 autoencoder.
@@ -82,6 +94,8 @@ class Pipeline:
         self.model.to(device, dtype).eval()
         self.text_encoder.to(device, dtype).eval()
         self.autoencoder.to(device, torch.float32 if dtype == torch.float16 else dtype).eval()
+        if self.image_encoder is not None:
+            self.image_encoder.to(device, dtype).eval()
         lay_out_weights(self.model, self.device)
         return self
 
@@ -106,15 +120,20 @@ class Pipeline:
         }
         if self.model.retention is not None:
             states["retention"] = self.model.retention.state_dict()
+        if self.model.resampler is not None:
+            states["resampler"] = self.model.resampler.state_dict()
+        if self.image_encoder is not None:
+            states["image_encoder"] = self.image_encoder.file_state()
         save_checkpoint(path, Checkpoint(self.config, states).only(parts), dtype)
 
     def load_parts(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Weights of some or all parts, strictly."""
-        modules = {"unet": self.model.unet, "retention": self.model.retention, "vae": self.autoencoder}
+        encoders = {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder}
+        modules = {**dict(self.model.named_children()), "vae": self.autoencoder}
         for part, state in parts.items():
-            if part == "text_encoder":
-                check_keys(state, self.text_encoder.file_state(), part)
-                self.text_encoder.load_file_state(state)
+            if part in encoders:
+                check_keys(state, encoders[part].file_state(), part)
+                encoders[part].load_file_state(state)
             else:
                 check_keys(state, modules[part].state_dict(), part)
                 modules[part].load_state_dict(state)
@@ -125,15 +144,18 @@ class Pipeline:
         prompt: str | list[str],
         image: Tensor | None = None,
         *,
+        end_image: Tensor | None = None,
+        fps: int | None = None,
         negative: str = "",
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         steps: int | None = None,
+        eta: float | None = None,
         text_scale: float | None = None,
         image_scale: float | None = None,
-        order: str = "text_first",
-        rescale: float = 0.0,
+        order: str | None = None,
+        rescale: float | None = None,
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
         retention_every: int = 1,
@@ -142,27 +164,33 @@ class Pipeline:
     ) -> Tensor:
         """Clips (B, T, 3, H, W) in [-1, 1] for B prompts.
 
-        `image` is (B, 3, H, W) in [-1, 1] or None; "" as prompt with an image animates the image alone. What is
-        None takes the model's own default. `Guidance` says what the scales, `order`, `rescale`, `guidance_start` and
-        `guidance_end` mean, `GuidedModel` what `retention_every` does.
+        `image` is (B, 3, H, W) in [-1, 1] or None; "" as prompt with an image animates the image alone. `end_image`, of the
+        same shape, is for models that go from a first to a last picture: the same one twice makes a loop. What is None takes
+        the model's own default. `Guidance` says what the scales, `order`, `rescale`, `guidance_start` and `guidance_end` mean,
+        `SamplingDefaults` what `fps` and `eta` do, `GuidedModel` what `retention_every` does. Raises `InputError`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         default = self.config.sampling
         num_frames = default.num_frames if num_frames is None else num_frames
-        steps = default.steps if steps is None else steps
+        steps, eta = default.steps if steps is None else steps, default.eta if eta is None else eta
+        self._check_given(image, end_image, fps)
         if image is None:
             height, width = height or default.height, width or default.width
         else:
-            height, width = self._image_size(image, len(prompts), height, width)
-        check_number("num_frames", num_frames, 1, math.inf)
+            height, width = _image_size(image, end_image, len(prompts), height, width)
+        self._check_length(num_frames)
+        check_number("eta", eta, 0, 1)
         check_number("retention_every", retention_every, 1, math.inf)
         check_size("height", height)
         check_size("width", width)
         guidance = Guidance(
             default.text_scale if text_scale is None else text_scale,
             default.image_scale if image_scale is None else image_scale,
-            order, rescale, guidance_start, guidance_end,
-        )  # fmt: skip
+            default.order if order is None else order,
+            default.rescale if rescale is None else rescale,
+            guidance_start,
+            guidance_end,
+        )
         given = {"has_text": any(p != negative for p in prompts), "has_image": image is not None}
         *encoded, empty = self.text_encoder.encode([*prompts, negative])
         texts = {True: torch.stack(encoded), False: empty.expand(len(prompts), -1, -1)}
@@ -170,10 +198,16 @@ class Pipeline:
         if self.model.retention is not None:
             white = white_image(len(prompts), height, width, device=self.device)
             images = {True: white if image is None else image.float().to(self.device), False: white}
-        shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
-        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
-        noise = self._noise(shape, seed, None if image is None else images[True])
-        for number, latents in enumerate(self.schedule.ddim(guided, noise, steps), 1):
+        conditions = self._conditions(image, end_image, len(prompts), num_frames, fps)
+        shape = (len(prompts), num_frames, self.config.unet.latent_channels, height // DOWNSCALE, width // DOWNSCALE)
+        guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, conditions=conditions, **given)
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw() -> Tensor:
+            return torch.randn(shape, generator=generator).to(self.device)
+
+        noise = draw() if image is None or not images else draw() + self._trace(images[True])
+        for number, latents in enumerate(self.schedule.ddim(guided, noise, steps, eta, draw), 1):
             if on_step:
                 on_step(number, steps)
         try:
@@ -194,23 +228,65 @@ class Pipeline:
             self._graphed = shape, GraphedModel(self.model)
         return self._graphed[1]
 
-    def _noise(self, shape: tuple[int, ...], seed: int, image: Tensor | None) -> Tensor:
-        """Where sampling begins (B, T, C, h, w): noise, with what its timestep leaves of the mean of pictures (B, 3, H, W)."""
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        if image is None:
-            return noise
-        return noise + self.schedule.terminal_signal(self.encode(image[:, None]).mean((-2, -1), keepdim=True))
+    def _trace(self, image: Tensor) -> Tensor:
+        """What the noisiest timestep leaves of the mean of pictures (B, 3, H, W), (B, 1, C, 1, 1): sampling begins with it.
 
-    def _image_size(self, image: Tensor, clips: int, height: int | None, width: int | None) -> tuple[int, int]:
-        if self.model.retention is None:
+        A retention branch is trained to see it there. DynamiCrafter begins with noise alone.
+        """
+        return self.schedule.terminal_signal(self._picture_latents(image)[:, None].mean((-2, -1), keepdim=True))
+
+    def _conditions(
+        self, image: Tensor | None, end_image: Tensor | None, clips: int, num_frames: int, fps: int | None
+    ) -> dict[bool, ImageConditions] | None:
+        """What the U-Net takes beside latents, timestep and text, with the picture and without it; None if nothing.
+
+        Without it there are the tokens of grey in its place. Its latents stay, as in the training of such models.
+        """
+        unet = self.config.unet
+        if not unet.sees_image and not unet.fps_embedding:
+            return None
+        latents, tokens = None, {True: None, False: None}
+        if unet.image_latents != "none":
+            ends = [self._picture_latents(picture) for picture in (image, end_image) if picture is not None]
+            latents = image_latents(unet.image_latents, torch.stack(ends, dim=1), num_frames)
+        if unet.image_cross_attention != "none":
+            grey = self._image_tokens(grey_image(device=self.device))
+            tokens = {True: self._image_tokens(image), False: grey.repeat(clips, 1, 1)}
+        rate = None
+        if unet.fps_embedding:
+            rate = torch.full((clips,), self.config.sampling.fps if fps is None else fps, device=self.device)
+        return {given: ImageConditions(latents, tokens[given], rate) for given in (True, False)}
+
+    def _picture_latents(self, image: Tensor) -> Tensor:
+        return self.encode(image[:, None].to(self.device))[:, 0]
+
+    def _image_tokens(self, image: Tensor) -> Tensor:
+        return self.model.image_tokens(self.image_encoder.encode(image))
+
+    def _check_given(self, image: Tensor | None, end_image: Tensor | None, fps: int | None) -> None:
+        """Raise `InputError` for what this model does not take, and for a picture that it cannot do without."""
+        unet = self.config.unet
+        if image is not None and not self.config.takes_image:
             raise InputError("an image is given, but this model has no retention branch: it makes video from text only")
-        check_image("image", image)
-        if len(image) != clips:
-            raise InputError(f"there are {len(image)} images for {clips} prompts; give one image per prompt")
-        size = tuple(image.shape[-2:])
-        if (height or size[0], width or size[1]) != size:
-            raise InputError(f"the image is {size[1]} x {size[0]}, the clip {width} x {height}; fit_image makes them equal")
-        return size
+        if image is None and unet.sees_image:
+            raise InputError("no image is given, but this model makes clips of a picture only; give it one")
+        if end_image is not None and unet.image_latents != "ends":
+            raise InputError("an end_image is given, but this model takes no last picture; leave it out, or take one that does")
+        if end_image is None and unet.image_latents == "ends":
+            raise InputError(
+                "no end_image is given, but this model goes from a first to a last picture; give one, or the image again for a "
+                "loop"
+            )
+        if fps is not None:
+            check_number("fps", fps, 1, LARGEST_FPS)
+            if not unet.fps_embedding:
+                raise InputError(f"fps is {fps}, but this model knows nothing of frame rates; leave it out")
+
+    def _check_length(self, num_frames: int) -> None:
+        check_number("num_frames", num_frames, 1, math.inf)
+        only = self.config.resampler.num_frames if self.config.resampler else num_frames
+        if num_frames != only:
+            raise InputError(f"num_frames is {num_frames}; allowed: {only}, for this model makes clips of that length alone")
 
     def decode(self, latents: Tensor) -> Tensor:
         """Model latents (B, T, 4, h, w) to frames (B, T, 3, 8h, 8w) in [-1, 1]."""
@@ -225,6 +301,27 @@ class Pipeline:
         rows = rows.split(_together(rows))
         latents = torch.cat([self.autoencoder.encode(row).float() * SCALE_FACTOR for row in rows])
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(frames))
+
+
+def _visual_parts(config: ModelConfig) -> tuple[nn.Module, ImageEncoder | None]:
+    return build_autoencoder(config.vae), ImageEncoder(config.image_encoder) if config.image_encoder else None
+
+
+def _image_size(image: Tensor, end_image: Tensor | None, clips: int, height: int | None, width: int | None) -> tuple[int, int]:
+    """The pictures' size, which must be the clip's, and there must be one for each clip; else `InputError`."""
+    size = tuple(image.shape[-2:])
+    for name, picture in (("image", image), ("end_image", end_image)):
+        if picture is None:
+            continue
+        check_image(name, picture)
+        if len(picture) != clips:
+            raise InputError(f"there are {len(picture)} {name}s for {clips} prompts; give one {name} per prompt")
+        high, wide = picture.shape[-2:]
+        if (height or size[0], width or size[1]) != (high, wide):
+            raise InputError(
+                f"the {name} is {wide} x {high}, the clip {width or size[1]} x {height or size[0]}; fit_image makes them equal"
+            )
+    return size
 
 
 def _check_precision(device: torch.device | str, dtype: torch.dtype) -> None:

@@ -112,14 +112,47 @@ class NoiseSchedule:
             return [round(total - i * (total / steps)) - 1 for i in range(steps)]
         return [total - 1 - int(i * total / steps) for i in range(steps)]
 
-    def ddim_step(self, noisy: Tensor, prediction: Tensor, timestep: int, following: int | None) -> Tensor:
-        """Eq. 12 with eta = 0: from `timestep` to `following`, or to the clean latents where that is None."""
-        clean, noise = self.split(noisy, prediction, timestep)
-        return clean if following is None else self.add_noise(clean, noise, following)
+    def ddim_step(
+        self,
+        noisy: Tensor,
+        prediction: Tensor,
+        timestep: int,
+        following: int | None,
+        eta: float = 0.0,
+        fresh: Tensor | None = None,
+    ) -> Tensor:
+        """Eq. 12: from `timestep` to `following`, or to the clean latents where that is None.
 
-    def ddim(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, steps: int) -> Iterator[Tensor]:
-        """Sample from `noise`; yields the latents after every step, the clean ones last."""
+        `eta` (Eq. 16) puts `fresh` noise in the place of some of that which is left, all of it in the variance of DDPM at 1.
+        """
+        clean, noise = self.split(noisy, prediction, timestep)
+        if following is None:
+            return clean
+        if eta:
+            share = eta * self._renewed(timestep, following)
+            noise = math.sqrt(1 - share**2) * noise + share * fresh
+        return self.add_noise(clean, noise, following)
+
+    def _renewed(self, timestep: int, following: int) -> float:
+        """sigma_t / sqrt(1 - abar) of the timestep that follows, where eta is 1: the share of the noise that is drawn anew."""
+        signal, sigma, _ = (table[timestep].item() for table in self._tables)
+        return math.sqrt(1 - (signal / self._tables[0][following].item()) ** 2) / sigma
+
+    def ddim(
+        self,
+        predict: Callable[[Tensor, int], Tensor],
+        noise: Tensor,
+        steps: int,
+        eta: float = 0.0,
+        draw: Callable[[], Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        """Sample from `noise`; yields the latents after every step, the clean ones last.
+
+        With `eta` each step but the last calls `draw` for fresh noise of the latents' shape.
+        """
         latents, timesteps = noise, self.timesteps(steps)
         for timestep, following in zip(timesteps, [*timesteps[1:], None], strict=True):
-            latents = self.ddim_step(latents, predict(latents, timestep), timestep, following)
+            said = predict(latents, timestep)
+            fresh = draw() if eta and following is not None else None
+            latents = self.ddim_step(latents, said, timestep, following, eta, fresh)
             yield latents

@@ -9,6 +9,7 @@ from typing import Any
 
 import comfy.conds
 import comfy.samplers
+import torch
 from comfy.model_base import BaseModel
 from einops import rearrange
 from torch import Tensor
@@ -81,8 +82,19 @@ class Guider(comfy.samplers.CFGGuider):
         return results
 
     def _rescale(self, conditional: Tensor, args: dict[str, Any]) -> Tensor:
+        """`rescale_guidance` of what the model's configuration says: the clean latents, or the network's own predictions."""
+        guided = args["denoised"]
+        if self.model_patcher.model.config.sampling.rescaled == "clean_latents":
+            return self._rescaled(guided, conditional)
+        # Clean latents are affine in the prediction.
+        x, calculate = args["input"], self.inner_model.model_sampling.calculate_denoised
+        zero = calculate(args["sigma"], torch.zeros_like(x), x)
+        slope = calculate(args["sigma"], torch.ones_like(x), x) - zero
+        return zero + slope * self._rescaled((guided - zero) / slope, (conditional - zero) / slope)
+
+    def _rescaled(self, guided: Tensor, conditional: Tensor) -> Tensor:
         frames = self.num_frames or len(conditional)
-        guided, conditional = (rearrange(x, "(b t) c h w -> b t c h w", t=frames) for x in (args["denoised"], conditional))
+        guided, conditional = (rearrange(x, "(b t) c h w -> b t c h w", t=frames) for x in (guided, conditional))
         return rescale_guidance(guided, conditional, self.guidance.rescale).flatten(0, 1)
 
 

@@ -20,7 +20,7 @@ from .conditions import FPS_KEY, GREY_KEY, HIDDEN_KEY, IMAGE_KEY, LATENTS_KEY, C
 
 def check_image(config: ModelConfig, image: Tensor | None) -> None:
     """Raise ValueError for an image that the model has no use for."""
-    if image is not None and config.retention is None and not config.unet.sees_image:
+    if image is not None and not config.takes_image:
         raise ValueError(
             "an image is connected to Retention Encode, but this model has no retention branch: it makes video from "
             "text only. Disconnect the image, or load a checkpoint with a branch."

@@ -10,11 +10,13 @@ from torch import Tensor
 from dreamvideo_core.models.config import (
     AutoencoderConfig,
     ModelConfig,
+    ResamplerConfig,
     RetentionConfig,
     SamplingDefaults,
     ScheduleConfig,
     TextConfig,
     UNetConfig,
+    VisionConfig,
 )
 from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.sampling.pipeline import Pipeline
@@ -35,6 +37,38 @@ TINY = ModelConfig(
     vae=AutoencoderConfig(),
     schedule=ScheduleConfig(prediction_type="v_prediction"),
     sampling=SamplingDefaults(steps=2, width=16, height=16, num_frames=3),
+)
+
+# DynamiCrafter 512's mechanism.
+DYNAMICRAFTER = replace(
+    TINY,
+    unet=replace(TINY.unet, in_channels=8, image_latents="repeat", image_cross_attention="plain", fps_embedding=True),
+    retention=None,
+    text_encoder=replace(TINY.text_encoder, pad_token_id=0),
+    resampler=ResamplerConfig(
+        embedding_dim=16,
+        width=16,
+        depth=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_queries=2,
+        num_frames=3,
+        cross_attention_dim=16,
+    ),
+    image_encoder=VisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        projection_dim=8,
+    ),
+    schedule=ScheduleConfig(
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", base_scale=0.7
+    ),
+    sampling=SamplingDefaults(
+        steps=2, width=16, height=16, num_frames=3, order="image_first", rescale=0.7, rescaled="prediction", eta=1.0, fps=24
+    ),
 )
 
 

@@ -179,7 +179,7 @@ class Truth:
     """Stands in for a pipeline: makes the true clip of a sentence about the scene that it is told."""
 
     def __init__(self, clips):
-        self.clips, self.model = iter(clips), SimpleNamespace(retention=True)
+        self.clips, self.config = iter(clips), SimpleNamespace(takes_image=True)
 
     def __call__(self, prompt, image, *, num_frames, height, width, **options):
         clip = next(self.clips)

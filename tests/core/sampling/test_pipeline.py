@@ -18,6 +18,18 @@ def picture(seed: int = 0, height: int = 16, width: int = 16) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+def watched_starts(pipeline: Pipeline, monkeypatch) -> list[torch.Tensor]:
+    """Where each clip's sampling begins, from now on."""
+    starts, ddim = [], pipeline.schedule.ddim
+
+    def watched(predict, noise, *arguments):
+        starts.append(noise)
+        return ddim(predict, noise, *arguments)
+
+    monkeypatch.setattr(pipeline.schedule, "ddim", watched)
+    return starts
+
+
 def test_the_defaults_are_the_models_own(pipeline):
     steps = []
     clip = pipeline("a clip", on_step=lambda done, total: steps.append((done, total)))
@@ -57,7 +69,7 @@ def test_without_a_text_the_text_scale_does_nothing(pipeline):
 
 def test_white_is_no_image(pipeline, monkeypatch):
     """But for what a picture leaves in the noise."""
-    monkeypatch.setattr(pipeline.diffusion, "trace", torch.zeros_like)
+    monkeypatch.setattr(pipeline.schedule, "terminal_signal", torch.zeros_like)
     options = {"text_scale": 3.0, "image_scale": 3.0}
     white = torch.ones(1, 3, 16, 16)
     torch.testing.assert_close(pipeline("left", white, **options), pipeline("left", **options), rtol=1e-4, atol=1e-4)
@@ -65,13 +77,7 @@ def test_white_is_no_image(pipeline, monkeypatch):
 
 def test_noise_has_a_trace_of_each_pictures_mean(pipeline, monkeypatch):
     """What is left of it by the schedule, as in the clips that a model is trained on; of text alone there is none."""
-    starts, ddim = [], pipeline.diffusion.ddim
-
-    def watched(predict, noise, steps):
-        starts.append(noise)
-        return ddim(predict, noise, steps)
-
-    monkeypatch.setattr(pipeline.diffusion, "ddim", watched)
+    starts = watched_starts(pipeline, monkeypatch)
     images = torch.cat([picture(0), picture(1)])
     pipeline(["left", "right"], images)
     pipeline(["left", "right"])
@@ -112,7 +118,7 @@ def test_an_untrained_branch_changes_nothing(monkeypatch):
     """But for what a picture leaves in the noise."""
     torch.manual_seed(0)
     with_branch = Pipeline.build(TINY).to("cpu")
-    monkeypatch.setattr(with_branch.diffusion, "trace", torch.zeros_like)
+    monkeypatch.setattr(with_branch.schedule, "terminal_signal", torch.zeros_like)
     torch.manual_seed(0)
     without = Pipeline.build(replace(TINY, retention=None)).to("cpu")
     without.load_parts({"unet": with_branch.model.unet.state_dict(), "vae": with_branch.autoencoder.state_dict()})

@@ -61,18 +61,40 @@ def test_noise_and_targets_are_those_of_diffusers(diffusers, name):
 
 @pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.parametrize("steps", [1, 4, 25, 50])
-def test_ddim_is_that_of_diffusers(diffusers, name, steps):
+@pytest.mark.parametrize("eta", [0.0, 0.4, 0.95])  # with 1, the first step of diffusers may be the root of less than 0
+def test_ddim_is_that_of_diffusers(diffusers, name, steps, eta):
     theirs = scheduler(diffusers, PUBLIC[name])
     theirs.set_timesteps(steps)
-    noise = torch.randn(1, 2, 4, 3, 3, generator=torch.Generator().manual_seed(steps))
+    generator = torch.Generator().manual_seed(steps)
+    noise, *fresh = torch.randn(1 + steps, 1, 2, 4, 3, 3, generator=generator)
     expected = noise
-    for timestep in theirs.timesteps:
-        expected = theirs.step(predict(expected, timestep), timestep, expected, eta=0.0).prev_sample
+    for timestep, drawn in zip(theirs.timesteps, fresh, strict=True):
+        said = predict(expected, timestep)
+        expected = theirs.step(said, timestep, expected, eta=eta, variance_noise=drawn).prev_sample
     ours = NoiseSchedule(PUBLIC[name])
     assert ours.timesteps(steps) == theirs.timesteps.tolist()
-    states = list(ours.ddim(predict, noise, steps))
+    states = list(ours.ddim(predict, noise, steps, eta, iter(fresh).__next__))
     assert len(states) == steps
-    assert (states[-1] - expected).norm() <= 1e-5 * expected.norm()
+    assert (states[-1] - expected).norm() <= (2e-5 if eta else 1e-5) * expected.norm()
+
+
+def test_without_eta_nothing_is_drawn():
+    schedule, noise = NoiseSchedule(MODELSCOPE), clean_and_noise(1, 2, 4, 3, 3)[1]
+    plain = list(schedule.ddim(predict, noise, 4))
+    assert all(torch.equal(a, b) for a, b in zip(plain, schedule.ddim(predict, noise, 4, 0.0, iter(()).__next__), strict=True))
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_fresh_noise_takes_the_place_of_as_much_old_noise(schedule, eta):
+    """What is added to the clean latents has variance 1 before and after a step, and the two have less in common."""
+    clean, noise = torch.zeros(1), torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    fresh = torch.randn(10_000, generator=torch.Generator().manual_seed(1))
+    first, second = schedule.timesteps(5)[1:3]
+    noisy = schedule.add_noise(clean, noise, first)
+    after = schedule.ddim_step(noisy, schedule.target(clean, noise, first), first, second, eta, fresh)
+    added = after / schedule.add_noise(torch.zeros(1), torch.ones(1), second)
+    assert added.std() == pytest.approx(1, abs=0.02)
+    assert torch.corrcoef(torch.stack([added, noise]))[0, 1] < 1 - eta**2 / 4
 
 
 def test_the_factor_of_clean_latents_is_that_of_lvdm():

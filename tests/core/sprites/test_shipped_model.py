@@ -5,7 +5,6 @@ The bars for similarities are those of 100 clips; what counts successes leaves r
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture(scope="module")
 def report(pipeline: Pipeline) -> dict:
-    protocol = Protocol(clips=24, seed=0, batch_size=8, **asdict(pipeline.config.sampling))
+    protocol = Protocol(clips=24, seed=0, batch_size=8, **pipeline.config.sampling_options())
     return summary(measure(pipeline, protocol), protocol, SHIPPED.name)
 
 
@@ -122,7 +121,7 @@ def test_a_long_chain_keeps_colours_and_goes_on_listening(pipeline: Pipeline):
 
 def _red_circle_moves(pipeline: Pipeline, directions: list[str], image: Tensor, anchor: bool = False) -> Chain:
     stages = [Stage(number, f"the red circle moves {d}", number) for number, d in enumerate(directions, 1)]
-    return run_chain(pipeline, stages, image, anchor=anchor, **asdict(pipeline.config.sampling))
+    return run_chain(pipeline, stages, image, anchor=anchor, **pipeline.config.sampling_options())
 
 
 def _places_of_red(frames: Tensor) -> Tensor:
