@@ -13,6 +13,7 @@ except ModuleNotFoundError as missing:
 
 from ..common.consoles import print_anything
 from .chain import chain
+from .check import check
 from .classifier import train_classifier
 from .convert import convert, init_retention
 from .evaluate import evaluate
@@ -31,7 +32,7 @@ def _root() -> None:
     """Bring a picture to life with a sentence."""
 
 
-for command in (generate, chain, train, convert, init_retention, evaluate, rate, train_classifier):
+for command in (generate, chain, check, train, convert, init_retention, evaluate, rate, train_classifier):
     app.command()(command)
 
 

@@ -61,6 +61,7 @@ def chain(
         pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device, precision, cuda_graphs)
         sampling = wanted.of(pipeline.config)
         picture, last = options.fitted((picture, last), sampling, fit)
+        pipeline.check_given(picture, last, sampling["num_frames"], sampling.get("fps"))
         with progress_bar() as bar:
             task = bar.add_task("steps", total=len(stages) * sampling["steps"])
             made = run_chain(

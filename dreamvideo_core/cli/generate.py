@@ -58,6 +58,7 @@ def generate(
             )
         sampling = wanted.of(pipeline.config)
         picture, last = options.fitted((picture, last), sampling, fit)
+        pipeline.check_given(picture, last, sampling["num_frames"], sampling.get("fps"))
         with progress_bar() as bar:
             task = bar.add_task("sampling", total=sampling["steps"])
             clips = pipeline(

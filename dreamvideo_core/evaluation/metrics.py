@@ -29,6 +29,11 @@ def first_frame_ssim(first_frames: Tensor, images: Tensor) -> Tensor:
     return ssim_map(first_frames, images).mean((1, 2))
 
 
+def motion(frames: Tensor) -> float:
+    """How much changes from one frame to the next: the mean difference of clips (T, 3, H, W), values on a scale of 0 to 1."""
+    return float(frames.diff(dim=0).abs().mean()) / 2 if len(frames) > 1 else 0.0
+
+
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean: Wilson's for counts of right and wrong, by bootstrap for measures."""
     if set(values) <= {0.0, 1.0}:

@@ -173,12 +173,11 @@ class Pipeline:
         default = self.config.sampling
         num_frames = default.num_frames if num_frames is None else num_frames
         steps, eta = default.steps if steps is None else steps, default.eta if eta is None else eta
-        self._check_given(image, end_image, fps)
+        self.check_given(image, end_image, num_frames, fps)
         if image is None:
             height, width = height or default.height, width or default.width
         else:
             height, width = _image_size(image, end_image, len(prompts), height, width)
-        self._check_length(num_frames)
         check_number("eta", eta, 0, 1)
         check_number("retention_every", retention_every, 1, math.inf)
         check_size("height", height)
@@ -263,7 +262,7 @@ class Pipeline:
     def _image_tokens(self, image: Tensor) -> Tensor:
         return self.model.image_tokens(self.image_encoder.encode(image))
 
-    def _check_given(self, image: Tensor | None, end_image: Tensor | None, fps: int | None) -> None:
+    def check_given(self, image: Tensor | None, end_image: Tensor | None, num_frames: int, fps: int | None = None) -> None:
         """Raise `InputError` for what this model does not take, and for a picture that it cannot do without."""
         unet = self.config.unet
         if image is not None and not self.config.takes_image:
@@ -281,8 +280,6 @@ class Pipeline:
             check_number("fps", fps, 1, LARGEST_FPS)
             if not unet.fps_embedding:
                 raise InputError(f"fps is {fps}, but this model knows nothing of frame rates; leave it out")
-
-    def _check_length(self, num_frames: int) -> None:
         check_number("num_frames", num_frames, 1, math.inf)
         only = self.config.resampler.num_frames if self.config.resampler else num_frames
         if num_frames != only:

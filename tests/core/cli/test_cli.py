@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import TINY, random_pipeline
+from tiny import DYNAMICRAFTER, TINY, random_pipeline
 from typer.testing import CliRunner
 
 from dreamvideo_core import cli
@@ -22,11 +22,16 @@ from dreamvideo_core.weights.checkpoint import load_checkpoint
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder with a model, one without a branch, and pictures."""
+    """A folder with models, one without a branch and two whose U-Net sees the picture, and pictures."""
     folder = tmp_path_factory.mktemp("files")
     random_pipeline().save(folder / "tiny.safetensors")
     random_pipeline().save(folder / "text.safetensors", parts=("unet", "text_encoder", "vae"))
+    random_pipeline(DYNAMICRAFTER).save(folder / "photo.safetensors")
+    two_pictures = replace(DYNAMICRAFTER, unet=replace(DYNAMICRAFTER.unet, image_latents="ends"))
+    random_pipeline(two_pictures).save(folder / "ends.safetensors")
+    random_pipeline(DYNAMICRAFTER).save(folder / "pruned.safetensors", parts=("unet", "resampler", "vae"))
     Image.effect_noise((60, 20), 80).save(folder / "picture.png")
+    Image.effect_noise((20, 60), 80).save(folder / "other.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "full").mkdir()
     (folder / "full" / "kept").write_text("kept")
@@ -69,6 +74,87 @@ def test_half_precision(run, tmp_path):
         assert result.exit_code == 0, result.output
     whole, half = (read_clip(tmp_path / dtype, fps=8).frames for dtype in ("fp32", "bf16"))
     assert 0 < (half - whole).norm() < 0.05 * whole.norm()
+
+
+def test_every_option_of_a_model_that_sees_the_picture_reaches_the_clip(run, tmp_path):
+    line = "generate --image {f}/picture.png --end-image {f}/other.png --prompt left --checkpoint {f}/ends.safetensors"
+    own = "--order image_first --rescale 0.7 --eta 1 --model-fps 24 --frames 3"
+    others = ("--end-image {f}/picture.png", "--order text_first --image-scale 4", "--rescale 0", "--eta 0", "--model-fps 3")
+    for name, options in {"default": "", "own": own, **dict(zip("abcde", others, strict=True))}.items():
+        result = run(f"{line} {options} --output {{o}}/{name} --device cpu")
+        assert result.exit_code == 0, result.output
+    clips = {path.name: read_clip(path, fps=8).frames for path in tmp_path.iterdir()}
+    assert torch.equal(clips["own"], clips["default"])
+    for name in "abcde":
+        assert not torch.equal(clips[name], clips["default"]), name
+
+
+def test_a_chain_of_a_model_that_sees_the_picture(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("left\nright\n")
+    result = run(
+        "chain --prompts prompts.txt --image {f}/picture.png --checkpoint {f}/photo.safetensors --eta 0 --model-fps 12 "
+        "--rescale 0.5 --anchor --output {o}/long.webp --device cpu"
+    )
+    assert result.exit_code == 0, result.output
+    assert frames(tmp_path / "long.webp") == 1 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "warned"),
+    [
+        ("{f}/tiny.safetensors --image {f}/picture.png --prompt left", ("lacking nothing", "2 steps", "FFF_SSIM"), ""),
+        (
+            "{f}/photo.safetensors --image {f}/picture.png --prompt left --steps 3 --seed 4 --width 24 --height 8",
+            ("3 frames of 24 x 8, 3 steps", "image_first, rescale 0.7, eta 1.0, fps 24, seed 4", "all values finite"),
+            "",
+        ),
+        (
+            "{f}/text.safetensors --image {f}/picture.png --prompt left",
+            ("lacking retention", "motion", "fp32 on cpu"),
+            "text.safetensors makes video from text only: --image is left out",
+        ),
+        (
+            "{f}/ends.safetensors --image {f}/picture.png",
+            ("FFF_SSIM", "last frame's SSIM"),
+            "without --end-image the clip is a loop",
+        ),
+    ],
+)
+def test_a_model_is_checked(run, tmp_path, line, said, warned):
+    result = run(f"check {line} --device cpu")
+    assert result.exit_code == 0, result.output
+    report, sheet = result.stdout.splitlines()
+    assert all(words in report for words in said), report
+    assert warned in result.stderr
+    assert ("SSIM" in report) == ("text.safetensors" not in line)
+    assert sheet == "check.png" and Image.open(tmp_path / sheet).width > 50
+
+
+def test_a_model_that_gives_no_numbers_is_found_out(run, tmp_path):
+    pipeline = random_pipeline()
+    with torch.no_grad():
+        pipeline.model.unet.conv_out.bias.fill_(float("nan"))
+    pipeline.save(tmp_path / "broken.safetensors")
+    result = run("check {o}/broken.safetensors --image {f}/picture.png --output {o}/sheet.png --device cpu")
+    assert result.exit_code == 1
+    assert "NOT ALL VALUES FINITE" in result.stdout and "gave values that are no numbers" in result.stderr
+    assert (tmp_path / "sheet.png").is_file()
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ("{f}/none.safetensors", "none.safetensors: there is no such file"),
+    ("{f}/pruned.safetensors --image {f}/picture.png", "pruned.safetensors has no image_encoder and no text_encoder"),
+    ("{f}/photo.safetensors", "no image is given, but this model makes clips of a picture only"),
+    ("{f}/photo.safetensors --image {f}/picture.png --end-image {f}/other.png", "this model takes no last picture"),
+    ("{f}/tiny.safetensors --output {o}/sheet.mp4", "sheet.mp4'; allowed: a file that ends in .png, .jpg, .webp"),
+    ("{f}/tiny.safetensors --steps 0", "--steps is 0; allowed: 1 to 1000"),
+    ("{f}/tiny.safetensors --seed -1", "--seed is -1"),
+])  # fmt: skip
+def test_what_cannot_be_checked(run, tmp_path, given, words):
+    result = run(f"check {given} --device cpu")
+    assert result.exit_code == 1
+    assert words in result.stderr and result.stderr.count("error: ") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_chain_of_sentences(run, tmp_path):
@@ -154,6 +240,14 @@ def test_a_sentence_or_a_picture_is_enough(run, tmp_path, given):
     ("--prompt a --seed -1", "--seed is -1; allowed: 0 to 18446744073709551615"),
     ("--prompt a --fps 0", "--fps is 0.0; allowed: 1 to 240"),
     ("--prompt a --fit fill", "--fit is 'fill'; allowed: crop, pad, stretch"),
+    ("--prompt a --rescale 2", "--rescale is 2.0; allowed: 0 to 1"),
+    ("--prompt a --eta -1", "--eta is -1.0; allowed: 0 to 1"),
+    ("--prompt a --model-fps 0", "--model-fps is 0; allowed: 1 to 1000"),
+    ("--prompt a --model-fps 8", "--model-fps is 8, but this model is told no frame rate; leave it out"),
+    ("--prompt a --end-image {f}/picture.png", "an end_image is given, but this model takes no last picture"),
+    ("--prompt a --end-image {f}/missing.png", "--end-image is '{f}/missing.png', and there is no such file"),
+    ("--prompt a --checkpoint {f}/photo.safetensors", "no image is given, but this model makes clips of a picture only"),
+    ("--image {f}/picture.png --checkpoint {f}/photo.safetensors --frames 8", "num_frames is 8; allowed: 3"),
     ("--prompt a --order both", "--order is 'both'; allowed: text_first, image_first"),
     ("--prompt a --device abacus", "--device is 'abacus', which cannot be used here; allowed: "),
     ("--prompt a --dtype fp8", "--dtype is 'fp8'; allowed: fp32, fp16, bf16"),

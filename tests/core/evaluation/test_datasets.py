@@ -7,7 +7,7 @@ import pytest
 import torch
 from judges import write_network
 from safetensors.torch import load_file
-from tiny import random_pipeline
+from tiny import DYNAMICRAFTER, random_pipeline
 from typer.testing import CliRunner
 
 from dreamvideo_core import cli
@@ -245,6 +245,20 @@ def test_a_data_set_is_made_first(run, tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert [row["label"] for row in figures["rows"]] == ["ti2v", "reference"]
     assert "VidRD" in figures["protocol"]["prompts"] and len(figures["names"]) == 3
+
+
+def test_a_model_that_sees_the_picture_makes_clips_of_pictures_alone(run, tmp_path):
+    random_pipeline(DYNAMICRAFTER).save(tmp_path / "photo.safetensors")
+    line = "--model {o}/photo.safetensors --metrics fff_ssim --output {o}/made --clips 1 --steps 1 --json {o}/figures.json"
+    result = run(f"{line} --model-fps 12")
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["label"] for row in figures["rows"]] == ["i2v", "ti2v", "reference"]
+    assert figures["protocol"]["sampling"] == "1 steps of DDIM, scales 1.5 / 1.5, image_first, rescale 0.7, eta 1, fps 12"
+    result = run(line)
+    assert "holds clips that were made otherwise: fps 12 (now 24); name another folder" in result.stderr
+    result = run(f"{line} --modes t2v")
+    assert "makes video from a picture; allowed: i2v, ti2v" in result.stderr
 
 
 @pytest.mark.parametrize(("given", "words"), [

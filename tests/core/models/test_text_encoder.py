@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import TINY
+from tiny import DYNAMICRAFTER, TINY
 
 from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.models.text_encoder import TextEncoder, count_tokens, tokenize
@@ -22,6 +22,12 @@ def test_known_tokens():
 
 def test_the_empty_text_is_start_and_end_tokens():
     assert tokenize([""])[0].tolist() == [START] + [END] * 76
+
+
+def test_stable_diffusion_2_fills_texts_with_0():
+    assert tokenize(["", "a"], pad_token_id=0).tolist() == [[START, END] + [0] * 75, [START, 320, END] + [0] * 74]
+    encoder = TextEncoder(DYNAMICRAFTER.text_encoder).eval()
+    assert torch.equal(encoder.encode(["a"]), encoder(tokenize(["a"], pad_token_id=0)))
 
 
 def test_long_texts_are_cut_and_still_end():
