@@ -1,4 +1,4 @@
-"""One file is one model: a .safetensors file with the parts `unet.`, `retention.`, `text_encoder.` and `vae.`.
+"""One file is one model: a .safetensors file with the parts `PARTS`, such as `unet.` and `vae.`, each of which it may lack.
 
 The configuration is JSON in the file's metadata, under one key so that the same model always gives the same bytes.
 Writers that drop the metadata (ComfyUI's model savers) can keep the configuration as a tensor of bytes instead.
@@ -28,14 +28,18 @@ from .tensor_files import LazyTensors, Source, read_metadata, write_tensors
 
 FORMAT = "dreamvideo"
 VERSION = 1
-PARTS = ("unet", "retention", "text_encoder", "vae")
+PARTS = ("unet", "retention", "text_encoder", "vae", "resampler", "image_encoder")
 # What it means that a file lacks a part, and what brings it.
 LACKING = {
     "unet": "U-Net: it cannot sample",
     "retention": "retention branch: text to video only (`dreamvideo init-retention` begins one)",
     "text_encoder": "text encoder: Load CLIP brings it",
     "vae": "VAE: Load VAE brings it",
+    "resampler": "resampler: it cannot use what CLIP sees of the picture; get a file that has one",
+    "image_encoder": "CLIP vision model: Load CLIP Vision brings it, with CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors in "
+    "models/clip_vision",
 }
+_LACKING_OPENCLIP = "text encoder: Load CLIP brings it, with Stable Diffusion 2.1's (OpenCLIP ViT-H) in models/text_encoders"
 CONFIG_TENSOR = "dreamvideo_config"
 _LONG_TABLE, _MOST_VALUES = 1024, 2**40
 _VALUES, _ROWS, _COUNT = "#values", "#rows", "#count"
@@ -51,15 +55,23 @@ class CheckpointError(InputError):
 class Checkpoint:
     """A model as a file holds it: its configuration, and the weights of each part without the part's prefix.
 
-    `name` is what messages call it.
+    `name` is what messages call it, `remarks` are what a person should be told about it.
     """
 
     config: ModelConfig
     parts: dict[str, Mapping[str, Tensor]]
     name: str = "the model"
+    remarks: tuple[str, ...] = ()
 
     def lacks(self) -> tuple[str, ...]:
-        return tuple(part for part in PARTS if part not in self.parts)
+        """The parts that are missing: a model that sees the picture by CLIP needs other ones than a retention branch."""
+        unneeded = ("retention",) if _sees_by_clip(self.config) else ("resampler", "image_encoder")
+        return tuple(part for part in PARTS if part not in self.parts and part not in unneeded)
+
+    def shortcomings(self) -> list[str]:
+        """What it means that parts are missing, and what brings them, a sentence each."""
+        sentences = {**LACKING, "text_encoder": _LACKING_OPENCLIP} if _sees_by_clip(self.config) else LACKING
+        return [f"no {sentences[part]}" for part in self.lacks()]
 
     def is_overlay(self) -> bool:
         """True for trained layers alone: a branch, temporal layers or both, without the U-Net's spatial layers."""
@@ -80,7 +92,7 @@ class Checkpoint:
         if "unet" in top.parts:
             parts["unet"] = LazyTensors.of(self.parts.get("unet", {})) | LazyTensors.of(top.parts["unet"])
         config = replace(self.config, **{part: getattr(top.config, part) for part in top.parts})
-        return check_weights(Checkpoint(config, parts, f"{top.name} laid over {self.name}"))
+        return check_weights(Checkpoint(config, parts, f"{top.name} laid over {self.name}", self.remarks + top.remarks))
 
     def release(self) -> None:
         """Let go of the files that weights are read from; they are opened again when they are needed."""
@@ -98,6 +110,10 @@ def _check_equal(mine: object, theirs: object, setting: str, overlay: str) -> No
             f"{overlay}: the overlay was trained on another kind of model: its {setting} is {shown(theirs)}, this model's is "
             f"{shown(mine)}. Choose the model that it was trained on"
         )
+
+
+def _sees_by_clip(config: ModelConfig) -> bool:
+    return config.unet is not None and config.unet.image_cross_attention != "none"
 
 
 def _described(config: ModelConfig, parts: Container[str]) -> ModelConfig:
@@ -135,11 +151,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises `CheckpointError` for a file that is not ours, damaged, or of a newer version.
     """
     path = Path(path)
-    tensors, text = read_file(path)
+    return own_checkpoint(*read_file(path), path.name)
+
+
+def own_checkpoint(tensors: LazyTensors, text: str | None, name: str) -> Checkpoint:
+    """The checkpoint in what `read_file` gives of a file called `name`; raises `CheckpointError` as `load_checkpoint` does."""
     if text is None:
-        raise CheckpointError(f"{path.name}: {describe_kind(tensors)}")
-    config = _parse(text, path.name)
-    return check_weights(Checkpoint(config, _split(_unpacked(tensors, path.name), config, path.name), path.name))
+        raise CheckpointError(f"{name}: {describe_kind(tensors)}")
+    config = _parse(text, name)
+    return check_weights(Checkpoint(config, _split(_unpacked(tensors, name), config, name), name))
 
 
 def read_file(path: Path) -> tuple[LazyTensors, str | None]:

@@ -1,6 +1,6 @@
 """Which weights a configuration asks for: their names in a checkpoint, and their outlines, tensors on the device "meta".
 
-Our own layers say it themselves. The text encoder and the full-size autoencoder are other libraries', transformers',
+Our own layers say it themselves. CLIP's two encoders and the full-size autoencoder are other libraries', transformers',
 diffusers' or ComfyUI's, of which a machine may lack some, so their names and shapes are written out here.
 """
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..models.autoencoder import Autoencoder
-from ..models.config import AutoencoderConfig, ModelConfig, TextConfig
+from ..models.config import AutoencoderConfig, ModelConfig, TextConfig, VisionConfig
+from ..models.image_conditions import Resampler
 from ..models.layers import Operations
 from ..models.retention import ImageRetention
 from ..models.unet import UNet
@@ -31,8 +32,12 @@ def expected_weights(config: ModelConfig, part: str) -> dict[str, Tensor]:
         return UNet(config.unet, make).state_dict()
     if part == "retention":
         return ImageRetention(config.unet, config.retention, make).state_dict()
+    if part == "resampler":
+        return Resampler(config.resampler, make).state_dict()
     if part == "text_encoder":
         return _outlines(text_encoder_shapes(config.text_encoder))
+    if part == "image_encoder":
+        return _outlines(image_encoder_shapes(config.image_encoder))
     if config.vae.layout == "taesd":
         with torch.device("meta"):
             return Autoencoder(config.vae.latent_channels).state_dict()
@@ -45,18 +50,40 @@ def _outlines(shapes: Shapes) -> dict[str, Tensor]:
 
 def text_encoder_shapes(config: TextConfig) -> Shapes:
     """CLIP's text encoder by transformers' names."""
-    width, inner = config.hidden_size, config.intermediate_size
+    width = config.hidden_size
     shapes = {
         "embeddings.token_embedding.weight": (config.vocab_size, width),
         "embeddings.position_embedding.weight": (config.max_position_embeddings, width),
         **_norm("final_layer_norm", width),
+        **_transformer(config),
     }
+    return {f"text_model.{name}": shape for name, shape in shapes.items()}
+
+
+def image_encoder_shapes(config: VisionConfig) -> Shapes:
+    """CLIP's vision encoder with its projection by transformers' names."""
+    width, patches = config.hidden_size, (config.image_size // config.patch_size) ** 2
+    shapes = {
+        "embeddings.class_embedding": (width,),
+        "embeddings.patch_embedding.weight": (width, 3, config.patch_size, config.patch_size),
+        "embeddings.position_embedding.weight": (patches + 1, width),
+        **_norm("pre_layrnorm", width),  # sic
+        **_norm("post_layernorm", width),
+        **_transformer(config),
+    }
+    named = {f"vision_model.{name}": shape for name, shape in shapes.items()}
+    return {**named, "visual_projection.weight": (config.projection_dim, width)}
+
+
+def _transformer(config: TextConfig | VisionConfig) -> Shapes:
+    width, inner = config.hidden_size, config.intermediate_size
+    shapes = {}
     for layer in (f"encoder.layers.{number}" for number in range(config.num_hidden_layers)):
         for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
             shapes |= _layer(f"{layer}.self_attn.{projection}", width, width)
         shapes |= _norm(f"{layer}.layer_norm1", width) | _norm(f"{layer}.layer_norm2", width)
         shapes |= _layer(f"{layer}.mlp.fc1", inner, width) | _layer(f"{layer}.mlp.fc2", width, inner)
-    return {f"text_model.{name}": shape for name, shape in shapes.items()}
+    return shapes
 
 
 def kl_shapes(config: AutoencoderConfig) -> Shapes:

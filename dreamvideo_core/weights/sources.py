@@ -1,4 +1,4 @@
-"""Whatever holds a model, opened: our own file, or a diffusers folder or hub snapshot of a text-to-video model."""
+"""Whatever holds a model, opened: our own file, one of DynamiCrafter's, or a text-to-video model in a diffusers folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ..common.checks import InputError, shown
 from ..common.json_files import read_object
 from ..models.autoencoder import SCALE_FACTOR
 from ..models.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
-from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, load_checkpoint
-from .diagnosis import describe_class, describe_damage
+from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, own_checkpoint, read_file
+from .diagnosis import DIFFUSERS_UNET, describe_class, describe_damage, describe_kind, is_pickle, kind_of
+from .dynamicrafter import is_dynamicrafter, open_dynamicrafter
 from .tensor_files import LazyTensors
 
 # What these settings must be, where a folder's configuration names them: our layers know nothing else.
@@ -32,13 +33,30 @@ _LONGEST_NAME = 200
 _PLAIN = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z._-]*[0-9A-Za-z_-])?")  # Windows drops dots at the end
 
 
-def open_model(path: str | Path, pickles: bool = False) -> Checkpoint:
+def open_model(path: str | Path, pickles: bool = False, variant: str | None = None) -> Checkpoint:
     """The model in a file or folder; raises `CheckpointError` with what is wrong and what to do.
 
-    With `pickles` a folder's weights may be PyTorch's own files too; they are read as weights only.
+    With `pickles` weights may be in PyTorch's own files too; they are read as weights only. `variant` is for files of
+    DynamiCrafter (`dynamicrafter.VARIANTS`) and has no effect on others, which say what they are.
     """
     path = Path(path)
-    return _open_folder(path, pickles) if path.is_dir() else load_checkpoint(path)
+    if path.is_dir():
+        return _open_folder(path, pickles)
+    return open_tensors(*read_tensors(path, pickles), path.name, variant)
+
+
+def read_tensors(path: Path, pickles: bool) -> tuple[LazyTensors, str | None]:
+    """As `read_file`; with `pickles` of a PyTorch file too, which has no text of ours."""
+    if pickles and path.is_file() and is_pickle(path):
+        return LazyTensors.of(read_pickle(path)), None
+    return read_file(path)
+
+
+def open_tensors(tensors: LazyTensors, text: str | None, name: str, variant: str | None = None) -> Checkpoint:
+    """The model in what `read_tensors` gives of a file called `name`."""
+    if text is None and is_dynamicrafter(tensors):
+        return open_dynamicrafter(tensors, name, variant)
+    return own_checkpoint(tensors, text, name)
 
 
 def model_folder(path: Path, tell: Callable[[str], None] = lambda why: None) -> Path | None:
@@ -108,6 +126,8 @@ def _open_folder(path: Path, pickles: bool) -> Checkpoint:
 def _read_folder(folder: Path, name: str, pickles: bool) -> Checkpoint:
     unet = _read_table(folder / "unet", "UNet3DConditionModel")
     parts = {"unet": _weights(folder / "unet", "diffusion_pytorch_model", pickles)}
+    if kind_of(parts["unet"]) not in (DIFFUSERS_UNET, None):
+        raise CheckpointError(f"{folder / 'unet'}: {describe_kind(parts['unet'])}")
     text_encoder = vae = None
     if (folder / "text_encoder").is_dir():
         text_encoder = _text_config(folder)
