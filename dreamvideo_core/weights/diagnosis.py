@@ -82,9 +82,12 @@ _CLASSES = {
     "UNetMotionModel": MOTION_MODULE,
     "UNet2DConditionModel": IMAGE_UNET,
 }
+_WHOLE_FOLDER = (
+    "Put the model's whole folder (unet, text_encoder, vae) into models/dreamvideo or models/diffusers and choose the folder."
+)
 DIFFUSERS_UNET = Kind(
     "the U-Net of a text-to-video model in diffusers' layout",
-    "Put the model's whole folder (unet, text_encoder, vae) into models/dreamvideo or models/diffusers and choose the folder.",
+    _WHOLE_FOLDER,
     (r"^conv_in\.", r"^down_blocks\.\d+\.temp_convs\."),
 )
 SD1, SD2 = (
@@ -169,6 +172,11 @@ KINDS = (
     I2VGEN_UNET,
     CONSISTI2V_UNET,
     DIFFUSERS_UNET,
+    Kind(
+        "a shard of a video model's U-Net in diffusers' layout",
+        _WHOLE_FOLDER,
+        (r"^(down_blocks\.\d+|up_blocks\.\d+|mid_block)\.temp_convs\.",),
+    ),
     MODELSCOPE_UNET,
     IMAGE_UNET,
     Kind(

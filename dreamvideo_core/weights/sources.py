@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -20,7 +21,7 @@ from ..models.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelCon
 from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, own_checkpoint, read_file
 from .diagnosis import DIFFUSERS_UNET, describe_class, describe_damage, describe_kind, is_pickle, kind_of
 from .dynamicrafter import is_dynamicrafter, open_dynamicrafter
-from .tensor_files import LazyTensors
+from .tensor_files import LazyTensors, Source
 
 # What these settings must be, where a folder's configuration names them: our layers know nothing else.
 _UNET_FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1, "time_cond_proj_dim": None}
@@ -48,7 +49,7 @@ def open_model(path: str | Path, pickles: bool = False, variant: str | None = No
 def read_tensors(path: Path, pickles: bool) -> tuple[LazyTensors, str | None]:
     """As `read_file`; with `pickles` of a PyTorch file too, which has no text of ours."""
     if pickles and path.is_file() and is_pickle(path):
-        return LazyTensors.of(read_pickle(path)), None
+        return pickled_tensors(path), None
     return read_file(path)
 
 
@@ -216,11 +217,30 @@ def _weights(folder: Path, stem: str, pickles: bool) -> LazyTensors:
     # diffusers and transformers call their pickles by different names.
     found = [p for v in _VARIANTS for p in (folder / f"{stem}{v}.bin", folder / f"pytorch_model{v}.bin") if p.is_file()]
     if found and pickles:
-        return LazyTensors.of(read_pickle(found[0]))
+        return pickled_tensors(found[0])
     advice = (
         f"{found[0].name} can run code when it is read: `dreamvideo convert` makes a safe file of it" if found else "get it"
     )
     raise CheckpointError(f"{folder.parent.name}/{folder.name}: there is no {stem}.safetensors; {advice}.")
+
+
+def pickled_tensors(path: Path) -> LazyTensors:
+    """The tensors of a PyTorch file, as `read_pickle` gives them. Its pages take memory until `release` lets go of them.
+
+    Files of PyTorch before 1.6 cannot be mapped into memory: they are read once, and kept.
+    """
+    held = read_pickle(path)
+    if not is_zipfile(path):
+        return LazyTensors.of(held)
+    outlines = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
+
+    def tensor(name: str) -> Tensor:
+        if not held:
+            held.update(read_pickle(path))
+        return held[name]
+
+    sources = {name: Source(partial(tensor, name), partial(outlines.get, name)) for name in outlines}
+    return LazyTensors(sources, held.clear)
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:

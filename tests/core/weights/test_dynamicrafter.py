@@ -300,7 +300,8 @@ from dreamvideo_core.weights.tensor_files import write_tensors
 def peak():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 before = peak()
-write_tensors({str(tmp_path / "out")!r}, read_tensors(Path({str(tmp_path / "in.ckpt")!r}), pickles=True)[0], {{}}, torch.float16)
+tensors, _ = read_tensors(Path({str(tmp_path / "in.ckpt")!r}), pickles=True)
+write_tensors({str(tmp_path / "out")!r}, tensors, {{}}, torch.float16)
 print(peak() - before)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
