@@ -63,7 +63,7 @@ _LEFTOVER = re.compile(
 )
 _SCALES = "scale_arr"  # what clean latents are multiplied by, one factor per timestep and more
 _MOST_SCALES = 10_000
-_HALF_PRECISION = 0.005  # an error in bfloat16 that is too large for a factor below 1
+_SAME_SCALE = 0.05  # more than a factor loses in the precisions that files have, fp8 among them
 
 
 def is_dynamicrafter(tensors: LazyTensors) -> bool:
@@ -87,8 +87,9 @@ def open_dynamicrafter(tensors: LazyTensors, name: str, variant: str | None = No
     parts = {}
     for part, (prefix, with_our_names) in _PARTS.items():
         state = tensors.renamed(lambda key, prefix=prefix: key.removeprefix(prefix) if key.startswith(prefix) else None)
+        state = with_our_names(state, getattr(model, part))
         if len(state):
-            parts[part] = with_our_names(state, getattr(model, part))
+            parts[part] = state
     config = replace(model, **{part: None for part in PARTS if part not in parts})
     return check_weights(Checkpoint(config, parts, name, remarks))
 
@@ -127,7 +128,7 @@ def _told_by_weights(tensors: LazyTensors, name: str) -> list[str]:
     def fits(config: ModelConfig) -> bool:
         if (config.unet.image_cross_attention == "learned_scale") != learned:
             return False
-        return last is None or abs(config.schedule.base_scale - last) < _HALF_PRECISION
+        return last is None or abs(config.schedule.base_scale - last) < _SAME_SCALE
 
     possible = [variant for variant, config in MODELS.items() if fits(config)]
     if not possible:

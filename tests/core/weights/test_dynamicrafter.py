@@ -88,7 +88,7 @@ def test_the_settings_of_the_public_scripts():
     }
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_pruned_file_opens_as_it_is(tmp_path, small, variant, dtype):
     written = write_pruned(tmp_path / "model.safetensors", variant, dtype)
@@ -97,6 +97,7 @@ def test_a_pruned_file_opens_as_it_is(tmp_path, small, variant, dtype):
     assert set(checkpoint.parts) == set(PRUNED) and checkpoint.lacks() == ("text_encoder", "image_encoder")
     assert not checkpoint.remarks
     unet = checkpoint.parts["unet"]
+    assert all(state.outline(name).dtype == dtype for state in checkpoint.parts.values() for name in state)
     assert torch.equal(unet["conv_in.weight"], written[f"{UNET}input_blocks.0.0.weight"])
     embedding = "framestride_embed" if variant == "dynamicrafter_256" else "fps_embedding"
     assert torch.equal(unet["fps_embedding.linear_2.bias"], written[f"{UNET}{embedding}.2.bias"])

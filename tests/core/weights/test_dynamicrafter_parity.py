@@ -98,8 +98,9 @@ def test_the_text_encoder(parts, config, expected):
 @torch.no_grad()
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_vision_encoder(parts, config, expected, batch):
-    """OpenCLIP's last hidden state without the norm behind it, of prepared pictures."""
+    """OpenCLIP's last hidden state without the norm behind it, and its embedding, of prepared pictures."""
     model = CLIPVisionModelWithProjection(CLIPVisionConfig(**vars(config.image_encoder))).eval()
     model.load_state_dict(parts["image_encoder"])
-    hidden = model(pixel_values=inputs(batch)["prepared"]).last_hidden_state
-    assert error(hidden, expected[f"vision.{batch}"]) < MOST
+    seen = model(pixel_values=inputs(batch)["prepared"])
+    assert error(seen.last_hidden_state, expected[f"vision.{batch}"]) < MOST
+    assert error(seen.image_embeds, expected[f"projected.{batch}"]) < MOST
