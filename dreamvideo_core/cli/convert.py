@@ -36,7 +36,14 @@ def convert(
     ] = None,
     parts: Annotated[
         str, typer.Option(help="Which parts; temporal,retention are the layers that the paper trains, to lay over their model.")
-    ] = "unet,retention,text_encoder,vae",
+    ] = "unet,retention,text_encoder,vae,resampler,image_encoder",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="dynamicrafter_256, _512, _512_interp or _1024, for a file that does not say which it is.",
+            show_default="the file's own",
+        ),
+    ] = None,
 ) -> None:
     """Make one DreamVideo file out of another file, or out of a diffusers folder."""
     with reported():
@@ -44,14 +51,17 @@ def convert(
         from ..models.config import PREDICTIONS
         from ..weights.checkpoint import PARTS
         from ..weights.convert import convert as write
+        from ..weights.dynamicrafter import VARIANTS
 
         chosen = [part.strip() for part in parts.split(",")]
         for part in chosen:
             check_choice("--parts", part, (*PARTS, "temporal"))
         if prediction_type is not None:
             check_choice("--prediction-type", prediction_type, PREDICTIONS)
+        if model is not None:
+            check_choice("--model", model, VARIANTS)
         with _writing(source, target, dtype) as (kind, on_tensor):
-            written = write(source, target, kind, prediction_type, chosen, on_tensor)
+            written = write(source, target, kind, prediction_type, chosen, on_tensor, model)
         _say_what_is_in(target, written)
 
 
@@ -89,8 +99,8 @@ def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[to
 
 
 def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:
-    from ..weights.checkpoint import LACKING
-
-    for part in checkpoint.lacks():
-        ERRORS.print(f"{path.name} has no {LACKING[part]}")
+    for remark in checkpoint.remarks:
+        ERRORS.print(remark)
+    for shortcoming in checkpoint.shortcomings():
+        ERRORS.print(f"{path.name} has {shortcoming}")
     typer.echo(path)

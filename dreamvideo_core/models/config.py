@@ -512,3 +512,41 @@ SPRITES = ModelConfig(
     sampling=SamplingDefaults(steps=5, text_scale=1.15, image_scale=1.15, width=128, height=128),  # docs/notes/training.md
 )
 PRESETS: dict[str, ModelConfig] = {"modelscope": MODELSCOPE, "paper": PAPER, "sprites": SPRITES}
+
+
+def _dynamicrafter(unet: UNetConfig, schedule: ScheduleConfig, sampling: SamplingDefaults) -> ModelConfig:
+    return ModelConfig(
+        unet=unet,
+        retention=None,
+        text_encoder=MODELSCOPE.text_encoder,
+        vae=MODELSCOPE.vae,
+        resampler=ResamplerConfig(),
+        image_encoder=VisionConfig(),
+        schedule=schedule,
+        sampling=sampling,
+    )
+
+
+# DynamiCrafter (arXiv 2310.12190), as its public configurations and scripts/run.sh have it. `image_first` with equal scales is
+# the guidance of that script. `fps` of 256 is a stride between frames: more is more motion, less is in the others.
+DYNAMICRAFTER_256 = _dynamicrafter(
+    UNetConfig(in_channels=8, image_latents="repeat", image_cross_attention="learned_scale", fps_embedding=True),
+    ScheduleConfig(timestep_spacing="leading", steps_offset=1),
+    SamplingDefaults(50, 7.5, 7.5, width=256, height=256, num_frames=16, order="image_first", eta=1.0, fps=3),
+)
+DYNAMICRAFTER_512 = _dynamicrafter(
+    replace(DYNAMICRAFTER_256.unet, image_cross_attention="plain"),
+    ScheduleConfig(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", base_scale=0.7),
+    replace(DYNAMICRAFTER_256.sampling, width=512, height=320, rescale=0.7, fps=24),
+)
+# From a first picture to a last one; the fps are those of scripts/run_application.sh.
+DYNAMICRAFTER_512_INTERP = replace(
+    DYNAMICRAFTER_512,
+    unet=replace(DYNAMICRAFTER_512.unet, image_latents="ends"),
+    sampling=replace(DYNAMICRAFTER_512.sampling, fps=5),
+)
+DYNAMICRAFTER_1024 = replace(
+    DYNAMICRAFTER_512,
+    schedule=replace(DYNAMICRAFTER_512.schedule, base_scale=0.3),
+    sampling=replace(DYNAMICRAFTER_512.sampling, width=1024, height=576, fps=10),
+)

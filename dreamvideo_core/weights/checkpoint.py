@@ -55,12 +55,13 @@ class CheckpointError(InputError):
 class Checkpoint:
     """A model as a file holds it: its configuration, and the weights of each part without the part's prefix.
 
-    `name` is what messages call it.
+    `name` is what messages call it, `remarks` are what a person should be told about it.
     """
 
     config: ModelConfig
     parts: dict[str, Mapping[str, Tensor]]
     name: str = "the model"
+    remarks: tuple[str, ...] = ()
 
     def lacks(self) -> tuple[str, ...]:
         """The parts that are missing: a model that sees the picture by CLIP needs other ones than a retention branch."""
@@ -91,7 +92,7 @@ class Checkpoint:
         if "unet" in top.parts:
             parts["unet"] = LazyTensors.of(self.parts.get("unet", {})) | LazyTensors.of(top.parts["unet"])
         config = replace(self.config, **{part: getattr(top.config, part) for part in top.parts})
-        return check_weights(Checkpoint(config, parts, f"{top.name} laid over {self.name}"))
+        return check_weights(Checkpoint(config, parts, f"{top.name} laid over {self.name}", self.remarks + top.remarks))
 
     def release(self) -> None:
         """Let go of the files that weights are read from; they are opened again when they are needed."""
@@ -150,11 +151,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises `CheckpointError` for a file that is not ours, damaged, or of a newer version.
     """
     path = Path(path)
-    tensors, text = read_file(path)
+    return own_checkpoint(*read_file(path), path.name)
+
+
+def own_checkpoint(tensors: LazyTensors, text: str | None, name: str) -> Checkpoint:
+    """The checkpoint in what `read_file` gives of a file called `name`; raises `CheckpointError` as `load_checkpoint` does."""
     if text is None:
-        raise CheckpointError(f"{path.name}: {describe_kind(tensors)}")
-    config = _parse(text, path.name)
-    return check_weights(Checkpoint(config, _split(_unpacked(tensors, path.name), config, path.name), path.name))
+        raise CheckpointError(f"{name}: {describe_kind(tensors)}")
+    config = _parse(text, name)
+    return check_weights(Checkpoint(config, _split(_unpacked(tensors, name), config, name), name))
 
 
 def read_file(path: Path) -> tuple[LazyTensors, str | None]:

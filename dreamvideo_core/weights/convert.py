@@ -13,10 +13,10 @@ from ..models.config import MODELSCOPE, PAPER, ModelConfig, RetentionConfig, UNe
 from ..models.layers import Operations, TemporalConvLayer, TemporalSelfAttention
 from ..models.retention import ImageRetention
 from ..models.unet import UNet, is_temporal
-from .checkpoint import PARTS, Checkpoint, CheckpointError, check_weights, load_checkpoint, read_file, save_checkpoint
-from .diagnosis import MODELSCOPE_UNET, SD1, SD2, Kind, describe_kind, is_pickle, kind_of
+from .checkpoint import PARTS, Checkpoint, CheckpointError, check_weights, save_checkpoint
+from .diagnosis import MODELSCOPE_UNET, SD1, SD2, Kind, kind_of
 from .original_names import as_linear, diffusers_name
-from .sources import open_model, read_pickle
+from .sources import open_model, open_tensors, read_tensors
 from .tensor_files import LazyTensors
 
 Progress = Callable[[int, int], None]
@@ -47,14 +47,15 @@ def convert(
     prediction_type: str | None = None,
     parts: Container[str] = PARTS,
     on_tensor: Progress | None = None,
+    variant: str | None = None,
 ) -> Checkpoint:
     """Write any source as one DreamVideo file, and return what it holds.
 
     Sources are what `open_model` opens, the original ModelScope U-Net (.pth, read as weights only) and Stable Diffusion 1
     and 2 image checkpoints. The image models gain the paper's temporal layers, at the identity: they change nothing until
-    they are trained. `prediction_type` corrects a source that does not say it.
+    they are trained. `prediction_type` corrects a source that does not say it, `variant` is that of `open_model`.
     """
-    checkpoint = _open_any(source)
+    checkpoint = _open_any(source, variant)
     if prediction_type is not None:
         schedule = replace(checkpoint.config.schedule, prediction_type=prediction_type)
         checkpoint = replace(checkpoint, config=replace(checkpoint.config, schedule=schedule))
@@ -74,6 +75,8 @@ def init_retention(
         raise CheckpointError(f"{source.name} has a retention branch already; train it with `dreamvideo train`")
     if "unet" not in checkpoint.parts or checkpoint.is_overlay():
         raise CheckpointError(f"{source.name} has no U-Net to copy; give a text-to-video model")
+    if checkpoint.config.unet.sees_image:
+        raise CheckpointError(f"{source.name} sees a picture without a retention branch; give a text-to-video model")
     retention = RetentionConfig(fusion)
     parts = {**checkpoint.parts, "retention": _start_of_branch(checkpoint, retention)}
     started = Checkpoint(replace(checkpoint.config, retention=retention), parts)
@@ -81,22 +84,16 @@ def init_retention(
     return started
 
 
-def _open_any(source: Path) -> Checkpoint:
+def _open_any(source: Path, variant: str | None) -> Checkpoint:
     if source.is_dir():
         return open_model(source, pickles=True)
-    if not source.is_file():
-        raise CheckpointError(f"{source}: there is no such file")
-    if is_pickle(source):
-        return _from_original(LazyTensors.of(read_pickle(source)), source.name)
-    tensors, text = read_file(source)
-    return _from_original(tensors, source.name) if text is None else load_checkpoint(source)
+    tensors, text = read_tensors(source, pickles=True)
+    layout = LAYOUTS.get(kind_of(tensors)) if text is None else None
+    return _from_original(tensors, layout, source.name) if layout else open_tensors(tensors, text, source.name, variant)
 
 
-def _from_original(tensors: LazyTensors, name: str) -> Checkpoint:
+def _from_original(tensors: LazyTensors, layout: Layout, name: str) -> Checkpoint:
     """The U-Net alone of a file that has it under original names."""
-    layout = LAYOUTS.get(kind_of(tensors))
-    if layout is None:
-        raise CheckpointError(f"{name}: {describe_kind(tensors)}")
 
     def ours(original: str) -> str | None:
         if not original.startswith(layout.prefix):

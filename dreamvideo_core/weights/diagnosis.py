@@ -33,6 +33,7 @@ _CONVERT = "Turn it into a DreamVideo file with `dreamvideo convert`."
 _OWN_NODES = "It is another video model; ComfyUI has nodes of its own for it (Load Diffusion Model)."
 _LATENT_DIFFUSION = r"^model\.diffusion_model\.input_blocks\."
 _PART = "a DreamVideo model is a U-Net, with or without its text encoder and VAE."
+_AS_IT_IS = "Load DreamVideo loads it as it is."
 _NOT_YET = "DreamVideo does not load this family; a node pack made for it does."
 _SVD_ADVICE = "It takes a picture but no sentence; Image Only Checkpoint Loader loads it."
 # Latent diffusion's names, with the prefixes of whole checkpoints (and of DeepSpeed's) or without.
@@ -43,6 +44,14 @@ _TEMPORAL_CONV = rf"{_UNET}input_blocks\.\d+\.\d+\.temopral_conv\."
 _MOTION_MODULES = r"(^|\.)motion_modules\.\d+\."
 _FIRST_CONVOLUTION = re.compile(r"(^|\.)(input_blocks\.0\.0|conv_in)\.weight$")
 
+DYNAMICRAFTER_KINDS = (
+    Kind(
+        "a DynamiCrafter checkpoint of 256 x 256 (image to video)",
+        _AS_IT_IS,
+        (_LVDM, _PICTURE_ATTENTION, r"\.attn2\.alpha$"),
+    ),
+    Kind("a DynamiCrafter checkpoint (image to video)", _AS_IT_IS, (_LVDM, _PICTURE_ATTENTION), in_channels=8),
+)
 MODELSCOPE_UNET = Kind("the original ModelScope text-to-video U-Net", _CONVERT, (r"^input_blocks\.\d+\.\d+\.temopral_conv\.",))
 I2VGEN_UNET = Kind(
     "the U-Net of I2VGen-XL in diffusers' layout",
@@ -73,9 +82,12 @@ _CLASSES = {
     "UNetMotionModel": MOTION_MODULE,
     "UNet2DConditionModel": IMAGE_UNET,
 }
+_WHOLE_FOLDER = (
+    "Put the model's whole folder (unet, text_encoder, vae) into models/dreamvideo or models/diffusers and choose the folder."
+)
 DIFFUSERS_UNET = Kind(
     "the U-Net of a text-to-video model in diffusers' layout",
-    "Put the model's whole folder (unet, text_encoder, vae) into models/dreamvideo or models/diffusers and choose the folder.",
+    _WHOLE_FOLDER,
     (r"^conv_in\.", r"^down_blocks\.\d+\.temp_convs\."),
 )
 SD1, SD2 = (
@@ -133,12 +145,7 @@ KINDS = (
         _NOT_YET,
         (_LVDM, _PICTURE_ATTENTION, r"first_stage_model\.decoder\..*\.(time_stack|time_mix_conv|attn_refinement)\."),
     ),
-    Kind(
-        "a DynamiCrafter checkpoint of 256 x 256 (image to video)",
-        _NOT_YET,
-        (_LVDM, _PICTURE_ATTENTION, r"\.attn2\.alpha$"),
-    ),
-    Kind("a DynamiCrafter checkpoint (image to video)", _NOT_YET, (_LVDM, _PICTURE_ATTENTION), in_channels=8),
+    *DYNAMICRAFTER_KINDS,
     Kind("a VideoCrafter1 checkpoint (image to video)", _NOT_YET, (_LVDM, _PICTURE_ATTENTION)),
     Kind("a VideoCrafter1 checkpoint (text to video)", _NOT_YET, (_LVDM, r"\.relative_position_[kv]\.")),
     Kind("a VideoCrafter2 checkpoint (text to video)", _NOT_YET, (_LVDM, _TEMPORAL_CONV)),
@@ -165,6 +172,11 @@ KINDS = (
     I2VGEN_UNET,
     CONSISTI2V_UNET,
     DIFFUSERS_UNET,
+    Kind(
+        "a shard of a video model's U-Net in diffusers' layout",
+        _WHOLE_FOLDER,
+        (r"^(down_blocks\.\d+|up_blocks\.\d+|mid_block)\.temp_convs\.",),
+    ),
     MODELSCOPE_UNET,
     IMAGE_UNET,
     Kind(
@@ -214,6 +226,8 @@ def describe_kind(tensors: Iterable[str]) -> str:
             "this file carries no DreamVideo configuration, so it is another kind of model. Choose a file that Save "
             "Checkpoint, `dreamvideo train` or `dreamvideo convert` has written."
         )
+    if kind in DYNAMICRAFTER_KINDS:
+        return f"this is {kind.name}. {kind.advice}"
     return f"this is {kind.name}, which cannot be loaded here. {kind.advice}"
 
 

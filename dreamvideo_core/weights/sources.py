@@ -1,10 +1,11 @@
-"""Whatever holds a model, opened: our own file, or a diffusers folder or hub snapshot of a text-to-video model."""
+"""Whatever holds a model, opened: our own file, one of DynamiCrafter's, or a text-to-video model in a diffusers folder."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -17,9 +18,10 @@ from ..common.checks import InputError, shown
 from ..common.json_files import read_object
 from ..models.autoencoder import SCALE_FACTOR
 from ..models.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
-from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, load_checkpoint
-from .diagnosis import describe_class, describe_damage
-from .tensor_files import LazyTensors
+from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, own_checkpoint, read_file
+from .diagnosis import DIFFUSERS_UNET, describe_class, describe_damage, describe_kind, is_pickle, kind_of
+from .dynamicrafter import is_dynamicrafter, open_dynamicrafter
+from .tensor_files import LazyTensors, Source
 
 # What these settings must be, where a folder's configuration names them: our layers know nothing else.
 _UNET_FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1, "time_cond_proj_dim": None}
@@ -32,13 +34,30 @@ _LONGEST_NAME = 200
 _PLAIN = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z._-]*[0-9A-Za-z_-])?")  # Windows drops dots at the end
 
 
-def open_model(path: str | Path, pickles: bool = False) -> Checkpoint:
+def open_model(path: str | Path, pickles: bool = False, variant: str | None = None) -> Checkpoint:
     """The model in a file or folder; raises `CheckpointError` with what is wrong and what to do.
 
-    With `pickles` a folder's weights may be PyTorch's own files too; they are read as weights only.
+    With `pickles` weights may be in PyTorch's own files too; they are read as weights only. `variant` is for files of
+    DynamiCrafter (`dynamicrafter.VARIANTS`) and has no effect on others, which say what they are.
     """
     path = Path(path)
-    return _open_folder(path, pickles) if path.is_dir() else load_checkpoint(path)
+    if path.is_dir():
+        return _open_folder(path, pickles)
+    return open_tensors(*read_tensors(path, pickles), path.name, variant)
+
+
+def read_tensors(path: Path, pickles: bool) -> tuple[LazyTensors, str | None]:
+    """As `read_file`; with `pickles` of a PyTorch file too, which has no text of ours."""
+    if pickles and path.is_file() and is_pickle(path):
+        return pickled_tensors(path), None
+    return read_file(path)
+
+
+def open_tensors(tensors: LazyTensors, text: str | None, name: str, variant: str | None = None) -> Checkpoint:
+    """The model in what `read_tensors` gives of a file called `name`."""
+    if text is None and is_dynamicrafter(tensors):
+        return open_dynamicrafter(tensors, name, variant)
+    return own_checkpoint(tensors, text, name)
 
 
 def model_folder(path: Path, tell: Callable[[str], None] = lambda why: None) -> Path | None:
@@ -108,6 +127,8 @@ def _open_folder(path: Path, pickles: bool) -> Checkpoint:
 def _read_folder(folder: Path, name: str, pickles: bool) -> Checkpoint:
     unet = _read_table(folder / "unet", "UNet3DConditionModel")
     parts = {"unet": _weights(folder / "unet", "diffusion_pytorch_model", pickles)}
+    if kind_of(parts["unet"]) not in (DIFFUSERS_UNET, None):
+        raise CheckpointError(f"{folder / 'unet'}: {describe_kind(parts['unet'])}")
     text_encoder = vae = None
     if (folder / "text_encoder").is_dir():
         text_encoder = _text_config(folder)
@@ -196,11 +217,30 @@ def _weights(folder: Path, stem: str, pickles: bool) -> LazyTensors:
     # diffusers and transformers call their pickles by different names.
     found = [p for v in _VARIANTS for p in (folder / f"{stem}{v}.bin", folder / f"pytorch_model{v}.bin") if p.is_file()]
     if found and pickles:
-        return LazyTensors.of(read_pickle(found[0]))
+        return pickled_tensors(found[0])
     advice = (
         f"{found[0].name} can run code when it is read: `dreamvideo convert` makes a safe file of it" if found else "get it"
     )
     raise CheckpointError(f"{folder.parent.name}/{folder.name}: there is no {stem}.safetensors; {advice}.")
+
+
+def pickled_tensors(path: Path) -> LazyTensors:
+    """The tensors of a PyTorch file, as `read_pickle` gives them. Its pages take memory until `release` lets go of them.
+
+    Files of PyTorch before 1.6 cannot be mapped into memory: they are read once, and kept.
+    """
+    held = read_pickle(path)
+    if not is_zipfile(path):
+        return LazyTensors.of(held)
+    outlines = {name: torch.empty_like(tensor, device="meta") for name, tensor in held.items()}
+
+    def tensor(name: str) -> Tensor:
+        if not held:
+            held.update(read_pickle(path))
+        return held[name]
+
+    sources = {name: Source(partial(tensor, name), partial(outlines.get, name)) for name in outlines}
+    return LazyTensors(sources, held.clear)
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:

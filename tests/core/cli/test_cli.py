@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import lvdm_files
 import numpy as np
 import pytest
 import torch
@@ -335,12 +336,29 @@ def test_converting_and_beginning_a_branch(run, tmp_path):
     assert load_checkpoint(tmp_path / "start.safetensors").lacks() == ("text_encoder",)
 
 
+def test_converting_dynamicrafter(run, tmp_path, monkeypatch):
+    lvdm_files.use_small_models(monkeypatch)
+    lvdm_files.write_ckpt(tmp_path / "model.ckpt", "dynamicrafter_512")
+    result = run("convert {o}/model.ckpt {o}/out.safetensors --dtype fp16")
+    assert result.exit_code == 1 and result.stderr.strip().count("\n") == 0
+    assert "dynamicrafter_512_interp (64 x 64, a first and a last picture)" in result.stderr and "--model" in result.stderr
+    result = run("convert {o}/model.ckpt {o}/out.safetensors --dtype fp16 --model dynamicrafter_512_interp")
+    assert result.exit_code == 0 and not result.stderr.strip(), result.output
+    written = load_checkpoint(tmp_path / "out.safetensors")
+    assert written.config == lvdm_files.small_config("dynamicrafter_512_interp") and not written.lacks()
+    lvdm_files.write_pruned(tmp_path / "dynamicrafter_512_v1.safetensors", "dynamicrafter_512")
+    result = run("convert {o}/dynamicrafter_512_v1.safetensors {o}/three.safetensors")
+    assert "dynamicrafter_512_v1.safetensors is taken for dynamicrafter_512 by its name" in result.stderr
+    assert "three.safetensors has no CLIP vision model: Load CLIP Vision brings it" in result.stderr
+
+
 @pytest.mark.parametrize(("line", "words"), [
     ("convert {f}/picture.png {o}/out.safetensors", "picture.png: this is no .safetensors file"),
     ("convert {o}/none.safetensors {o}/out.safetensors", "none.safetensors', which does not exist; give a file or"),
     ("convert {f}/picture.png {o}/out.png", "out.png'; give the name of a file that ends in .safetensors"),
     ("convert {f}/picture.png {o}/out.safetensors --dtype fp64", "--dtype is 'fp64'; allowed: fp32, fp16, bf16"),
     ("convert {f}/picture.png {o}/out.safetensors --parts branch", "--parts is 'branch'; allowed: unet, retention, text_"),
+    ("convert {f}/picture.png {o}/out.safetensors --model x", "--model is 'x'; allowed: dynamicrafter_256, dynamicrafter_"),
     ("convert {f}/picture.png {o}/out.safetensors --prediction-type x", "--prediction-type is 'x'; allowed: epsilon, v_"),
     ("init-retention {f} {o}/out.safetensors", "no unet/config.json, so it is no diffusers model"),
     ("init-retention {f}/picture.png {o}/out.safetensors --fusion mix", "--fusion is 'mix'; allowed: add, concat"),

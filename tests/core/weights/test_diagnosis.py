@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from dreamvideo_core.training.state import TrainingState, save_state
 from dreamvideo_core.weights.checkpoint import CheckpointError, load_checkpoint
 from dreamvideo_core.weights.convert import convert
-from dreamvideo_core.weights.diagnosis import KINDS, kind_of
+from dreamvideo_core.weights.diagnosis import DYNAMICRAFTER_KINDS, KINDS, kind_of
 
 LDM = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 VIDEO = "model.diffusion_model.input_blocks.1.0.temopral_conv.conv1.2.weight"
@@ -143,6 +143,7 @@ NAMES = {
     "a Stable Diffusion 2 image checkpoint": [LDM, "cond_stage_model.model.transformer.resblocks.0.ln_1.weight"],
     "a Stable Diffusion 1 image checkpoint": [LDM, "cond_stage_model.transformer.text_model.encoder.layers.0.layer_norm1.bias"],
     "the U-Net of a text-to-video model in diffusers' layout": ["conv_in.weight", "down_blocks.0.temp_convs.0.conv1.0.weight"],
+    "a shard of a video model's U-Net in diffusers' layout": ["up_blocks.1.temp_convs.0.conv1.0.weight", "conv_out.weight"],
     "the original ModelScope text-to-video U-Net": ["input_blocks.1.0.temopral_conv.conv1.0.weight", "out.2.weight"],
     "an image U-Net alone": ["down_blocks.0.resnets.0.conv1.weight", "conv_in.weight", "conv_out.weight"],
     "a VAE": ["encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight"],
@@ -171,7 +172,8 @@ def test_kinds_of_readable_files(tmp_path, name):
     path = tmp_path / "dreamvideo_sprites.safetensors"
     write(path, NAMES[name])
     kind = next(kind for kind in KINDS if kind.name == name)
-    assert f"this is {name}, which cannot be loaded here. {kind.advice}" in words_about(path)
+    can_be_loaded = "" if kind in DYNAMICRAFTER_KINDS else ", which cannot be loaded here"
+    assert f"this is {name}{can_be_loaded}. {kind.advice}" in words_about(path)
 
 
 def test_names_that_nobody_knows(tmp_path):
@@ -225,7 +227,7 @@ def test_the_same_kinds_by_other_names(names, name):
 
 
 @pytest.mark.parametrize("holder", ["state_dict", "module", None])
-@pytest.mark.parametrize("kind", ["a DynamiCrafter checkpoint (image to video)", "a VideoCrafter1 checkpoint (image to video)"])
+@pytest.mark.parametrize("kind", ["a VideoCrafter2 checkpoint (text to video)", "a VideoCrafter1 checkpoint (image to video)"])
 def test_what_convert_says_of_a_ckpt(tmp_path, kind, holder):
     pairs = [(name, (1,)) if isinstance(name, str) else name for name in NAMES[kind]]
     state = {name: torch.zeros(shape) for name, shape in pairs}

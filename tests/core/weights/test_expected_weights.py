@@ -1,15 +1,18 @@
 """Names and shapes that are written out, against the libraries whose modules have them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from tiny import TINY, config
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from dreamvideo_core.models.autoencoder import build_autoencoder
-from dreamvideo_core.models.config import MODELSCOPE, SPRITES, AutoencoderConfig, TextConfig
+from dreamvideo_core.models.config import MODELSCOPE, SPRITES, AutoencoderConfig, ResamplerConfig, TextConfig, VisionConfig
 from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.models.text_encoder import TextEncoder
-from dreamvideo_core.weights.expected_weights import expected_weights, kl_shapes, text_encoder_shapes
+from dreamvideo_core.weights.expected_weights import expected_weights, image_encoder_shapes, kl_shapes, text_encoder_shapes
 
 
 def shapes(state) -> dict:
@@ -20,6 +23,20 @@ def shapes(state) -> dict:
 def test_a_text_encoder_is_transformers(settings):
     with torch.device("meta"):
         assert shapes(TextEncoder(settings).file_state()) == text_encoder_shapes(settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [VisionConfig(), VisionConfig(24, 48, 3, 2, "quick_gelu", 56, 14, 16), VisionConfig(image_size=60)]
+)
+def test_an_image_encoder_is_transformers(settings):
+    with torch.device("meta"):
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**vars(settings)))
+    assert shapes(model.state_dict()) == image_encoder_shapes(settings)
+
+
+def test_the_size_of_openclips_image_encoder():
+    outlines = expected_weights(replace(MODELSCOPE, image_encoder=VisionConfig()), "image_encoder")
+    assert sum(outline.numel() for outline in outlines.values()) == 632_076_800
 
 
 @pytest.mark.parametrize(
@@ -44,8 +61,11 @@ def test_a_full_size_autoencoder_is_diffusers(settings):
 @pytest.mark.parametrize("fusion", ["add", "concat"])
 def test_our_own_parts_are_our_modules(fusion):
     settings = config(fusion=fusion)
-    model = DreamVideo(settings)
-    for part, module in (("unet", model.unet), ("retention", model.retention), ("vae", build_autoencoder(settings.vae))):
+    model, resampler = DreamVideo(settings), ResamplerConfig(8, 8, 1, 2, 4, 2, 3, settings.unet.cross_attention_dim)
+    settings = replace(settings, resampler=resampler)
+    modules = {"unet": model.unet, "retention": model.retention, "vae": build_autoencoder(settings.vae)}
+    modules["resampler"] = DreamVideo(settings).resampler
+    for part, module in modules.items():
         outlines = expected_weights(settings, part)
         assert shapes(outlines) == shapes(module.state_dict())
         assert all(outline.is_meta for outline in outlines.values())

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
 from diffusers_folder import TEXT, UNET, write_folder
+from safetensors.torch import load_file
 from schedules import PUBLIC
 from transformers import CLIPTextModel
 
@@ -132,6 +133,18 @@ def test_folders_that_are_no_model(folder, tmp_path):
 def test_settings_that_our_layers_do_not_have(folder, part, changes, words):
     edit(folder / part / "config.json", **changes)
     refused(folder, *words)
+
+
+@pytest.mark.parametrize("shard_size", ["1GB", "4MB"])
+def test_a_folder_of_another_family(folder, shard_size):
+    """I2VGen-XL in one file and in shards, by its class, by its weights where the class is not named, and a shard alone."""
+    shutil.rmtree(folder / "unet")
+    I2VGenXLUNet(**UNET).save_pretrained(folder / "unet", max_shard_size=shard_size)
+    refused(folder, "its class is 'I2VGenXLUNet'", "the U-Net of I2VGen-XL", "does not load this family")
+    edit(folder / "unet" / "config.json", _class_name=None)
+    refused(folder, "unet: this is the U-Net of I2VGen-XL", "does not load this family")
+    for file in sorted((folder / "unet").glob("*.safetensors")):
+        refused(file, f"{file.name}: this is ", "I2VGen-XL" if "image_latents_proj_in.0.bias" in load_file(file) else "a shard")
 
 
 @pytest.mark.parametrize("config", [*PUBLIC.values(), ScheduleConfig(beta_end=0.02)], ids=[*PUBLIC, "another"])
