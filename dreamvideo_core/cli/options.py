@@ -61,8 +61,8 @@ class SamplingOptions:
 
     def check(self, least_frames: int = 1) -> None:
         from ..common.checks import check_choice, check_number, check_size
+        from ..models.config import TIMESTEPS
         from ..sampling.guidance import ORDERS
-        from ..sampling.schedule import TIMESTEPS
 
         check_choice("--order", self.order, ORDERS)
         for name, value in (("--width", self.width), ("--height", self.height)):

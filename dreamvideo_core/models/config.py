@@ -18,7 +18,10 @@ DOWN_BLOCKS = ("CrossAttnDownBlock3D", "DownBlock3D")
 UP_BLOCKS = ("CrossAttnUpBlock3D", "UpBlock3D")
 TEMPORAL_ATTENTIONS = ("transformer", "self_attention")
 FUSIONS = ("add", "concat")
+BETA_SCHEDULES = ("scaled_linear", "squaredcos_cap_v2")
 PREDICTIONS = ("epsilon", "v_prediction")
+TIMESTEP_SPACINGS = ("simple", "leading", "trailing")
+TIMESTEPS = 1000  # of every noise schedule that is known; ComfyUI counts on them too where it takes shares of a schedule
 AUTOENCODERS = ("taesd", "kl")
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")  # that transformers and ComfyUI both have
 _WIDEST = 8192  # channels
@@ -54,6 +57,14 @@ def _number(low: float, high: float) -> Check:
     def check(name: str, value: Any) -> None:
         if type(value) not in (int, float) or not low <= value <= high or math.isnan(value):
             _refuse(name, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
+def _exactly(only: int) -> Check:
+    def check(name: str, value: Any) -> None:
+        if type(value) is not int or value != only:
+            _refuse(name, value, str(only))
 
     return check
 
@@ -217,10 +228,39 @@ class AutoencoderConfig(_Checked):
 
 
 @dataclass(frozen=True)
+class ScheduleConfig(_Checked):
+    """The noise schedule that a model was trained on, and where its sampling timesteps lie. Names follow diffusers' schedulers.
+
+    `beta_start` and `beta_end` belong to "scaled_linear" alone. `rescale_betas_zero_snr` leaves nothing of the clean latents at
+    the noisiest timestep (arXiv 2305.08891, Algorithm 1). `timestep_spacing` "simple" is ComfyUI's scheduler of that name, the
+    other two are in Table 2 of the same paper; `steps_offset` is added to "leading" timesteps. `base_scale` is DynamiCrafter's
+    (arXiv 2310.12190): clean latents are multiplied by a factor that falls from 1 to `base_scale` over the first 400 timesteps.
+    """
+
+    num_train_timesteps: int = _setting(TIMESTEPS, _exactly(TIMESTEPS))
+    beta_schedule: str = _setting("scaled_linear", _one_of(BETA_SCHEDULES))
+    beta_start: float = _setting(0.00085, _number(1e-6, 0.1))
+    beta_end: float = _setting(0.012, _number(1e-6, 0.1))
+    prediction_type: str = _setting("epsilon", _one_of(PREDICTIONS))
+    rescale_betas_zero_snr: bool = _setting(False, _flag)
+    timestep_spacing: str = _setting("simple", _one_of(TIMESTEP_SPACINGS))
+    steps_offset: int = _setting(0, _whole(0, 1))
+    base_scale: float = _setting(1.0, _number(0.01, 1))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise ConfigError(
+                "rescale_betas_zero_snr is true and prediction_type 'epsilon'; allowed: 'v_prediction'. The noisiest timestep "
+                "is noise alone, so to predict it says nothing of the clean latents"
+            )
+
+
+@dataclass(frozen=True)
 class SamplingDefaults(_Checked):
     """What a model is best sampled with; nodes and the command line start from these."""
 
-    steps: int = _setting(25, _whole(1, 1000))
+    steps: int = _setting(25, _whole(1, TIMESTEPS))
     text_scale: float = _setting(1.5, _number(0, 1000))
     image_scale: float = _setting(1.5, _number(0, 1000))
     width: int = _setting(64, _side)
@@ -236,7 +276,7 @@ class ModelConfig(_Checked):
     retention: RetentionConfig | None = RetentionConfig()
     text_encoder: TextConfig | None = None
     vae: AutoencoderConfig | None = None
-    prediction_type: str = _setting("epsilon", _one_of(PREDICTIONS))
+    schedule: ScheduleConfig = ScheduleConfig()
     sampling: SamplingDefaults = SamplingDefaults()
 
     def __post_init__(self):
@@ -255,7 +295,16 @@ class ModelConfig(_Checked):
             )
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """Plain data for JSON. `prediction_type` stands beside the parts, where files had it before they had a schedule.
+
+        A schedule whose other settings are the defaults is left out: files of such models keep the same bytes.
+        """
+        table = asdict(self)
+        schedule = table.pop("schedule")
+        table["prediction_type"] = schedule.pop("prediction_type")
+        if schedule.items() <= asdict(ScheduleConfig()).items():
+            return table
+        return {**table, "schedule": schedule}
 
     @classmethod
     def from_dict(cls, table: dict) -> ModelConfig:
@@ -264,6 +313,7 @@ class ModelConfig(_Checked):
         A missing one takes its default: settings that are added later are given defaults that change no older file.
         """
         if isinstance(table, dict):
+            table = _with_whole_schedule(table)
             table = {k: _read(_PARTS[k], v, k) if k in _PARTS and v is not None else v for k, v in table.items()}
         return _read(cls, table, "model")
 
@@ -273,8 +323,20 @@ _PARTS = {
     "retention": RetentionConfig,
     "text_encoder": TextConfig,
     "vae": AutoencoderConfig,
+    "schedule": ScheduleConfig,
     "sampling": SamplingDefaults,
 }
+
+
+def _with_whole_schedule(table: dict) -> dict:
+    """The model's table with `prediction_type` in its schedule's."""
+    rest = {name: value for name, value in table.items() if name != "prediction_type"}
+    schedule = table.get("schedule", {})
+    if not isinstance(schedule, dict):
+        raise ConfigError(f"the configuration of 'schedule' is {shown(schedule)}; allowed: a table of settings")
+    if "prediction_type" in schedule:
+        raise ConfigError("the schedule has a prediction_type; allowed: one beside the schedule")
+    return {**rest, "schedule": {**schedule, **{k: v for k, v in table.items() if k == "prediction_type"}}}
 
 
 def _read(cls, table: dict, where: str):
@@ -330,7 +392,7 @@ SPRITES = ModelConfig(
     retention=RetentionConfig(image_channels=(24, 48, 96, 96)),
     text_encoder=TextConfig(hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4),
     vae=AutoencoderConfig(),
-    prediction_type="v_prediction",
+    schedule=ScheduleConfig(prediction_type="v_prediction"),
     sampling=SamplingDefaults(steps=5, text_scale=1.15, image_scale=1.15, width=128, height=128),  # docs/notes/training.md
 )
 PRESETS: dict[str, ModelConfig] = {"modelscope": MODELSCOPE, "paper": PAPER, "sprites": SPRITES}

@@ -13,7 +13,7 @@ from ..models.config import ModelConfig
 from ..models.unet import Encoding, Residuals
 from .guidance import Evaluation, Guidance, rescale_guidance
 from .reuse import EveryNth, Kept, Row
-from .schedule import Diffusion
+from .schedule import NoiseSchedule
 
 _FEW_VALUES = 2**17  # of latents; with more, one batch of all evaluations takes memory on a GPU and gains nothing
 
@@ -53,7 +53,7 @@ class GuidedModel:
     ):
         """`given` are `has_text` and `has_image` of `Guidance.weights`."""
         self.model, self.texts, self.images, self.guidance, self.given = model, texts, images, guidance, given
-        self.diffusion = Diffusion(model.config.prediction_type)
+        self.diffusion = NoiseSchedule(model.config.schedule)
         self.step, self.together = 0, together
         self.maps: Kept[Tensor] = Kept()
         self.residuals: EveryNth[Kept[Residuals]] = EveryNth(retention_every)

@@ -24,7 +24,7 @@ from .cuda_graphs import GraphedModel
 from .cuda_graphs import available as graphs_available
 from .guidance import Guidance
 from .guided_step import GuidedModel
-from .schedule import Diffusion
+from .schedule import NoiseSchedule
 
 _PIXELS_TOGETHER = 512 * 512  # that the autoencoder is given at once on a GPU; a larger frame goes alone
 SHIPPED = Path(__file__).parents[1] / "assets" / "dreamvideo_sprites.safetensors"
@@ -41,7 +41,7 @@ class Pipeline:
     def __init__(self, model: DreamVideo, text_encoder: TextEncoder, autoencoder: nn.Module, cuda_graphs: bool = False):
         self.model, self.text_encoder, self.autoencoder = model, text_encoder, autoencoder
         self.config: ModelConfig = model.config
-        self.diffusion = Diffusion(self.config.prediction_type)
+        self.schedule = NoiseSchedule(self.config.schedule)
         self.cuda_graphs = cuda_graphs
         self._graphed: tuple[tuple[int, ...], GraphedModel] | None = None
 
@@ -173,7 +173,7 @@ class Pipeline:
         shape = (len(prompts), num_frames, self.config.unet.in_channels, height // DOWNSCALE, width // DOWNSCALE)
         guided = GuidedModel(self.passes(shape), texts, images, guidance, retention_every, **given)
         noise = self._noise(shape, seed, None if image is None else images[True])
-        for number, latents in enumerate(self.diffusion.ddim(guided, noise, steps), 1):
+        for number, latents in enumerate(self.schedule.ddim(guided, noise, steps), 1):
             if on_step:
                 on_step(number, steps)
         try:
@@ -199,7 +199,7 @@ class Pipeline:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
         if image is None:
             return noise
-        return noise + self.diffusion.trace(self.encode(image[:, None]).mean((-2, -1), keepdim=True))
+        return noise + self.schedule.terminal_signal(self.encode(image[:, None]).mean((-2, -1), keepdim=True))
 
     def _image_size(self, image: Tensor, clips: int, height: int | None, width: int | None) -> tuple[int, int]:
         if self.model.retention is None:

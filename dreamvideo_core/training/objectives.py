@@ -20,7 +20,6 @@ from ..media.images import contact_sheet, from_uint8
 from ..models.autoencoder import Autoencoder
 from ..models.text_encoder import tokenize
 from ..sampling.pipeline import Pipeline
-from ..sampling.schedule import TIMESTEPS
 from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
 from .cache import Rows
@@ -167,14 +166,15 @@ class DiffusionObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         latents = batch["latents"]
-        diffusion = self._pipeline[0].diffusion
+        schedule = self._pipeline[0].schedule
         uniform = torch.rand(len(latents), device=latents.device)
-        timesteps = (TIMESTEPS * uniform ** (1 / self.phase.timestep_power)).long().clamp(max=TIMESTEPS - 1)
+        total = schedule.config.num_train_timesteps
+        timesteps = (total * uniform ** (1 / self.phase.timestep_power)).long().clamp(max=total - 1)
         noise = torch.randn_like(latents)
-        noisy = diffusion.add_noise(latents, noise, timesteps)
+        noisy = schedule.add_noise(latents, noise, timesteps)
         told = batch[ENCODINGS] if ENCODINGS in batch else batch[TOKENS]
         prediction = self._predict(noisy, timesteps, told, *([batch["images"]] if self.with_image else []))
-        errors = (prediction.float() - diffusion.target(latents, noise, timesteps)).square()
+        errors = (prediction.float() - schedule.target(latents, noise, timesteps)).square()
         weights = batch["weights"].expand_as(errors)
         return {"loss": (weights * errors).sum() / weights.sum()}
 

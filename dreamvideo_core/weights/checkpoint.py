@@ -74,7 +74,7 @@ class Checkpoint:
 
     def overlaid(self, top: Checkpoint) -> Checkpoint:
         """This model with the weights of `top` in place of its own; raises `CheckpointError` where they do not fit."""
-        for setting in ("prediction_type", "unet") if "unet" in top.parts else ("prediction_type",):
+        for setting in ("schedule", "unet") if "unet" in top.parts else ("schedule",):
             _check_equal(asdict(self.config)[setting], asdict(top.config)[setting], setting, top.name)
         parts = {**self.parts, **top.parts}
         if "unet" in top.parts:

@@ -56,7 +56,8 @@ def convert(
     """
     checkpoint = _open_any(source)
     if prediction_type is not None:
-        checkpoint = replace(checkpoint, config=replace(checkpoint.config, prediction_type=prediction_type))
+        schedule = replace(checkpoint.config.schedule, prediction_type=prediction_type)
+        checkpoint = replace(checkpoint, config=replace(checkpoint.config, schedule=schedule))
     checkpoint = checkpoint.only(parts)
     if not checkpoint.parts:
         raise CheckpointError(f"{source.name} has none of the parts that are asked for")

@@ -16,18 +16,14 @@ from torch import Tensor
 from ..common.checks import InputError, shown
 from ..common.json_files import read_object
 from ..models.autoencoder import SCALE_FACTOR
-from ..models.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, TextConfig, UNetConfig
-from ..sampling.schedule import BETA_END, BETA_START, TIMESTEPS
+from ..models.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, load_checkpoint
 from .diagnosis import describe_class, describe_damage
 from .tensor_files import LazyTensors
 
 # What these settings must be, where a folder's configuration names them: our layers know nothing else.
 _UNET_FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1, "time_cond_proj_dim": None}
-_SCHEDULE_FIXED = {
-    "beta_schedule": "scaled_linear", "beta_start": BETA_START, "beta_end": BETA_END, "num_train_timesteps": TIMESTEPS,
-    "rescale_betas_zero_snr": False,
-}  # fmt: skip
+_SCHEDULE_FIXED = {"trained_betas": None}
 _VAE_FIXED = {"act_fn": "silu", "scaling_factor": SCALE_FACTOR, "in_channels": 3, "out_channels": 3}
 _VARIANTS = ("", ".fp16", ".bf16")
 _HOLDERS = ("state_dict", "module")  # where trainers keep the weights
@@ -125,7 +121,7 @@ def _read_folder(folder: Path, name: str, pickles: bool) -> Checkpoint:
         retention=None,
         text_encoder=text_encoder,
         vae=vae,
-        prediction_type=_prediction_type(folder / "scheduler" / "scheduler_config.json"),
+        schedule=_schedule(folder / "scheduler" / "scheduler_config.json"),
         sampling=MODELSCOPE.sampling,
     )
     return Checkpoint(config, parts, name)
@@ -175,12 +171,18 @@ def _text_config(folder: Path) -> TextConfig:
     return _configured(TextConfig, settings, {}, folder / "text_encoder" / "config.json", **more)
 
 
-def _prediction_type(path: Path) -> str:
+def _schedule(path: Path) -> ScheduleConfig:
+    """The schedule that a diffusers scheduler names; what it does not say is the default.
+
+    Its spacing of timesteps counts with zero terminal SNR alone. Older models name "leading", which leaves out the noisiest
+    timesteps; they are sampled from the noisiest one here (arXiv 2305.08891, section 3.3).
+    """
     if not path.is_file():
-        return "epsilon"
+        return ScheduleConfig()
     table = read_object(path, "a schedule's configuration")
-    _check_fixed(table, _SCHEDULE_FIXED, path)
-    return table.get("prediction_type", "epsilon")
+    if not table.get("rescale_betas_zero_snr"):
+        table = {name: value for name, value in table.items() if name not in ("timestep_spacing", "steps_offset")}
+    return _configured(ScheduleConfig, table, _SCHEDULE_FIXED, path)
 
 
 def _weights(folder: Path, stem: str, pickles: bool) -> LazyTensors:

@@ -15,7 +15,6 @@ from torch import Tensor
 from ...dreamvideo_core.common.checks import DOWNSCALE
 from ...dreamvideo_core.media.images import white_image
 from ...dreamvideo_core.models.config import ModelConfig
-from ...dreamvideo_core.sampling.schedule import BETA_END, BETA_START, TIMESTEPS
 from ...dreamvideo_core.weights.checkpoint import CONFIG_TENSOR, config_tensor
 from .conditions import (
     END_KEY,
@@ -31,6 +30,7 @@ from .conditions import (
     check_image_size,
     repeat_rows,
 )
+from .model_sampling import own_model_sampling, sampling_settings
 from .patches import check_no_control
 from .previews import ClipLatents
 from .saving import saved_checkpoint
@@ -51,6 +51,9 @@ class DreamVideoModel(comfy.model_base.BaseModel):
 
     def __init__(self, model_config: DreamVideoSupport, device=None):
         super().__init__(model_config, model_config.model_type({}), device=device, unet_model=HostUNet)
+        own = own_model_sampling(model_config, self.config.schedule)
+        if own is not None:
+            self.model_sampling = own
 
     @property
     def config(self) -> ModelConfig:
@@ -97,9 +100,6 @@ class DreamVideoSupport(comfy.supported_models_base.BASE):
     """What ComfyUI wants to know about a model before it is made."""
 
     unet_extra_config: ClassVar = {}
-    sampling_settings: ClassVar = {
-        "beta_schedule": "linear", "linear_start": BETA_START, "linear_end": BETA_END, "timesteps": TIMESTEPS,
-    }  # fmt: skip
     latent_format = ClipLatents
 
     def __init__(self, config: ModelConfig, vae: Mapping[str, Tensor] | None = None):
@@ -108,10 +108,11 @@ class DreamVideoSupport(comfy.supported_models_base.BASE):
         unet = config.unet
         super().__init__({"dreamvideo": config, "model_channels": unet.block_out_channels[0], "in_channels": unet.in_channels})
         self.latent_format = ClipLatents(vae)
+        self.sampling_settings = sampling_settings(config.schedule)
 
     def model_type(self, state_dict, prefix="") -> comfy.model_base.ModelType:
         types = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
-        return types[self.unet_config["dreamvideo"].prediction_type]
+        return types[self.unet_config["dreamvideo"].schedule.prediction_type]
 
 
 def check_branch(config: ModelConfig, image: Tensor | None) -> None:

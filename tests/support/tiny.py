@@ -12,6 +12,7 @@ from dreamvideo_core.models.config import (
     ModelConfig,
     RetentionConfig,
     SamplingDefaults,
+    ScheduleConfig,
     TextConfig,
     UNetConfig,
 )
@@ -32,7 +33,7 @@ TINY = ModelConfig(
     retention=RetentionConfig(image_channels=(4, 8, 8, 8)),
     text_encoder=TextConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2),
     vae=AutoencoderConfig(),
-    prediction_type="v_prediction",
+    schedule=ScheduleConfig(prediction_type="v_prediction"),
     sampling=SamplingDefaults(steps=2, width=16, height=16, num_frames=3),
 )
 

@@ -22,6 +22,7 @@ from dreamvideo_core.evaluation.networks import open_network
 from dreamvideo_core.evaluation.similarity import embedding_similarity, frame_ssim
 from dreamvideo_core.media.colour import match_colours
 from dreamvideo_core.models import layers
+from dreamvideo_core.models.config import ScheduleConfig
 from dreamvideo_core.sampling.guidance import Guidance
 from dreamvideo_core.sampling.guided_step import GuidedModel
 from dreamvideo_core.training.recipe import Phase, Recipe
@@ -60,7 +61,7 @@ def test_a_precision_that_the_device_lacks_is_named():
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("together", [None, False])
 def test_guided_steps_of_every_kind(prediction_type, together):
-    settings = replace(config(fusion="concat", transformer_in=True), prediction_type=prediction_type)
+    settings = replace(config(fusion="concat", transformer_in=True), schedule=ScheduleConfig(prediction_type=prediction_type))
     model = random_model(settings).to(DEVICE)
     latents, _, text, image = (tensor.to(DEVICE) for tensor in inputs(batch=2))
     texts, images = {True: text, False: text.clone()}, {True: image, False: image.clone()}

@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny import config, inputs, random_model
 
+from dreamvideo_core.models.config import ScheduleConfig
 from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.sampling.guidance import EMPTY, ORDERS, Evaluation, Guidance, guidance_weights, rescale_guidance, two_terms
 from dreamvideo_core.sampling.guided_step import GuidedModel
-from dreamvideo_core.sampling.schedule import Diffusion
+from dreamvideo_core.sampling.schedule import NoiseSchedule
 
 CONDITIONS = list(itertools.product((True, False), repeat=2))
 
@@ -197,7 +198,7 @@ def test_a_model_without_a_branch_is_guided_by_text_alone():
 
 def test_guidance_is_on_inside_its_interval_alone():
     guidance = Guidance(3.0, 2.0, start=0.2, end=0.7)
-    timesteps = Diffusion().timesteps(10)  # 999, 899, ... 99: shares 0.0, 0.1, ... 0.9
+    timesteps = NoiseSchedule(ScheduleConfig()).timesteps(10)  # 999, 899, ... 99: shares 0.0, 0.1, ... 0.9
     guided = [guidance.weights(t) == guidance_weights(3.0, 2.0) for t in timesteps]
     assert guided == [0.2 <= share <= 0.7 for share in (round(i * 0.1, 1) for i in range(10))]
     assert all(guidance.weights(t) == {Evaluation(True, True): 1.0} for t, on in zip(timesteps, guided, strict=True) if not on)
@@ -206,12 +207,13 @@ def test_guidance_is_on_inside_its_interval_alone():
 @torch.no_grad()
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_the_clean_latents_are_rescaled_to_the_spread_of_the_conditional_ones(prediction_type):
-    model = random_model(replace(config(), prediction_type=prediction_type))
+    schedule = ScheduleConfig(prediction_type=prediction_type)
+    model = random_model(replace(config(), schedule=schedule))
     latents, texts, images = conditions()
 
     def clean(guidance: Guidance) -> torch.Tensor:
         guided = GuidedModel(model, texts, images, guidance)(latents, 700)
-        return Diffusion(prediction_type).split(latents, guided, torch.full((2,), 700))[0]
+        return NoiseSchedule(schedule).split(latents, guided, torch.full((2,), 700))[0]
 
     conditional = clean(Guidance(1.0, 1.0))
     plain, half, whole = (clean(Guidance(4.0, 3.0, rescale=amount)) for amount in (0.0, 0.5, 1.0))

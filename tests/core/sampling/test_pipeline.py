@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from schedules import DYNAMICRAFTER, I2VGEN
 from tiny import TINY, random_pipeline
 
 from dreamvideo_core.sampling.pipeline import Pipeline
@@ -57,27 +58,36 @@ def test_without_a_text_the_text_scale_does_nothing(pipeline):
 
 def test_white_is_no_image(pipeline, monkeypatch):
     """But for what a picture leaves in the noise."""
-    monkeypatch.setattr(pipeline.diffusion, "trace", torch.zeros_like)
+    monkeypatch.setattr(pipeline.schedule, "terminal_signal", torch.zeros_like)
     options = {"text_scale": 3.0, "image_scale": 3.0}
     white = torch.ones(1, 3, 16, 16)
     torch.testing.assert_close(pipeline("left", white, **options), pipeline("left", **options), rtol=1e-4, atol=1e-4)
 
 
-def test_noise_has_a_trace_of_each_pictures_mean(pipeline, monkeypatch):
+def test_noise_keeps_some_of_each_pictures_mean(pipeline, monkeypatch):
     """What is left of it by the schedule, as in the clips that a model is trained on; of text alone there is none."""
-    starts, ddim = [], pipeline.diffusion.ddim
+    starts, ddim = [], pipeline.schedule.ddim
 
     def watched(predict, noise, steps):
         starts.append(noise)
         return ddim(predict, noise, steps)
 
-    monkeypatch.setattr(pipeline.diffusion, "ddim", watched)
+    monkeypatch.setattr(pipeline.schedule, "ddim", watched)
     images = torch.cat([picture(0), picture(1)])
     pipeline(["left", "right"], images)
     pipeline(["left", "right"])
     share = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).prod().sqrt()
     means = pipeline.encode(images[:, None]).mean((1, 3, 4))
     torch.testing.assert_close(starts[0] - starts[1], (share * means)[:, None, :, None, None].expand_as(starts[0]))
+
+
+@pytest.mark.parametrize("schedule", [replace(DYNAMICRAFTER, base_scale=0.3), I2VGEN], ids=["dynamicrafter", "i2vgen"])
+def test_clips_begin_with_noise_alone_where_the_schedule_ends_so(schedule, tmp_path):
+    random_pipeline(replace(TINY, schedule=schedule)).save(tmp_path / "model.safetensors", dtype=torch.float32)
+    scheduled = Pipeline.load(tmp_path / "model.safetensors")
+    assert scheduled.schedule.config == schedule
+    clip = scheduled("left", picture(), text_scale=3.0, rescale=0.7, steps=3)
+    assert clip.isfinite().all() and clip.std() > 0
 
 
 def test_several_prompts_are_several_clips(pipeline):
@@ -112,7 +122,7 @@ def test_an_untrained_branch_changes_nothing(monkeypatch):
     """But for what a picture leaves in the noise."""
     torch.manual_seed(0)
     with_branch = Pipeline.build(TINY).to("cpu")
-    monkeypatch.setattr(with_branch.diffusion, "trace", torch.zeros_like)
+    monkeypatch.setattr(with_branch.schedule, "terminal_signal", torch.zeros_like)
     torch.manual_seed(0)
     without = Pipeline.build(replace(TINY, retention=None)).to("cpu")
     without.load_parts({"unet": with_branch.model.unet.state_dict(), "vae": with_branch.autoencoder.state_dict()})

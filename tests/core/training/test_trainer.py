@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from schedules import DYNAMICRAFTER, I2VGEN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY, random_pipeline
 
@@ -84,6 +85,17 @@ def test_the_papers_phase_leaves_every_spatial_weight_of_the_unet(tmp_path):
     for name, weight in weights(run).items():
         trained = name in temporal or name.startswith("model.retention.")
         assert torch.equal(weight, before[name]) != trained, name
+
+
+@pytest.mark.parametrize("schedule", [replace(DYNAMICRAFTER, base_scale=0.3), I2VGEN], ids=["dynamicrafter", "i2vgen"])
+def test_noise_alone_can_be_learned_from(schedule):
+    phase = replace(RETENTION, timestep_power=1e6)  # every timestep is the noisiest
+    objective = DiffusionObjective(random_pipeline(replace(TINY, schedule=schedule)), phase, {(16, 16): clips()}, seed=0)
+    seen, predict = [], objective._predict
+    objective._predict = lambda noisy, timesteps, *rest: seen.extend(timesteps.tolist()) or predict(noisy, timesteps, *rest)
+    objective(objective.batch(0))["loss"].backward()
+    assert seen == [999, 999]
+    assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
 
 
 def test_the_text_phase_does_not_touch_the_branch(tmp_path):

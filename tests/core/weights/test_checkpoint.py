@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from schedules import DYNAMICRAFTER, I2VGEN
 from tiny import TINY, random_pipeline
 
-from dreamvideo_core.models.config import PRESETS, ConfigError, ModelConfig
-from dreamvideo_core.sampling.pipeline import Pipeline
+from dreamvideo_core.models.config import PRESETS, ConfigError, ModelConfig, ScheduleConfig
+from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.weights.checkpoint import (
     CONFIG_TENSOR,
     FORMAT,
@@ -92,6 +93,44 @@ def test_names_in_the_file_are_parts_and_diffusers_names(path):
 def test_a_configuration_survives_json(preset):
     config = PRESETS[preset]
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_model_of_the_usual_schedule_is_described_as_before_there_were_others(prediction_type):
+    table = replace(TINY, schedule=ScheduleConfig(prediction_type=prediction_type)).to_dict()
+    assert set(table) == {"unet", "retention", "text_encoder", "vae", "prediction_type", "sampling"}
+    assert table["prediction_type"] == prediction_type
+
+
+def test_the_shipped_file_is_written_again_byte_by_byte(tmp_path):
+    save_checkpoint(tmp_path / "again.safetensors", load_checkpoint(SHIPPED))
+    assert (tmp_path / "again.safetensors").read_bytes() == SHIPPED.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "schedule", [DYNAMICRAFTER, replace(DYNAMICRAFTER, base_scale=0.3), I2VGEN, ScheduleConfig(beta_end=0.02)]
+)
+def test_a_schedule_survives_files(path, tmp_path, schedule):
+    written = replace(load_checkpoint(path), config=replace(TINY, schedule=schedule))
+    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    save_checkpoint(first, written)
+    loaded = load_checkpoint(first)
+    assert loaded.config == written.config
+    save_checkpoint(again, loaded)
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_a_schedule_with_settings_of_a_newer_pack(rewrite):
+    table = {**TINY.to_dict(), "schedule": {"beta_end": 0.02, "colour": "red"}}
+    refused(rewrite(header=header(config=table)), load_checkpoint, "settings that this version does not know: ['colour']")
+
+
+def test_layers_of_another_schedule_are_not_laid_over(path):
+    base = load_checkpoint(path)
+    assert base.overlaid(base.only(("temporal", "retention"))).config == TINY
+    other = replace(base, config=replace(TINY, schedule=DYNAMICRAFTER)).only(("retention",))
+    with pytest.raises(CheckpointError, match="its rescale_betas_zero_snr is True, this model's is False"):
+        base.overlaid(other)
 
 
 def test_the_configuration_may_be_a_tensor(path, rewrite):

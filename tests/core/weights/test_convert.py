@@ -117,7 +117,7 @@ def test_an_image_model_gains_temporal_layers_that_change_nothing(tmp_path, monk
     state |= {"cond_stage_model.model.transformer.resblocks.0.ln_1.weight": torch.ones(1)}
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "sd.safetensors")
     written = convert(tmp_path / "sd.safetensors", tmp_path / "out.safetensors", prediction_type="v_prediction")
-    assert written.config.prediction_type == "v_prediction"
+    assert written.config.schedule.prediction_type == "v_prediction"
     loaded = UNet(IMAGE, Operations()).eval()
     loaded.load_state_dict(load_checkpoint(tmp_path / "out.safetensors").parts["unet"])
     spatial = {name: tensor for name, tensor in unet.state_dict().items() if not is_temporal(name)}

@@ -51,7 +51,7 @@ def header(**changes) -> str:
 
 def settings(part: str, name: str, value: object) -> str:
     table = TINY.to_dict()
-    (table if part == "" else table[part])[name] = value
+    (table if part == "" else table.setdefault(part, {}))[name] = value
     return header(config=table)
 
 
@@ -60,6 +60,8 @@ def settings(part: str, name: str, value: object) -> str:
     header().replace('"version": 1', '"version": Infinity'), header().replace('"version": 1', '"version": NaN'),
     header(format=3), header(config=[]), header(config="x"), DEEP, '{"config": ' + DEEP + "}", POINTER, " ",
     header(config={"unet": []}), header(config={"unet": "x"}), header(config={"sampling": None}),
+    header(config={"schedule": None}), header(config={"schedule": "x"}),
+    header(config={"schedule": {"prediction_type": "epsilon"}}),
 ])  # fmt: skip
 def test_a_configuration_that_is_none(whole, tmp_path, text):
     refused(with_config(whole, tmp_path / "odd.safetensors", text), "odd.safetensors", "damaged")
@@ -73,7 +75,7 @@ BAD_NUMBERS = [0, -1, 2**40, 1.5, True, "2", [2], {"a": 2}]
     ("unet", "cross_attention_dim"), ("unet", "attention_head_dim"), ("text_encoder", "num_hidden_layers"),
     ("text_encoder", "vocab_size"), ("text_encoder", "max_position_embeddings"), ("text_encoder", "hidden_size"),
     ("vae", "latent_channels"), ("vae", "layers_per_block"), ("sampling", "steps"), ("sampling", "width"),
-    ("sampling", "num_frames"),
+    ("sampling", "num_frames"), ("schedule", "num_train_timesteps"),
 ])  # fmt: skip
 @pytest.mark.parametrize("value", [*BAD_NUMBERS, None], ids=str)
 def test_every_number_is_one_and_has_bounds(whole, tmp_path, part, name, value):
@@ -88,6 +90,9 @@ def test_every_number_is_one_and_has_bounds(whole, tmp_path, part, name, value):
     ("text_encoder", "hidden_act", 5), ("text_encoder", "hidden_act", "os.system"), ("text_encoder", "num_attention_heads", 3),
     ("text_encoder", "pad_token_id", 50_000), ("vae", "block_out_channels", [64, 64]), ("vae", "layout", None),
     ("sampling", "text_scale", "9"), ("sampling", "width", 60), ("", "prediction_type", 3),
+    ("schedule", "beta_start", 0), ("schedule", "beta_end", 0.5), ("schedule", "beta_schedule", "linear"),
+    ("schedule", "rescale_betas_zero_snr", 1), ("schedule", "timestep_spacing", None), ("schedule", "steps_offset", 2),
+    ("schedule", "base_scale", 0),
 ])  # fmt: skip
 def test_every_other_setting_is_what_it_may_be(whole, tmp_path, part, name, value):
     refused(with_config(whole, tmp_path / "odd.safetensors", settings(part, name, value)), "odd.safetensors", name)

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers_folder import TEXT, UNET, write_folder
+from schedules import PUBLIC
 from transformers import CLIPTextModel
 
-from dreamvideo_core.models.config import AutoencoderConfig
+from dreamvideo_core.models.config import AutoencoderConfig, ScheduleConfig
 from dreamvideo_core.sampling.pipeline import Pipeline
 from dreamvideo_core.weights.checkpoint import CheckpointError
 from dreamvideo_core.weights.sources import model_folder, open_model
@@ -43,7 +45,7 @@ def test_configuration_and_weights(original):
     assert {name: getattr(config.unet, name) for name in UNET} == UNET and config.unet.transformer_in
     assert {name: getattr(config.text_encoder, name) for name in TEXT} == TEXT and config.text_encoder.pad_token_id == 0
     assert config.vae == AutoencoderConfig("kl", 4, (32, 32, 32, 32), 1)
-    assert config.prediction_type == "v_prediction"
+    assert config.schedule == ScheduleConfig(prediction_type="v_prediction")
     assert checkpoint.lacks() == ("retention",)
     state = unet.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in checkpoint.parts["unet"].items())
@@ -110,7 +112,7 @@ def test_parts_that_are_not_there(folder):
     shutil.rmtree(folder / "scheduler")
     checkpoint = open_model(folder)
     assert checkpoint.lacks() == ("retention", "text_encoder", "vae")
-    assert checkpoint.config.prediction_type == "epsilon"
+    assert checkpoint.config.schedule == ScheduleConfig()
 
 
 def test_folders_that_are_no_model(folder, tmp_path):
@@ -132,9 +134,31 @@ def test_settings_that_our_layers_do_not_have(folder, part, changes, words):
     refused(folder, *words)
 
 
-def test_a_schedule_that_is_not_ours(folder):
-    edit(folder / "scheduler" / "scheduler_config.json", beta_end=0.02)
-    refused(folder, "scheduler/scheduler_config.json: beta_end is 0.02; DreamVideo has 0.012 only")
+@pytest.mark.parametrize("config", [*PUBLIC.values(), ScheduleConfig(beta_end=0.02)], ids=[*PUBLIC, "another"])
+def test_the_schedule_of_a_folder(folder, config):
+    names = {name: value for name, value in asdict(config).items() if name not in ("base_scale", "timestep_spacing")}
+    spacing = config.timestep_spacing.replace("simple", "leading")  # what diffusers writes for the older models
+    DDIMScheduler(**names, timestep_spacing=spacing).save_pretrained(folder / "scheduler")
+    assert open_model(folder).config.schedule == config
+
+
+def test_spacings_that_older_models_name_are_not_followed(folder):
+    edit(folder / "scheduler" / "scheduler_config.json", timestep_spacing="linspace", steps_offset=1)
+    assert open_model(folder).config.schedule == ScheduleConfig(prediction_type="v_prediction")
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"beta_schedule": "linear"}, "beta_schedule is 'linear'; allowed: scaled_linear, squaredcos_cap_v2"),
+    ({"num_train_timesteps": 500}, "num_train_timesteps is 500; allowed: 1000"),
+    ({"prediction_type": "sample"}, "prediction_type is 'sample'; allowed: epsilon, v_prediction"),
+    ({"trained_betas": [0.1, 0.2]}, "trained_betas is [0.1, 0.2]; DreamVideo has None only"),
+    ({"rescale_betas_zero_snr": None}, "rescale_betas_zero_snr is None; allowed: true or false"),
+    ({"rescale_betas_zero_snr": True, "timestep_spacing": "linspace"}, "timestep_spacing is 'linspace'; allowed: simple"),
+    ({"rescale_betas_zero_snr": True, "prediction_type": "epsilon"}, "rescale_betas_zero_snr is true and prediction_type"),
+])  # fmt: skip
+def test_a_schedule_that_no_model_here_has(folder, changes, words):
+    edit(folder / "scheduler" / "scheduler_config.json", **changes)
+    refused(folder, f"scheduler/scheduler_config.json: {words}")
 
 
 def test_damaged_files(folder):
