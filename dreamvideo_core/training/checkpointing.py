@@ -1,4 +1,4 @@
-"""Less memory for more time: what a block computes inside is forgotten, and computed again in the backward pass."""
+"""Gradient checkpointing: less memory for more time. Activations are computed again in the backward pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..models.unet import DownBlock, Encoder, MidBlock, UpBlock
 
 
 def checkpoint_gradients(model: DreamVideo) -> None:
-    """Of every layer of every block keep the input alone; gradients stay the same to the last bit."""
+    """Keep only the input of every layer of every block. Gradients stay equal bit for bit."""
     for module in model.modules():
         if isinstance(module, (DownBlock, UpBlock)):
-            module.layer = _forgetful(module.layer)
+            module.layer = _checkpointed(module.layer)
         elif isinstance(module, MidBlock):
-            module.forward = _forgetful(module.forward)
+            module.forward = _checkpointed(module.forward)
         elif isinstance(module, Encoder) and hasattr(module, "transformer_in"):
-            module.transformer_in.forward = _forgetful(module.transformer_in.forward)
+            module.transformer_in.forward = _checkpointed(module.transformer_in.forward)
 
 
-def _forgetful(function: Callable) -> Callable:
-    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)  # no layer draws anything
+def _checkpointed(function: Callable) -> Callable:
+    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)  # no layer is random
