@@ -1,4 +1,4 @@
-"""What the two parts of `dreamvideo evaluate` that use the paper's metrics share: which ones, what looks, what is written."""
+"""The options of `dreamvideo evaluate` for the paper's metrics: which ones, their networks, and the reports."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ..common.checks import InputError, check_choice
 from . import options
 from .reporting import progress_bar
 
 if TYPE_CHECKING:
     import torch
 
-    from ..evaluation.clips import Shape
-    from ..evaluation.comparison import Comparison, Judges
+    from ..evaluation.clips import ClipShape
+    from ..evaluation.comparison import Comparison, MetricNetworks
 
 
-def words(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of a list such as "fvd,is", each once and each allowed."""
-    from ..common.checks import check_choice
-
+def split_words(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a list such as "fvd,is", each once. Raises `InputError` for a word that is not allowed."""
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in chosen:
         check_choice(option, name, allowed)
@@ -31,8 +30,8 @@ def words(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Judging:
-    """The options by their names, as they are typed; `check` first, then `open`, and `measure` in the end."""
+class MetricOptions:
+    """The options by their names. Call `check` first, then `open`, then `measure`."""
 
     metrics: str | None = None
     fvd_network: Path | None = None
@@ -43,21 +42,21 @@ class Judging:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The metrics; all of them where none is named."""
+        """The chosen metrics: all of them if `--metrics` is not given."""
         from ..evaluation.comparison import METRICS
 
-        return METRICS if self.metrics is None else words("--metrics", self.metrics, METRICS)
+        return METRICS if self.metrics is None else split_words("--metrics", self.metrics, METRICS)
 
-    def with_networks(self, path: Path) -> Judging:
-        """The same with `path` for the networks that are not named."""
+    def with_networks(self, path: Path) -> MetricOptions:
+        """These options with `path` for the video networks that are not given."""
         return replace(self, fvd_network=self.fvd_network or path, is_network=self.is_network or path)
 
     def needs(self, names: tuple[str, ...]) -> bool:
-        """Whether one of the metrics `names` is asked for."""
+        """Whether one of the metrics `names` is chosen."""
         return bool(set(names) & set(self.chosen))
 
     def check(self) -> None:
-        """The figures can be written, and every metric's network is named."""
+        """Raise `InputError` if the reports could not be written, or a metric's network is not given."""
         from ..evaluation.comparison import NEED_CLIP
 
         options.check_file("--json", self.json)
@@ -67,39 +66,37 @@ class Judging:
         self.check_given("--clip-folder", self.clip_folder, NEED_CLIP)
 
     def check_given(self, option: str, path: Path | None, needing: tuple[str, ...]) -> None:
-        """`path` is there where one of the metrics `needing` it is asked for."""
-        from ..common.checks import InputError
-
+        """Raise `InputError` if `path` is not given and one of the metrics `needing` it is chosen."""
         for metric in self.chosen:
             if metric in needing and path is None:
                 raise InputError(f"--metrics has {metric}, which needs {option}; give {option}, or leave {metric} out")
 
-    def open(self, shape: Shape, device: torch.device) -> Judges:
-        """What the metrics need, opened and tried on an empty clip."""
-        from ..evaluation.clip_scores import ClipScorer
-        from ..evaluation.comparison import NEED_CLIP, Judges
+    def open(self, shape: ClipShape, device: torch.device) -> MetricNetworks:
+        """The networks that the metrics need, tried on an empty clip."""
+        from ..evaluation.clip_embedder import ClipEmbedder
+        from ..evaluation.comparison import NEED_CLIP, MetricNetworks
         from ..evaluation.networks import open_network
 
-        network = {"shape": shape.sizes, "device": device}
-        return Judges(
-            open_network(self.fvd_network, "--fvd-network", "features", **network) if self.needs(("fvd",)) else None,
-            open_network(self.is_network, "--is-network", "logits", **network) if self.needs(("is",)) else None,
-            ClipScorer.load(self.clip_folder, "--clip-folder", device) if self.needs(NEED_CLIP) else None,
+        shape_and_device = {"shape": shape.sizes, "device": device}
+        return MetricNetworks(
+            open_network(self.fvd_network, "--fvd-network", "features", **shape_and_device) if self.needs(("fvd",)) else None,
+            open_network(self.is_network, "--is-network", "logits", **shape_and_device) if self.needs(("is",)) else None,
+            ClipEmbedder.load(self.clip_folder, "--clip-folder", device) if self.needs(NEED_CLIP) else None,
         )
 
-    def measure(self, comparison: Comparison, judges: Judges, protocol: Mapping[str, str]) -> None:
-        """Measure, print what was found, and write the files that were asked for."""
+    def measure(self, comparison: Comparison, networks: MetricNetworks, protocol: Mapping[str, str]) -> None:
+        """Measure, print the table, and write the reports that were asked for."""
         from ..evaluation.comparison import compare
         from ..evaluation.comparison_report import as_table, summary, write_report
         from ..evaluation.report import write_json
 
         with progress_bar() as bar:
             task = bar.add_task("measuring", total=len(comparison.names) * len(comparison.sets))
-            rows = compare(comparison, judges, lambda done: bar.update(task, completed=done))
-        found = summary(rows, comparison, judges, protocol)
-        Console().print(as_table(found))
+            results = compare(comparison, networks, lambda done: bar.update(task, completed=done))
+        figures = summary(results, comparison, networks, protocol)
+        Console().print(as_table(figures))
         if self.json is not None:
-            write_json(found, self.json)
+            write_json(figures, self.json)
         if self.report is not None:
-            for path in write_report(found, comparison, self.report):
+            for path in write_report(figures, comparison, self.report):
                 typer.echo(path)
