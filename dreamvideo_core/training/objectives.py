@@ -24,8 +24,8 @@ from ..sampling.schedule import TIMESTEPS
 from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
 from .cache import CachedRows
-from .checkpointing import checkpoint_gradients
 from .cuda_graphs import GraphedPasses
+from .gradient_checkpointing import checkpoint_gradients
 from .latents import LatentClips
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts

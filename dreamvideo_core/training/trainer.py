@@ -77,7 +77,7 @@ class Trainer:
 
     def fit(self, minutes: float | None = None) -> bool:
         """Train to the phase's last step, or for `minutes`; True if the phase is finished."""
-        started = checkpointed = time.monotonic()
+        started = saved = time.monotonic()
         main, recent = self.accelerator.is_main_process, Pace()
         batches = read_ahead(self.objective.batch, self._batch_numbers(), self.phase.readers)
         log_file = closing(RunLog(self.folder, self.step)) if main else nullcontext()
@@ -99,18 +99,18 @@ class Trainer:
                     log.samples(self.step, self._samples())
                 now = time.monotonic()
                 save, stop = self._main_says(
-                    now - checkpointed > 60 * self.phase.checkpoint_minutes,
+                    now - saved > 60 * self.phase.checkpoint_minutes,
                     minutes is not None and now - started > 60 * minutes,
                 )
                 if save:
-                    self._checkpoint()
-                    checkpointed = time.monotonic()
+                    self._save_state()
+                    saved = time.monotonic()
                     if log is not None and not bar.console.is_terminal:  # where the progress bar is not shown
                         done = f"phase {self.phase.name}: step {self.step} of {self.phase.steps}"
                         bar.console.print(f"{done}, {_note(figures, self.pace)}", soft_wrap=True)
                 if stop:
                     break
-        self._checkpoint()
+        self._save_state()
         return self.step >= self.phase.steps
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class Trainer:
                 self.parameters[name].copy_(parameter)
         return samples
 
-    def _checkpoint(self) -> None:
+    def _save_state(self) -> None:
         if self.accelerator.is_main_process:
             moments = collect_moments(self._inner_optimizer, self.parameters)
             save_state(self.folder, TrainingState(self.step, dict(self.parameters), self.average, moments))
