@@ -92,6 +92,7 @@ def _model_inputs() -> list[io.Input]:
 
 
 def make_guider(model, positive, negative, guidance: Guidance, retention_every: int) -> Guider:
+    """A GUIDER for the conditionings of RetentionEncode, or for plain text."""
     check_number("retention_every", retention_every, 1)
     guider = Guider(model)
     guider.set_guidance(guidance, retention_every)

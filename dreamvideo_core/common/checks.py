@@ -1,6 +1,7 @@
 """Checks of user input. A message names the input, its value, what is allowed, and what to do.
 
-`name` is the input's name as the user sees it: an option of the command line, or an input of a node.
+`name` is the input's name as the user sees it: an option of the command line, or an input of a node. Every `check_` function
+raises `InputError` unless its first sentence holds.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def shown(value: object) -> str:
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """`value` is one of `allowed`."""
     if value not in allowed:
         raise InputError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
 

@@ -122,6 +122,7 @@ def _cell(values: dict, name: str) -> str:
 
 
 def write_json(report: dict, path: Path) -> None:
+    """Write any report as a JSON file."""
     write_text(path, json.dumps(report, indent=2) + "\n")
 
 

@@ -33,6 +33,7 @@ class Candidates:
 
     @classmethod
     def of(cls, scene: Scene, num_frames: int, height: int, width: int) -> Candidates:
+        """Render all candidates of a scene."""
         clips = candidates(scene)
         frames = render_batch(clips, num_frames=num_frames, height=height, width=width)
         return cls(clips, frames, (frames - frames[:, :1]).abs().amax((0, 1, 2)) > _VISIBLE)

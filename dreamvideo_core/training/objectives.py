@@ -73,9 +73,11 @@ class AutoencoderObjective(Objective):
         self.autoencoder.vae_shift.requires_grad_(False)
 
     def batch(self, number: int) -> dict[str, Tensor]:
+        """frames (B, 3, 32, 32), or smaller ones of smaller sizes."""
         return {"frames": self._crops(number)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss, the penalty on moments, and the reconstruction's PSNR in dB."""
         frames = batch["frames"]
         latents = self.autoencoder.encode(frames)
         restored = self.autoencoder.decode(latents).float()
@@ -148,6 +150,10 @@ class DiffusionObjective(Objective):
             parameter.requires_grad_(True)
 
     def batch(self, number: int) -> dict[str, Tensor]:
+        """latents (B, T, 4, h, w), images (B, 3, H, W), weights of errors, and tokens or encodings of the texts (B, 77, ...).
+
+        A dropped text is "", a dropped image is white (+1).
+        """
         rng = np.random.default_rng([self.seed, number])
         size, rows = self.phase.sizes[number % len(self.phase.sizes)], self._rows_of_batch(number)
         clips = self.clips[size]
@@ -165,6 +171,7 @@ class DiffusionObjective(Objective):
         return self.texts.batch(texts) if self.texts else {TOKENS: torch.stack([self._tokens(text) for text in texts])}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted mean squared error of the prediction at random timesteps."""
         latents = batch["latents"]
         diffusion = self._pipeline[0].diffusion
         uniform = torch.rand(len(latents), device=latents.device)

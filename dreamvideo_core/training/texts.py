@@ -28,6 +28,7 @@ class CachedTexts:
     rows: Mapping[str, int]
 
     def batch(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """The rows of B texts, (B, 77) or (B, 77, D), under their kind."""
         return {self.kind: self.values[[self.rows[text] for text in texts]]}
 
 

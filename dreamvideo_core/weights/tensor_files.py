@@ -170,6 +170,7 @@ def _in_memory(tensor: Tensor) -> LazyTensor:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header."""
     with safe_open(path, "pt") as file:
         return file.metadata() or {}
 
