@@ -1,4 +1,4 @@
-"""LoadDreamVideo: one file to MODEL, CLIP and VAE."""
+"""LoadDreamVideo: one file or folder to MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..dreamvideo_core.models.config import SamplingDefaults
 from .host.files import DIFFUSERS, FOLDER, NO_OVERLAY, checkpoint_names, checkpoint_path, last_change, overlay_names
 from .host.loader import WEIGHT_DTYPES, load_all
-from .host.messages import SENT_AGAIN, own_id, remark, say
+from .host.messages import KEEPS_REMARKS, own_id, remark, say
 
 CATEGORY = "DreamVideo"
 
@@ -60,7 +60,7 @@ class LoadDreamVideo(io.ComfyNode):
                 io.Clip.Output(tooltip="The text encoder for the prompts."),
                 io.Vae.Output(tooltip="Turns latents into frames: for VAE Decode, and for Retention Encode."),
             ],
-            **SENT_AGAIN,
+            **KEEPS_REMARKS,
         )
 
     @classmethod
@@ -76,13 +76,13 @@ class LoadDreamVideo(io.ComfyNode):
     def fingerprint_inputs(
         cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY, cuda_graphs: bool = False
     ) -> list:
-        """Load again when a file has changed."""
-        top = _overlay_path(overlay)
-        return [last_change(path) for path in (checkpoint_path(checkpoint), top) if path is not None]
+        """Changes when a file changes, so that it is loaded again."""
+        paths = checkpoint_path(checkpoint), _overlay_path(overlay)
+        return [last_change(path) for path in paths if path is not None]
 
 
 def _made_for(best: SamplingDefaults) -> str:
-    """What to set in the other nodes, which cannot know the model."""
+    """The model's best settings, for the user to set in other nodes, which do not know the model."""
     size = f"{best.width} x {best.height}, {best.num_frames} frames"
     return f"made for {size}, {best.steps} steps, scales {best.text_scale:g} / {best.image_scale:g}"
 

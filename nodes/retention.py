@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import comfy.model_management
 import torch
 from comfy.sd import VAE
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
-from ..dreamvideo_core.common.checks import DOWNSCALE, check_number
+from ..dreamvideo_core.common.checks import DOWNSCALE, InputError, check_interval, check_number, check_size
 from ..dreamvideo_core.media.images import FITS, fit_image
 from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
 from .images import from_comfy, to_comfy
@@ -109,11 +107,12 @@ class RetentionEncode(io.ComfyNode):
         cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
         strength: float, start: float, end: float, image: torch.Tensor | None = None, vae: VAE | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        check_size(width, height)
-        _check_interval(start, end)
+        check_size("width", width, MAX_SIZE)
+        check_size("height", height, MAX_SIZE)
+        check_interval("start", start, "end", end)
         check_number("frames", frames, 1, MAX_FRAMES)
-        check_number("batch_size", batch_size, 1, math.inf)
-        check_number("strength", strength, 0, math.inf)
+        check_number("batch_size", batch_size, 1)
+        check_number("strength", strength, 0)
         values: dict = {FRAMES_KEY: frames}
         samples = torch.zeros(
             batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,
@@ -122,7 +121,7 @@ class RetentionEncode(io.ComfyNode):
         if image is not None:
             fitted = fit_image(from_comfy(_one_or_each(image, batch_size)), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
-            if vae is not None and strength and not start:  # else the picture does not count where noise begins
+            if vae is not None and strength and not start:  # else the picture has no effect on the first step
                 samples += _mean_latents(vae, fitted)
         return io.NodeOutput(
             conditioning_set_values(positive, values),
@@ -132,26 +131,14 @@ class RetentionEncode(io.ComfyNode):
 
 
 def _mean_latents(vae: VAE, image: torch.Tensor) -> torch.Tensor:
-    """Of pictures (B, 3, H, W): (B, 1, 4, 1, 1). At full denoise samplers add it to the noise, as `Pipeline` does."""
+    """The mean latents (B, 1, 4, 1, 1) of pictures (B, 3, H, W). Samplers add noise to them, as `Pipeline` does."""
     latents = vae.encode(to_comfy(image))
     if latents.ndim != 4 or latents.shape[1] != 4:
-        raise ValueError(
+        raise InputError(
             f"vae makes latents of shape {tuple(latents.shape)}; allowed: (pictures, 4, height, width), as the VAE of Load "
             "DreamVideo makes them. Connect that one."
         )
     return latents.mean((-2, -1), keepdim=True)[:, None]
-
-
-def check_size(width: int, height: int) -> None:
-    for name, value in (("width", width), ("height", height)):
-        if value % DOWNSCALE or not DOWNSCALE <= value <= MAX_SIZE:
-            nearest = min(max(DOWNSCALE, round(value / DOWNSCALE) * DOWNSCALE), MAX_SIZE)
-            raise ValueError(f"{name} is {value}; it must be a multiple of {DOWNSCALE}, up to {MAX_SIZE}. Try {nearest}.")
-
-
-def _check_interval(start: float, end: float) -> None:
-    if not 0 <= start <= end <= 1:
-        raise ValueError(f"start is {start} and end is {end}; both are shares, 0 to 1, and start must not be after end.")
 
 
 def _one_or_each(image: torch.Tensor, clips: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import DownloadColumn, Progress
 
+from ..common.checks import InputError, check_choice
 from ..common.progress import columns
 from . import options
 from .reporting import ERRORS, reported
@@ -40,7 +41,6 @@ def convert(
 ) -> None:
     """Make one DreamVideo file out of another file, or out of a diffusers folder."""
     with reported():
-        from ..common.checks import check_choice
         from ..models.config import PREDICTIONS
         from ..weights.checkpoint import PARTS
         from ..weights.convert import convert as write
@@ -50,9 +50,9 @@ def convert(
             check_choice("--parts", part, (*PARTS, "temporal"))
         if prediction_type is not None:
             check_choice("--prediction-type", prediction_type, PREDICTIONS)
-        with _writing(source, target, dtype) as (kind, on_tensor):
-            written = write(source, target, kind, prediction_type, chosen, on_tensor)
-        _say_what_is_in(target, written)
+        with _writing(source, target, dtype) as (precision, on_tensor):
+            written = write(source, target, precision, prediction_type, chosen, on_tensor)
+        _report_parts(target, written)
 
 
 def init_retention(
@@ -63,32 +63,30 @@ def init_retention(
 ) -> None:
     """Give a text-to-video model an untrained retention branch: the copy of its encoder that training starts from."""
     with reported():
-        from ..common.checks import check_choice
         from ..models.config import FUSIONS
         from ..weights.convert import init_retention as write
 
         check_choice("--fusion", fusion, FUSIONS)
-        with _writing(source, target, dtype) as (kind, on_tensor):
-            written = write(source, target, fusion, kind, on_tensor)
-        _say_what_is_in(target, written)
+        with _writing(source, target, dtype) as (precision, on_tensor):
+            written = write(source, target, fusion, precision, on_tensor)
+        _report_parts(target, written)
 
 
 @contextmanager
 def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
-    """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
-    from ..common.checks import InputError
-
-    kind = None if dtype is None else options.choose_dtype(dtype)
+    """Check the options that `convert` and `init-retention` share; yield the type to write and a progress callback."""
+    precision = None if dtype is None else options.choose_dtype(dtype)
     if not source.exists():
         raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
     if target.suffix != ".safetensors" or target.is_dir():
         raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
-    with Progress(*columns(DownloadColumn()), console=ERRORS, transient=True) as bar:  # an error needs no bar above it
+    with Progress(*columns(DownloadColumn()), console=ERRORS, transient=True) as bar:
         task = bar.add_task("writing", total=None)
-        yield kind, lambda done, total: bar.update(task, completed=done, total=total)
+        yield precision, lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:
+def _report_parts(path: Path, checkpoint: Checkpoint) -> None:
+    """Print the file's path, and what it means that it lacks some parts."""
     from ..weights.checkpoint import LACKING
 
     for part in checkpoint.lacks():

@@ -1,19 +1,21 @@
-"""Options that several commands share, and their checks. Import the module: `options.Width`."""
+"""Options that several commands share, and their checks. Import this module as a whole: `options.Width`."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..common.checks import MAX_SEED, InputError, check_choice, check_number, check_size
+
 if TYPE_CHECKING:
     import torch
 
     from ..models.config import SamplingDefaults
 
-MAX_SEED = 2**64 - 1
 OWN = "the model's own"
 
 Output = Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")]
@@ -49,7 +51,7 @@ CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU: CUDA graphs, f
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """What every command that samples takes, by its options' names; None stands for the model's own."""
+    """The options of every command that samples, by their names; None stands for the model's own."""
 
     width: int | None = None
     height: int | None = None
@@ -60,7 +62,7 @@ class SamplingOptions:
     order: str = "text_first"
 
     def check(self, least_frames: int = 1) -> None:
-        from ..common.checks import check_choice, check_number, check_size
+        """Raise `InputError` for a value that is not allowed."""
         from ..models.config import TIMESTEPS
         from ..sampling.guidance import ORDERS
 
@@ -69,17 +71,17 @@ class SamplingOptions:
             if value is not None:
                 check_size(name, value)
         ranges = (
-            ("--frames", self.frames, least_frames, float("inf")),
+            ("--frames", self.frames, least_frames, math.inf),
             ("--steps", self.steps, 1, TIMESTEPS),
-            ("--text-scale", self.text_scale, 0, float("inf")),
-            ("--image-scale", self.image_scale, 0, float("inf")),
+            ("--text-scale", self.text_scale, 0, math.inf),
+            ("--image-scale", self.image_scale, 0, math.inf),
         )
         for name, value, low, high in ranges:
             if value is not None:
                 check_number(name, value, low, high)
 
-    def of(self, defaults: SamplingDefaults) -> dict[str, float | str]:
-        """What a pipeline is called with: what is given, and the model's own where nothing is."""
+    def with_defaults(self, defaults: SamplingDefaults) -> dict[str, float | str]:
+        """Arguments of `Pipeline.__call__`: the given options, and the model's defaults for the others."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if "frames" in given:
             given["num_frames"] = given.pop("frames")
@@ -87,8 +89,7 @@ class SamplingOptions:
 
 
 def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
-    """What every command that writes a clip takes."""
-    from ..common.checks import check_choice, check_number
+    """Check the options of every command that writes a clip."""
     from ..media.images import FITS
     from ..media.video import check_output
 
@@ -99,27 +100,24 @@ def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name, which must be there; without a name the accelerator, where there is one."""
+    """The device `name`, or without a name an accelerator, if there is one. Raises `InputError` if it cannot be used."""
     import torch
 
-    from ..common.checks import InputError
-
     backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
-    there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
+    available = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
     if name is None:
-        return torch.device(there[0])
+        return torch.device(available[0])
     try:
         device = torch.device(name)
         torch.empty(1, device=device).cpu()
-    # What torch raises for a device that is unknown, not built in, or without such tensors ("meta").
+    # torch raises these for a device that is unknown, not built in, or without memory ("meta").
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
+        raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(available)}") from error
     return device
 
 
 def choose_dtype(name: str) -> torch.dtype:
-    """The precision of that name."""
-    from ..common.checks import check_choice
+    """The precision `name`: fp32, fp16 or bf16."""
     from ..weights.tensor_files import DTYPES
 
     check_choice("--dtype", name, list(DTYPES))
@@ -127,16 +125,12 @@ def choose_dtype(name: str) -> torch.dtype:
 
 
 def check_file(name: str, path: Path | None) -> None:
-    """A file could be written there; None is no file."""
-    from ..common.checks import InputError
-
+    """Raise `InputError` if no file can be written to `path`; None is fine."""
     if path is not None and path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a folder; name a file")
 
 
 def check_folder(name: str, path: Path | None) -> None:
-    """A folder is or could be made there; None is no folder."""
-    from ..common.checks import InputError
-
+    """Raise `InputError` if `path` can be no folder; None is fine."""
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a file; name a folder")

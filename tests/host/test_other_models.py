@@ -125,5 +125,5 @@ def test_a_model_folder_is_one_choice(host, folder, tmp_path):
 
 
 def test_names_that_are_no_model(host, folder):
-    with pytest.raises(FileNotFoundError, match="overlay is 'gone"):
+    with pytest.raises(ValueError, match="overlay is 'gone"):
         load(host, "small-t2v", overlay="gone.safetensors")
