@@ -20,7 +20,7 @@ from rich.progress import track
 from dreamvideo_core.common.files import write_text
 from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
-from dreamvideo_core.evaluation.sprites import Candidates, same
+from dreamvideo_core.evaluation.sprites import Candidates, looks_alike
 from dreamvideo_core.sampling.pipeline import SHIPPED, Pipeline
 from dreamvideo_core.sprites import Clip, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
@@ -60,7 +60,7 @@ def _batch(pipeline: Pipeline, scenes: list[Clip], start: int, seed: int, settin
     made = pipeline([sentence(clip) for clip in batch], images, seed=seed + start, **setting, num_frames=own.num_frames)
     for clip, frames, image in zip(batch, made, images, strict=True):
         similarity = float(first_frame_ssim(frames[:1], image[None]))
-        right = float(same(Candidates.of(clip.scene, **size).nearest(frames), clip))
+        right = float(looks_alike(Candidates.of(clip.scene, **size).nearest(frames), clip))
         shares = [a / b for a, b in zip(colours(frames[0]).values(), colours(image).values(), strict=True)]
         yield [similarity, right, *shares]
 

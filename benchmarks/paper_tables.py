@@ -23,16 +23,16 @@ from rich.progress import track
 from dreamvideo_core.cli.reporting import progress_bar
 from dreamvideo_core.common.files import atomic, atomic_folder, write_text
 from dreamvideo_core.evaluation.captions import read_captions
-from dreamvideo_core.evaluation.chain import ChainProtocol, make_chain
+from dreamvideo_core.evaluation.chain import ChainProtocol, generate_chain
 from dreamvideo_core.evaluation.classifier import SHIPPED_CLASSIFIER
-from dreamvideo_core.evaluation.clip_scores import ClipScorer
-from dreamvideo_core.evaluation.clips import REFERENCE, ClipSet, Shape
-from dreamvideo_core.evaluation.comparison import METRICS, Comparison, Judges, check_count, compare
+from dreamvideo_core.evaluation.clip_embedder import ClipEmbedder
+from dreamvideo_core.evaluation.clips import REFERENCE, ClipSet, ClipShape
+from dreamvideo_core.evaluation.comparison import METRICS, Comparison, MetricNetworks, check_count, compare
 from dreamvideo_core.evaluation.comparison_report import markdown_table, summary
 from dreamvideo_core.evaluation.datasets import SPRITES, Selection, open_dataset
 from dreamvideo_core.evaluation.generation import CAPTIONS, Plan, claim, fingerprint, generate, prepare
 from dreamvideo_core.evaluation.networks import open_network
-from dreamvideo_core.evaluation.paper import PRINTED
+from dreamvideo_core.evaluation.paper import PAPER_ROWS
 from dreamvideo_core.evaluation.protocol import MODES
 from dreamvideo_core.media.clip_files import find_clips
 from dreamvideo_core.media.images import contact_sheet
@@ -61,11 +61,11 @@ def main(
     check_count(WITHOUT_CLIP, min(clips, chains))
     pipeline = Pipeline.load(checkpoint)
     plan = _plan(pipeline, checkpoint, clips, seed)
-    judges = _judges(plan, clip_folder)
+    networks = _networks(plan, clip_folder)
     with TemporaryDirectory() as temporary:
         folder = keep or Path(temporary)
-        by_label = _measure_clips(folder, pipeline, plan, judges)
-        stages = _measure_chains(folder / "chains", pipeline, plan, chains, judges)
+        by_label = _measure_clips(folder, pipeline, plan, networks)
+        stages = _measure_chains(folder / "chains", pipeline, plan, chains, networks)
     modes = by_label | {"rows": [row for row in by_label["rows"] if row["label"] in (*MODES, REFERENCE)]}
     scales = by_label | {"rows": _by_scale(by_label["rows"], plan)}
     command = f"--clips {clips} --chains {chains} --seed {seed}" + (f" --clip-folder {clip_folder}" if clip_folder else "")
@@ -90,20 +90,20 @@ def _plan(pipeline: Pipeline, checkpoint: Path, clips: int, seed: int) -> Plan:
     )
 
 
-def _judges(plan: Plan, clip_folder: Path | None) -> Judges:
+def _networks(plan: Plan, clip_folder: Path | None) -> MetricNetworks:
     network = {"shape": _shape(plan).sizes, "device": torch.device("cpu")}
-    return Judges(
+    return MetricNetworks(
         open_network(SHIPPED_CLASSIFIER, "the classifier", "features", **network),
         open_network(SHIPPED_CLASSIFIER, "the classifier", "logits", **network),
-        ClipScorer.load(clip_folder, "--clip-folder", network["device"]) if clip_folder else None,
+        ClipEmbedder.load(clip_folder, "--clip-folder", network["device"]) if clip_folder else None,
     )
 
 
-def _shape(plan: Plan) -> Shape:
-    return Shape(plan.num_frames, plan.height, plan.width)
+def _shape(plan: Plan) -> ClipShape:
+    return ClipShape(plan.num_frames, plan.height, plan.width)
 
 
-def _measure_clips(folder: Path, pipeline: Pipeline, plan: Plan, judges: Judges) -> dict:
+def _measure_clips(folder: Path, pipeline: Pipeline, plan: Plan, networks: MetricNetworks) -> dict:
     """A row for each mode at the model's own scales, and for "ti2v" at each of the other image scales."""
     own = folder / OWN_SCALES
     _make_clips(own, plan, pipeline)
@@ -113,8 +113,8 @@ def _measure_clips(folder: Path, pipeline: Pipeline, plan: Plan, judges: Judges)
         _make_clips(other, replace(plan, image_scale=scale, modes=("ti2v",)), pipeline)
         sets.append(ClipSet(_said(scale), find_clips(other / "ti2v")))
     true, captions = ClipSet(REFERENCE, find_clips(own / REFERENCE)), read_captions(own / CAPTIONS)
-    metrics = METRICS if judges.clip else WITHOUT_CLIP
-    return _measured(Comparison(sets, list(captions), _shape(plan), metrics, true, captions), judges)
+    metrics = METRICS if networks.clip else WITHOUT_CLIP
+    return _measured(Comparison(sets, list(captions), _shape(plan), metrics, true, captions), networks)
 
 
 def _said(scale: float) -> str:
@@ -129,8 +129,8 @@ def _make_clips(folder: Path, plan: Plan, pipeline: Pipeline) -> None:
         generate(folder, plan, pipeline, on_clip=lambda done: bar.update(task, completed=done))
 
 
-def _measured(comparison: Comparison, judges: Judges) -> dict:
-    return summary(compare(comparison, judges), comparison, judges, {})
+def _measured(comparison: Comparison, networks: MetricNetworks) -> dict:
+    return summary(compare(comparison, networks), comparison, networks, {})
 
 
 def _by_scale(rows: Sequence[dict], plan: Plan) -> list[dict]:
@@ -140,7 +140,7 @@ def _by_scale(rows: Sequence[dict], plan: Plan) -> list[dict]:
     return [*(found[_said(scale)] for scale in sorted({*OTHER_SCALES, plan.image_scale})), found[REFERENCE]]
 
 
-def _measure_chains(folder: Path, pipeline: Pipeline, plan: Plan, chains: int, judges: Judges) -> dict:
+def _measure_chains(folder: Path, pipeline: Pipeline, plan: Plan, chains: int, networks: MetricNetworks) -> dict:
     """Two rows a stage: the clips made there, and the true ones that they are compared with."""
     claim(folder, replace(plan, dataset=f"{SPRITES}, chains of {STAGES} stages", clips=chains, modes=("ti2v",)))
     protocol = ChainProtocol(chains=chains, stages=STAGES, seed=plan.seed, **pipeline.config.sampling_options())
@@ -151,7 +151,7 @@ def _measure_chains(folder: Path, pipeline: Pipeline, plan: Plan, chains: int, j
     rows = []
     for stage in range(1, STAGES + 1):
         made, true = (ClipSet(kind, {name: folder / name / f"{kind}{stage}" for name in names}) for kind in ("made", "true"))
-        found = _measured(Comparison([made], names, _shape(plan), WITHOUT_CLIP, true), replace(judges, clip=None))
+        found = _measured(Comparison([made], names, _shape(plan), WITHOUT_CLIP, true), replace(networks, clip=None))
         labels = (f"stage {stage}", f"stage {stage}, true clips")
         rows += [row | {"label": label} for row, label in zip(found["rows"], labels, strict=True)]
     return found | {"rows": rows}
@@ -159,7 +159,7 @@ def _measure_chains(folder: Path, pipeline: Pipeline, plan: Plan, chains: int, j
 
 def _save_chain(folder: Path, pipeline: Pipeline, protocol: ChainProtocol, index: int) -> None:
     """made1, true1, made2, ... in a folder that appears whole or not at all."""
-    clips, made = make_chain(pipeline, protocol, index)
+    clips, made = generate_chain(pipeline, protocol, index)
     with atomic_folder(folder) as temporary:
         for stage, (clip, frames) in enumerate(zip(clips, made, strict=True), 1):
             save_clip(temporary / f"made{stage}", frames)
@@ -180,7 +180,7 @@ def _document(modes: dict, scales: dict, stages: dict, plan: Plan, command: str)
         f"Table 2: a sentence, a picture, or both; N = {modes['clips']}",
         modes,
         "The paper prints no row for a picture alone; it shows one in Fig. 6.",
-        printed=[row for row in PRINTED if row.table == 2],
+        paper_rows=[row for row in PAPER_ROWS if row.table == 2],
     )
     yield from _section(
         f"Fig. 3: image scales; N = {scales['clips']}",
@@ -196,9 +196,9 @@ def _document(modes: dict, scales: dict, stages: dict, plan: Plan, command: str)
     yield "\n![FVD, IS and FFF_SSIM by stage; SSIM to the picture over the frames, by image scale](paper_tables.png)\n"
 
 
-def _section(title: str, report: dict, said: str, printed: Sequence = ()) -> Iterator[str]:
+def _section(title: str, report: dict, said: str, paper_rows: Sequence = ()) -> Iterator[str]:
     yield f"\n## {title}\n\n{said}\n"
-    yield markdown_table(report, printed)
+    yield markdown_table(report, paper_rows)
     yield "\n" + "\n".join(f"- {note}" for note in report["notes"])
 
 

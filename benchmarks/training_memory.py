@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from dreamvideo_core.models.config import PRESETS
 from dreamvideo_core.models.dreamvideo import DreamVideo
-from dreamvideo_core.training.checkpointing import checkpoint_gradients
+from dreamvideo_core.training.gradient_checkpointing import checkpoint_gradients
 from dreamvideo_core.training.recipe import Phase
 from dreamvideo_core.training.recipe_files import load_recipe
 

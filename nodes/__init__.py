@@ -1,4 +1,4 @@
-"""What a person drags into a graph."""
+"""The nodes that users place into a graph."""
 
 from __future__ import annotations
 

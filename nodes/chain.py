@@ -8,16 +8,16 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from ..dreamvideo_core.common.checks import InputError, check_text
-from ..dreamvideo_core.sampling.chain import MAX_STAGES, SEAMS, Stage, plan
+from ..dreamvideo_core.common.checks import InputError, check_size, check_text
+from ..dreamvideo_core.sampling.chain import MAX_STAGES, SEAMS, Stage, plan_stages
 from .host.inputs import as_declared
-from .host.messages import SENT_AGAIN, own_id, remark
+from .host.messages import KEEPS_REMARKS, own_id, remark
 from .loading import CATEGORY
-from .retention import MAX_FRAMES, check_size, size_inputs
+from .retention import MAX_FRAMES, MAX_SIZE, size_inputs
 from .sampling import guidance_inputs, sampling_inputs
-from .stage import describe_stage, saved_stages
+from .stage import describe_stage, saved_store
 
-ANCHORS = ("off", "first image")  # as workflows have it; every stage is held to its own picture, which comes from the first
+ANCHORS = ("off", "first image")  # named so in saved workflows; each stage is matched to its own image
 
 
 class VideoChain(io.ComfyNode):
@@ -33,7 +33,7 @@ class VideoChain(io.ComfyNode):
             description="One long clip from many sentences: each stage goes on from the last frame of the one before.",
             search_aliases=["dreamvideo chain", "long video", "extend video", "last frame", "prompt schedule"],
             enable_expand=True,
-            is_input_list=True,  # to see how many chains there are before any of them begins
+            is_input_list=True,  # so that all chains of a list are planned before the first one begins
             hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", raw_link=True, tooltip="From Load DreamVideo, with or without LoRAs and patches."),
@@ -106,12 +106,12 @@ class VideoChain(io.ComfyNode):
                 io.Image.Output(display_name="frames", tooltip="All stages as one clip.", is_output_list=True),
                 io.Image.Output(display_name="hand_overs", tooltip="The last frame of every stage.", is_output_list=True),
             ],
-            **SENT_AGAIN,
+            **KEEPS_REMARKS,
         )  # fmt: skip
 
     @classmethod
     def execute(cls, **given: list) -> io.NodeOutput:
-        """One chain, or as many as the longest list that came in; the last of a shorter list serves the further chains."""
+        """One chain, or as many as the longest list among the inputs; a shorter list's last value serves the other chains."""
         links = {name: given.pop(name)[0] for name in _LINKED if name in given}
         for name, values in given.items():
             if not values:
@@ -124,31 +124,32 @@ class VideoChain(io.ComfyNode):
         graph, joined = {}, None
         for number, chain in enumerate(chains, 1):
             expansion = _Expansion(chain, own_id(cls))
-            chosen = links if total == 1 else expansion.pick(links, number, total)
-            joined = expansion.join(joined, **chosen)
+            chosen = links if total == 1 else expansion.add_picks(links, number, total)
+            joined = expansion.add_chain(joined, **chosen)
             graph |= expansion.graph.finalize()
         lines = [line for chain in chains for line in chain.describe()]
         return io.NodeOutput(joined.out(0), joined.out(1), expand=graph, ui=remark(*lines))
 
 
-# Inputs of which the node has the link alone. A list behind one goes through the nodes of a chain item by item.
+# Inputs that the node gets as links, not as values. Their lists pass through the nodes of a chain item by item.
 _LINKED = ("model", "clip", "vae", "image", "clip_vision")
 
 
 class _Chain:
-    """What a person asks for in one chain, checked before anything is made."""
+    """The settings of one chain, checked before anything is generated."""
 
     def __init__(
         self, prompts, negative, width, height, fit, frames, seed, seeds, steps, text_scale, image_scale, order, sampler,
         scheduler, rescale, seam, colour_anchor, save_stages, folder,
         guidance_start=0.0, guidance_end=1.0, retention_every=1, fps=0,
     ):  # fmt: skip
-        check_size(width, height)
+        check_size("width", width, MAX_SIZE)
+        check_size("height", height, MAX_SIZE)
         check_text("negative", negative)
-        self.stages = plan(prompts, seed, seeds)
+        self.stages = plan_stages(prompts, seed, seeds)
         self.folder = folder if save_stages else ""
         if save_stages:
-            saved_stages(folder)  # a folder that cannot be used is said before anything is made
+            saved_store(folder)  # raises now for a folder that cannot be used
         self.sampling = {
             "steps": steps, "text_scale": text_scale, "image_scale": image_scale, "order": order, "sampler": sampler,
             "scheduler": scheduler, "denoise": 1.0, "rescale": rescale,
@@ -164,14 +165,17 @@ class _Chain:
 
 
 class _Expansion:
-    """The graph of a chain: for every stage the nodes that a person would wire by hand, and one that keeps its frames."""
+    """The graph of a chain: the nodes that a user would connect for every stage, and one that keeps its frames.
+
+    Progress is shown on the node with the id `shown_on`.
+    """
 
     def __init__(self, chain: _Chain, shown_on: str):
         self.graph = GraphBuilder()
-        self.wanted, self.shown_on = chain, shown_on
+        self.chain, self.shown_on = chain, shown_on
 
-    def pick(self, links: dict[str, list], number: int, total: int) -> dict[str, Any]:
-        """For each link the node that gives what belongs to chain `number`."""
+    def add_picks(self, links: dict[str, list], number: int, total: int) -> dict[str, Any]:
+        """Add a node for each link that picks the list item of chain `number`; returns their outputs."""
         return {
             name: self.graph.node(
                 "DreamVideoChainPick", id=f"pick.{name}", values=link, name=name, number=number, total=total
@@ -179,33 +183,37 @@ class _Expansion:
             for name, link in links.items()
         }
 
-    def join(self, before: Any, model: list, clip: list, vae: list, image: list | None = None, clip_vision: list | None = None):
-        """The node that has the frames and the hand-overs of this chain, behind those of the chains `before`."""
+    def add_chain(
+        self, before: Any, model: list, clip: list, vae: list, image: list | None = None, clip_vision: list | None = None
+    ):
+        """Add all stages and the node that joins them; it appends their clip to those of `before`, an earlier such node."""
         self.model, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
-        self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=self.wanted.negative).out(0)
+        self.negative = self.graph.node("CLIPTextEncode", id="negative", clip=clip, text=self.chain.negative).out(0)
         clips = {}
-        for stage in self.wanted.stages:
-            kept = self._stage(stage, image)
+        for stage in self.chain.stages:
+            kept = self._add_stage(stage, image)
             clips[f"stage{stage.number}"], image = kept.out(0), kept.out(1)
         earlier = {"frames_before": before.out(0), "hand_overs_before": before.out(1)} if before else {}
-        return self.graph.node("DreamVideoChainJoin", id="join", seam=self.wanted.seam, **clips, **earlier)
+        return self.graph.node("DreamVideoChainJoin", id="join", seam=self.chain.seam, **clips, **earlier)
 
-    def _stage(self, stage: Stage, image: list | None):
-        def node(kind: str, role: str, **inputs):
+    def _add_stage(self, stage: Stage, image: list | None):
+        """Add a stage's nodes; returns the one that keeps its frames."""
+
+        def node(class_type: str, role: str, **inputs):
             given = {name: value for name, value in inputs.items() if value is not None}
-            return self.graph.node(kind, id=f"stage{stage.number}.{role}", **given)
+            return self.graph.node(class_type, id=f"stage{stage.number}.{role}", **given)
 
-        sampling = self.wanted.sampling
+        sampling = self.chain.sampling
         text = node("CLIPTextEncode", "sentence", clip=self.clip, text=stage.sentence)
         retention = node(
             "RetentionEncode", "retention", positive=text.out(0), negative=self.negative, image=image, vae=self.vae,
-            clip_vision=self.clip_vision, batch_size=1, strength=1.0, start=0.0, end=1.0, **self.wanted.retention,
+            clip_vision=self.clip_vision, batch_size=1, strength=1.0, start=0.0, end=1.0, **self.chain.retention,
         )  # fmt: skip
         conditioned = dict(zip(("positive", "negative", "latent"), map(retention.out, range(3)), strict=True))
         sampler = node("DualCFGSampler", "sampler", model=self.model, seed=stage.seed, **conditioned, **sampling)
         decoded = node("VAEDecode", "decode", samples=sampler.out(0), vae=self.vae)
         return node(
             "DreamVideoChainStage", "keep", model=self.model, vae=self.vae, frames=decoded.out(0), number=stage.number,
-            total=len(self.wanted.stages), sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(sampling),
-            anchor=self.wanted.anchor, folder=self.wanted.folder, shown_on=self.shown_on, **conditioned,
+            total=len(self.chain.stages), sentence=stage.sentence, seed=stage.seed, sampling=json.dumps(sampling),
+            anchor=self.chain.anchor, folder=self.chain.folder, shown_on=self.shown_on, **conditioned,
         )  # fmt: skip

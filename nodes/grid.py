@@ -1,4 +1,4 @@
-"""ClipGrid: clips beside each other under their captions."""
+"""ClipGrid: clips side by side under captions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 import torch
 from comfy_api.latest import io
 
-from ..dreamvideo_core.media.fonts import cannot_be_drawn
+from ..dreamvideo_core.common.checks import InputError
+from ..dreamvideo_core.media.fonts import undrawable
 from ..dreamvideo_core.media.grid import clip_grid, film_strip, pick_frames
 from ..dreamvideo_core.media.images import fit_image
-from .host.messages import SENT_AGAIN, remark
+from .host.messages import KEEPS_REMARKS, remark
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -49,7 +50,7 @@ class ClipGrid(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(tooltip="The frames of the grid, or the one picture.")],
-            **SENT_AGAIN,
+            **KEEPS_REMARKS,
         )  # fmt: skip
 
     @classmethod
@@ -59,28 +60,27 @@ class ClipGrid(io.ComfyNode):
         head = None if image is None else from_comfy(image[:1])
         texts = captions.rstrip("\n").split("\n") if captions.strip() else []
         if show == "strip":
-            numbers = _numbers(frames)
+            numbers = _parse_numbers(frames)
             picked = [from_comfy(pick_frames(clip, numbers), name) for name, clip in clips.items()]
-            parts = [film_strip(part, range(len(numbers)), head) for part in picked]
+            cells = [film_strip(clip, range(len(numbers)), head) for clip in picked]
         else:
-            parts = [from_comfy(clip, name) for name, clip in clips.items()]
+            cells = [from_comfy(clip, name) for name, clip in clips.items()]
             if head is not None:
-                parts = [fit_image(head, *parts[0].shape[-2:], "pad"), *parts]
+                cells = [fit_image(head, *cells[0].shape[-2:], "pad"), *cells]
                 texts = ["", *texts]
-        return io.NodeOutput(to_comfy(clip_grid(parts, texts, columns)), ui=_letters_remark(texts))
+        return io.NodeOutput(to_comfy(clip_grid(cells, texts, columns)), ui=_font_remark(texts))
 
 
-def _letters_remark(captions: list[str]) -> dict | None:
-    """The captions that no font here can draw, for the node's own text."""
-    captions = cannot_be_drawn(captions)
+def _font_remark(captions: list[str]) -> dict | None:
+    """A remark that names the captions which no font of this machine can show."""
+    captions = undrawable(captions)
     if not captions:
         return None
     return remark("No font here has all letters of these captions; install one, such as Noto Sans.", *captions)
 
 
-def _numbers(text: str) -> list[int]:
-    found = [word for word in re.split(r"[\s,]+", text) if word]
+def _parse_numbers(text: str) -> list[int]:
     try:
-        return [int(word) for word in found]
+        return [int(word) for word in re.split(r"[\s,]+", text) if word]
     except ValueError:
-        raise ValueError(f'frames is {text!r}; allowed: whole numbers, such as "0 1 2 3 -1"') from None
+        raise InputError(f'frames is {text!r}; allowed: whole numbers, such as "0 1 2 3 -1"') from None

@@ -1,4 +1,4 @@
-"""LoadDreamVideo: one file to MODEL, CLIP and VAE."""
+"""LoadDreamVideo: one file or folder to MODEL, CLIP and VAE."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..dreamvideo_core.models.config import ORDERS, SamplingDefaults
+from ..dreamvideo_core.weights.dynamicrafter import VARIANTS
 from .host.files import DIFFUSERS, FOLDER, NO_OVERLAY, checkpoint_names, checkpoint_path, last_change, overlay_names
-from .host.loader import WEIGHT_DTYPES, load_all
-from .host.messages import SENT_AGAIN, own_id, remark, say
+from .host.loader import WEIGHT_DTYPES, Source, load_all
+from .host.messages import KEEPS_REMARKS, own_id, remark, say
 
 CATEGORY = "DreamVideo"
+NO_VARIANT = "by the file"
 
 
 class LoadDreamVideo(io.ComfyNode):
@@ -53,6 +55,15 @@ class LoadDreamVideo(io.ComfyNode):
                     tooltip="On an NVIDIA GPU: record the model's passes in the first steps of a run and replay them. The clip "
                     "is the same, in less time where the GPU is fast for the size. The model must fit into its memory whole.",
                 ),
+                io.Combo.Input(
+                    "variant",
+                    options=[NO_VARIANT, *VARIANTS],
+                    default=NO_VARIANT,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which DynamiCrafter a file holds, where neither its weights nor its name say it. Other models need "
+                    "no choice.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -63,29 +74,40 @@ class LoadDreamVideo(io.ComfyNode):
                     tooltip="For Retention Encode, where the file holds a model that sees the picture by CLIP (DynamiCrafter)."
                 ),
             ],
-            **SENT_AGAIN,
+            **KEEPS_REMARKS,
         )
 
     @classmethod
     def execute(
-        cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY, cuda_graphs: bool = False
+        cls,
+        checkpoint: str,
+        weight_dtype: str = "default",
+        overlay: str = NO_OVERLAY,
+        cuda_graphs: bool = False,
+        variant: str = NO_VARIANT,
     ) -> io.NodeOutput:
-        loaded = load_all(checkpoint_path(checkpoint), weight_dtype, _overlay_path(overlay), cuda_graphs)
+        source = Source(checkpoint_path(checkpoint), _overlay_path(overlay), None if variant == NO_VARIANT else variant)
+        loaded = load_all(source, weight_dtype, cuda_graphs)
         remarks = [*loaded.shortcomings, _made_for(loaded.model.model.config.sampling)]
         say(own_id(cls), "; ".join(remarks), about=checkpoint)
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, loaded.clip_vision, ui=remark(*remarks))
 
     @classmethod
     def fingerprint_inputs(
-        cls, checkpoint: str, weight_dtype: str = "default", overlay: str = NO_OVERLAY, cuda_graphs: bool = False
+        cls,
+        checkpoint: str,
+        weight_dtype: str = "default",
+        overlay: str = NO_OVERLAY,
+        cuda_graphs: bool = False,
+        variant: str = NO_VARIANT,
     ) -> list:
-        """Load again when a file has changed."""
-        top = _overlay_path(overlay)
-        return [last_change(path) for path in (checkpoint_path(checkpoint), top) if path is not None]
+        """Changes when a file changes, so that it is loaded again."""
+        paths = checkpoint_path(checkpoint), _overlay_path(overlay)
+        return [last_change(path) for path in paths if path is not None]
 
 
 def _made_for(best: SamplingDefaults) -> str:
-    """What to set in the other nodes, which cannot know the model."""
+    """The model's best settings, for the user to set in other nodes, which do not know the model."""
     words = [
         f"made for {best.width} x {best.height}, {best.num_frames} frames",
         f"{best.steps} steps",

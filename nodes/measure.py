@@ -1,4 +1,4 @@
-"""FirstFrameFidelity and VideoMetrics: how close a clip is to the picture it was made from, or to another clip."""
+"""FirstFrameFidelity and VideoMetrics: how close a clip is to its picture, or to another clip."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..dreamvideo_core.evaluation.metrics import first_frame_ssim
-from ..dreamvideo_core.evaluation.similarity import check_side, embedding_similarity, frame_ssim, one_a_frame
+from ..dreamvideo_core.evaluation.similarity import check_side, embedding_similarity, frame_ssim, reference_per_frame
 from ..dreamvideo_core.media.images import FITS, fit_image
 from ..dreamvideo_core.media.plot import Curve, frame_plot
 from .host.clip_vision import image_embeddings
-from .host.messages import SENT_AGAIN, own_id, remark, say
+from .host.messages import KEEPS_REMARKS, own_id, remark, say
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -49,7 +49,7 @@ class FirstFrameFidelity(io.ComfyNode):
                     "not measured.",
                 ),
             ],
-            **SENT_AGAIN,
+            **KEEPS_REMARKS,
         )  # fmt: skip
 
     @classmethod
@@ -101,7 +101,7 @@ class VideoMetrics(io.ComfyNode):
         clip = from_comfy(frames, "frames")
         check_side("frames", clip)
         picture = from_comfy(reference, "reference")
-        found = {"SSIM": frame_ssim(clip, one_a_frame(picture, clip)).tolist()}
+        found = {"SSIM": frame_ssim(clip, reference_per_frame(picture, clip)).tolist()}
         if clip_vision is not None:
             found["CLIP"] = _clip_similarity(clip_vision, clip, picture)
         curves = [Curve(f"{name}, mean {fmean(values):.3f}", values) for name, values in found.items()]
@@ -112,6 +112,6 @@ class VideoMetrics(io.ComfyNode):
 
 
 def _clip_similarity(clip_vision, frames: torch.Tensor, pictures: torch.Tensor) -> list[float]:
-    """Of each of the frames (T, 3, H, W) to one picture or to as many."""
+    """The cosine of CLIP embeddings of each frame (T, 3, H, W) and one picture, or its own of T."""
     embedded = [image_embeddings(clip_vision, to_comfy(images)) for images in (frames, pictures)]
     return embedding_similarity(*embedded).tolist()

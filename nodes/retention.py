@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import comfy.model_management
 import torch
 from comfy.clip_vision import ClipVisionModel
@@ -11,7 +9,7 @@ from comfy.sd import VAE
 from comfy_api.latest import io
 from node_helpers import conditioning_set_values
 
-from ..dreamvideo_core.common.checks import DOWNSCALE, check_number
+from ..dreamvideo_core.common.checks import DOWNSCALE, InputError, check_interval, check_number, check_size
 from ..dreamvideo_core.media.images import FITS, fit_image
 from .host.clip_vision import hidden_states
 from .host.conditions import (
@@ -139,11 +137,12 @@ class RetentionEncode(io.ComfyNode):
         strength: float, start: float, end: float, image: torch.Tensor | None = None, vae: VAE | None = None,
         clip_vision: ClipVisionModel | None = None, fps: int = 0, end_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        check_size(width, height)
-        _check_interval(start, end)
+        check_size("width", width, MAX_SIZE)
+        check_size("height", height, MAX_SIZE)
+        check_interval("start", start, "end", end)
         check_number("frames", frames, 1, MAX_FRAMES)
-        check_number("batch_size", batch_size, 1, math.inf)
-        check_number("strength", strength, 0, math.inf)
+        check_number("batch_size", batch_size, 1)
+        check_number("strength", strength, 0)
         values: dict = {FRAMES_KEY: frames}
         samples = torch.zeros(
             batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,
@@ -162,8 +161,8 @@ class RetentionEncode(io.ComfyNode):
             if clip_vision is not None:
                 values |= _views(clip_vision, vae, fitted, last)
             elif last is not None:
-                raise ValueError(f"end_image is connected, but clip_vision is not. {_END_IMAGE}")
-            elif vae is not None and strength and not start:  # else the picture does not count where noise begins
+                raise InputError(f"end_image is connected, but clip_vision is not. {_END_IMAGE}")
+            elif vae is not None and strength and not start:  # else the picture has no effect on the first step
                 samples += _encode(vae, fitted).mean((-2, -1), keepdim=True)[:, None]
         return io.NodeOutput(
             conditioning_set_values(positive, values),
@@ -186,23 +185,11 @@ def _encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:
     """Pictures (B, 3, H, W) to latents (B, 4, h, w)."""
     latents = vae.encode(to_comfy(image))
     if latents.ndim != 4 or latents.shape[1] != 4:
-        raise ValueError(
+        raise InputError(
             f"vae makes latents of shape {tuple(latents.shape)}; allowed: (pictures, 4, height, width), as the VAE of Load "
             "DreamVideo makes them. Connect that one."
         )
     return latents
-
-
-def check_size(width: int, height: int) -> None:
-    for name, value in (("width", width), ("height", height)):
-        if value % DOWNSCALE or not DOWNSCALE <= value <= MAX_SIZE:
-            nearest = min(max(DOWNSCALE, round(value / DOWNSCALE) * DOWNSCALE), MAX_SIZE)
-            raise ValueError(f"{name} is {value}; it must be a multiple of {DOWNSCALE}, up to {MAX_SIZE}. Try {nearest}.")
-
-
-def _check_interval(start: float, end: float) -> None:
-    if not 0 <= start <= end <= 1:
-        raise ValueError(f"start is {start} and end is {end}; both are shares, 0 to 1, and start must not be after end.")
 
 
 def _one_or_each(image: torch.Tensor, clips: int) -> torch.Tensor:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
 from comfy_api.latest import io
 
-from ..dreamvideo_core.common.checks import check_number
+from ..dreamvideo_core.common.checks import MAX_SEED, check_number
 from ..dreamvideo_core.models.config import SPRITES
 from ..dreamvideo_core.sampling.guidance import ORDERS, Guidance
 from .host.guider import Guider
@@ -20,10 +18,11 @@ from .host.sampling import sampling_sigmas
 from .loading import CATEGORY
 
 MAX_SCALE, MAX_STEPS = 100.0, 1000
-DEFAULTS = SPRITES.sampling  # of the model that ships
+DEFAULTS = SPRITES.sampling  # the shipped model's
 
 
 def guidance_inputs() -> list[io.Input]:
+    """Text scale, image scale, order, rescale, guidance interval and retention_every."""
     return [
         io.Float.Input(
             "text_scale", default=DEFAULTS.text_scale, min=0.0, max=MAX_SCALE, step=0.05, round=0.01,
@@ -66,7 +65,7 @@ def sampling_inputs() -> list[io.Input]:
     """Seed, steps, sampler and scheduler."""
     return [
         io.Int.Input(
-            "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+            "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True,
             tooltip="The noise to start from: the same seed and inputs give the same clip.",
         ),
         io.Int.Input(
@@ -93,7 +92,8 @@ def _model_inputs() -> list[io.Input]:
 
 
 def make_guider(model, positive, negative, guidance: Guidance, retention_every: int) -> Guider:
-    check_number("retention_every", retention_every, 1, math.inf)
+    """A GUIDER for the conditionings of RetentionEncode, or for plain text."""
+    check_number("retention_every", retention_every, 1)
     guider = Guider(model)
     guider.set_guidance(guidance, retention_every)
     guider.set_conds(positive, negative)

@@ -1,7 +1,4 @@
-"""What VideoChain expands into beside the pack's and ComfyUI's own nodes.
-
-People do not see these, but any client can call them.
-"""
+"""The hidden nodes that VideoChain expands into: users do not see them, but any client can call them."""
 
 from __future__ import annotations
 
@@ -16,45 +13,46 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.utils import ExecutionContext, get_executing_context
 
-from ..dreamvideo_core.common.checks import InputError, check_number
+from ..dreamvideo_core.common.checks import MAX_SEED, InputError, check_number
 from ..dreamvideo_core.common.files import folder_below
 from ..dreamvideo_core.common.json_files import parse_object
 from ..dreamvideo_core.media.colour import match_colours
 from ..dreamvideo_core.media.images import contact_sheet
 from ..dreamvideo_core.models.text_encoder import TEXT_TOKENS, count_tokens
-from ..dreamvideo_core.sampling.chain import MAX_STAGES, check_goes_on, join
+from ..dreamvideo_core.sampling.chain import MAX_STAGES, check_can_chain, join_stages
 from ..dreamvideo_core.sampling.stage_store import StageStore
 from .host.conditions import IMAGE_KEY
 from .host.identity import Unidentified, identify
 from .host.inputs import as_declared
-from .host.messages import SENT_AGAIN, remark, say
+from .host.messages import KEEPS_REMARKS, remark, say
 from .host.model import DreamVideoModel
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
-# Chains that are not saved are still kept for the next run, below ComfyUI's folder for temporary files.
+# Chains that are not saved are kept for the next run in a folder of ComfyUI's temporary files.
 _TEMPORARY, _TEMPORARY_BYTES = "dreamvideo_chain", 2 * 2**30
-_SAMPLING_CHARACTERS, _SENTENCE_CHARACTERS = 2000, 1000  # of what a manifest says for a person
+_SAMPLING_CHARACTERS, _SENTENCE_CHARACTERS = 2000, 1000  # limits of what a manifest records
 
 
-def saved_stages(folder: str) -> StageStore:
-    """The store in `folder` below ComfyUI's output folder; InputError for a name that leads elsewhere."""
+def saved_store(folder: str) -> StageStore:
+    """The store in `folder` below ComfyUI's output folder. Raises `InputError` for a name that leads elsewhere."""
     example = "a name or a path below ComfyUI's output folder, such as dreamvideo_chain/forest"
     return StageStore(folder_below(Path(folder_paths.get_output_directory()), folder, "folder", example))
 
 
-def temporary_stages() -> StageStore:
+def temporary_store() -> StageStore:
     return StageStore(Path(folder_paths.get_temp_directory()) / _TEMPORARY, _TEMPORARY_BYTES)
 
 
 def describe_stage(number: int, total: int, seed: int, sentence: str) -> str:
+    """A line about a stage, with its number of tokens if these are too many for one encoding."""
     tokens = count_tokens(sentence)
     pieces = f" ({tokens} tokens, encoded in pieces of {TEXT_TOKENS})" if tokens > TEXT_TOKENS else ""
     return f"stage {number} of {total}, seed {seed}: {sentence}{pieces}"
 
 
 class VideoChainStage(io.ComfyNode):
-    """One stage: its frames from disk where they are kept already, else from the sampler behind it."""
+    """One stage: its frames from the store, or else from the sampler before it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -72,7 +70,7 @@ class VideoChainStage(io.ComfyNode):
                 io.Int.Input("number", min=1, max=MAX_STAGES),
                 io.Int.Input("total", min=1, max=MAX_STAGES),
                 io.String.Input("sentence"),
-                io.Int.Input("seed", min=0, max=0xFFFFFFFFFFFFFFFF),
+                io.Int.Input("seed", min=0, max=MAX_SEED),
                 io.String.Input("sampling"),
                 io.Boolean.Input("anchor"),
                 io.String.Input("folder"),
@@ -82,13 +80,13 @@ class VideoChainStage(io.ComfyNode):
                 io.Image.Output(display_name="frames"),
                 io.Image.Output(display_name="last"),
             ],
-            **SENT_AGAIN,
+            **KEEPS_REMARKS,
         )
 
     @classmethod
     def check_lazy_status(cls, frames=None, **inputs) -> list[str]:
-        """Sampling is asked for only where the stage is not kept."""
-        stage = _stage(**inputs)
+        """Asks for sampling only if the stage is not in the store."""
+        stage = _stored_stage(**inputs)
         if frames is not None or stage.find():
             return []
         stage.announce()
@@ -96,31 +94,31 @@ class VideoChainStage(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames=None, **inputs) -> io.NodeOutput:
-        stage = _stage(**inputs)
-        _asked.pop(get_executing_context(), None)
-        done = stage.found() if frames is None else stage.made(frames)
-        return io.NodeOutput(done, done[-1:], ui=remark(*stage.remarks) if stage.remarks else None)
+        stage = _stored_stage(**inputs)
+        _pending.pop(get_executing_context(), None)
+        frames = stage.load() if frames is None else stage.keep(frames)
+        return io.NodeOutput(frames, frames[-1:], ui=remark(*stage.remarks) if stage.remarks else None)
 
 
-# The stages of the running prompt that were asked for and have not run yet. What a stage is known by is taken once, before
-# sampling, and frames that were found then are there when it runs, whatever happens to their file meanwhile.
-_asked: dict[ExecutionContext | None, _Stage] = {}
+# Stages of the running prompt between `check_lazy_status` and `execute`. So a stage's key is computed once, before sampling,
+# and frames that were found are held even if their file disappears meanwhile.
+_pending: dict[ExecutionContext | None, _StoredStage] = {}
 
 
-def _stage(**inputs: Any) -> _Stage:
+def _stored_stage(**inputs: Any) -> _StoredStage:
     inputs = as_declared(VideoChainStage, inputs)
     context = get_executing_context()
-    if context is None:  # called by something else than ComfyUI's executor
-        return _Stage(**inputs)
-    for other in [other for other in _asked if other.prompt_id != context.prompt_id]:
-        del _asked[other]  # of a prompt that was stopped
-    if context not in _asked:
-        _asked[context] = _Stage(**inputs)
-    return _asked[context]
+    if context is None:  # the caller is not ComfyUI's executor
+        return _StoredStage(**inputs)
+    for other in [other for other in _pending if other.prompt_id != context.prompt_id]:
+        del _pending[other]  # of a prompt that was stopped
+    if context not in _pending:
+        _pending[context] = _StoredStage(**inputs)
+    return _pending[context]
 
 
-class _Stage:
-    """What a stage is made of, and where it is kept. `remarks` is what a person should know of that."""
+class _StoredStage:
+    """A stage with its key and its store. `remarks` tells the user if it is not stored as asked."""
 
     def __init__(
         self,
@@ -140,8 +138,8 @@ class _Stage:
     ):
         check_number("number", number, 1, MAX_STAGES)
         check_number("total", total, number, MAX_STAGES)
-        if isinstance(model.model, DreamVideoModel):  # others are refused by the sampler
-            check_goes_on(model.model.config.takes_image, total)
+        if isinstance(model.model, DreamVideoModel):  # the sampler refuses other models
+            check_can_chain(model.model.config.takes_image, total)
         self.picture = next((options[IMAGE_KEY] for _, options in positive if IMAGE_KEY in options), None)
         self.number, self.total, self.sentence, self.seed = number, total, sentence, seed
         self.anchor, self.shown_on = anchor, shown_on
@@ -152,48 +150,49 @@ class _Stage:
         self._open_store(folder)
 
     def find(self) -> bool:
-        """Whether the stage is kept; its frames are held until it runs."""
-        with self._without_failing():
+        """Whether the stage is in the store; its frames are held from then on."""
+        with self._optional_store():
             if self._store is not None and self._frames is None:
                 self._frames = self._store.find(self.number, self._key)
         return self._frames is not None
 
-    def found(self) -> torch.Tensor:
-        """The frames that were kept."""
+    def load(self) -> torch.Tensor:
+        """The stored frames. Raises `InputError` if there are none."""
         if not self.find():
             raise InputError(f"stage {self.number} was kept and is gone from its folder. Run the chain again.")
         return self._frames.to(comfy.model_management.intermediate_device())
 
-    def made(self, frames: torch.Tensor) -> torch.Tensor:
-        """The frames of the sampler behind this stage, anchored and kept."""
-        done = self._anchored(frames)
-        with self._without_failing():
-            if self._store is not None:
-                strip = contact_sheet(from_comfy(done, "frames"), columns=len(done))
-                self._store.keep(self.number, self._key, done.cpu(), strip, self._record)
-        return done
+    def keep(self, frames: torch.Tensor) -> torch.Tensor:
+        """Store the sampler's frames, with anchored colours if asked; returns them."""
+        frames = self._anchored(frames)
+        if self._store is not None:
+            strip = contact_sheet(from_comfy(frames, "frames"), columns=len(frames))
+            with self._optional_store():
+                self._store.keep(self.number, self._key, frames.cpu(), strip, self._record)
+        return frames
 
     def announce(self) -> None:
+        """Say on the user's node that this stage begins."""
         say(self.shown_on, describe_stage(self.number, self.total, self.seed, self.sentence))
 
     def _identify(self, model, vae, positive, negative, latent, sampling: str) -> None:
-        # Not the latent's values: picture and VAE determine them, but for rounding. That they are all zero tells apart the
-        # stages of older versions, whose noise had no trace of the picture.
+        # Picture and VAE determine the latent's values up to rounding, so only its shape counts, and whether it is zero. It is
+        # zero in stages of older versions, which had no trace of the picture.
         latent_kind = tuple(latent["samples"].shape), bool(latent["samples"].any())
         self._key, self._foreign = None, None
         try:
-            found = identify(model, vae, positive, negative, latent_kind, self.seed, sampling, self.anchor)
-            self._key, self._foreign = found.key, found.foreign
+            identity = identify(model, vae, positive, negative, latent_kind, self.seed, sampling, self.anchor)
+            self._key, self._foreign = identity.key, identity.foreign
             self._record = {
-                "sentence": _shortened(self.sentence), "seed": self.seed, "sampling": _settings(sampling),
+                "sentence": _shortened(self.sentence), "seed": self.seed, "sampling": _parse_sampling(sampling),
                 "model": identify(model).key,
             }  # fmt: skip
         except Unidentified as reason:
             self._remark(f"stage {self.number} is not kept: {reason}")
 
     def _open_store(self, folder: str) -> None:
-        """The saved store for what another run of ComfyUI can know again, else the temporary one."""
-        saved = saved_stages(folder) if folder else None
+        """The saved store for a key that holds in any process, else the temporary one."""
+        saved = saved_store(folder) if folder else None
         if self._key is None:
             return
         if saved is not None and self._foreign is None:
@@ -204,12 +203,12 @@ class _Stage:
                 f"stage {self.number} is not saved, only kept until ComfyUI ends: it depends on {self._foreign}, of which "
                 "another run of ComfyUI cannot tell whether it is the same"
             )
-        with self._without_failing():
-            self._store = temporary_stages()
+        with self._optional_store():
+            self._store = temporary_store()
 
     @contextmanager
-    def _without_failing(self) -> Iterator[None]:
-        """The temporary store is a convenience: where it fails, the chain goes on without."""
+    def _optional_store(self) -> Iterator[None]:
+        """If the temporary store fails, the chain goes on without it; errors of a saved store are raised."""
         try:
             yield
         except (InputError, OSError) as error:
@@ -228,8 +227,8 @@ class _Stage:
         return to_comfy(match_colours(from_comfy(frames, "frames"), self.picture[:1]))
 
 
-def _settings(sampling: str) -> dict[str, Any]:
-    """`sampling` of a stage, for its manifest."""
+def _parse_sampling(sampling: str) -> dict[str, Any]:
+    """The JSON object `sampling`, for the manifest."""
     if len(sampling) > _SAMPLING_CHARACTERS:
         raise InputError(f"sampling has {len(sampling)} characters; allowed: a JSON object of up to {_SAMPLING_CHARACTERS}")
     return parse_object(sampling, "sampling")
@@ -240,10 +239,10 @@ def _shortened(sentence: str) -> str:
 
 
 class VideoChainJoin(io.ComfyNode):
-    """All stages as one clip. Of a list of chains, which go through their stages together, it makes a list of clips.
+    """All stages of a chain as one clip, or of a list of chains as a list of clips.
 
-    Each output is one list, in which the clips of the chains before come first: ComfyUI hands on a list that an expanded node
-    makes as several outputs.
+    Each output is one list, to which the lists of earlier chains are prepended: ComfyUI splits a list output of an expanded
+    node into several values.
     """
 
     @classmethod
@@ -269,13 +268,13 @@ class VideoChainJoin(io.ComfyNode):
             lengths = ", ".join(str(len(clips)) for clips in numbered)
             raise InputError(f"the stages are lists of {lengths} clips; give as many of each")
         chains = list(zip(*numbered, strict=True))
-        frames = [join(clips, seam[0]) for clips in chains]
+        frames = [join_stages(clips, seam[0]) for clips in chains]
         hand_overs = [torch.cat([clip[-1:] for clip in clips]) for clips in chains]
         return io.NodeOutput([*frames_before[0], *frames], [*hand_overs_before[0], *hand_overs])
 
 
 class VideoChainPick(io.ComfyNode):
-    """Of a list that an input of Video Chain was given, the item of one chain; the last serves all further chains."""
+    """One chain's item of a list that Video Chain was given; the last item serves all further chains."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -296,7 +295,7 @@ class VideoChainPick(io.ComfyNode):
     @classmethod
     def execute(cls, values: list, name: list[str], number: list[int], total: list[int]) -> io.NodeOutput:
         if len(values) > total[0]:
-            raise ValueError(
+            raise InputError(
                 f"{name[0]} is a list of {len(values)}, but other inputs of Video Chain are lists of {total[0]} at most; give "
                 "as many of each, or one for all"
             )

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A real ComfyUI with this pack in it, from nothing but Python and pip.
+"""A real ComfyUI with this pack in it, set up with nothing but Python and pip.
 
     python3 scripts/comfyui.py run workflows/image_to_video.json --set "Sampler.seed=7"
     python3 scripts/comfyui.py serve
     python3 scripts/comfyui.py exec dreamvideo --help
     python3 scripts/comfyui.py test -k guidance
 
-What it needs (an environment, a pinned ComfyUI) it makes below `.host/`, once. COMFYUI_PATH names a ComfyUI of
-your own to use in place of the pinned one; nothing is written there.
+It sets up an environment and a pinned ComfyUI below `.host/`, once. Set COMFYUI_PATH to use your own ComfyUI instead; nothing
+is written there.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def test(options: argparse.Namespace) -> None:
 
 
 def _enter(version: str | None) -> Path:
-    """Make what is missing, continue inside the environment, and return the folder of ComfyUI."""
+    """Set up what is missing and continue inside the environment; returns ComfyUI's folder."""
     comfyui = releases.locate(version)
     environment.prepare(releases.locate())
     if not environment.is_active():
@@ -124,14 +124,14 @@ def _add_server_command(commands, name: str, function) -> argparse.ArgumentParse
 
 
 def _add_forwarding_command(commands, name: str, function) -> None:
-    """A command that passes everything on, options included: no argument begins with its prefix character."""
+    """Add a command that passes on all arguments, options too: with this prefix character argparse takes none for its own."""
     command = commands.add_parser(name, help=function.__doc__, prefix_chars="\0", add_help=False)
     command.add_argument("arguments", nargs=argparse.REMAINDER)
     command.set_defaults(command=function)
 
 
 def _exit_on_signal(number: int, frame: object) -> None:
-    """Leave through the same doors as always, so that a server of ours ends too."""
+    """Exit by an exception, so that context managers end the server."""
     sys.exit(128 + number)
 
 

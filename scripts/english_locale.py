@@ -1,4 +1,4 @@
-"""Writes locales/en/nodeDefs.json from the nodes themselves, so that translators have a list of what there is.
+"""Writes locales/en/nodeDefs.json from the nodes' schemas, as the source for translators.
 
 python3 scripts/comfyui.py exec python scripts/english_locale.py
 """
@@ -19,7 +19,7 @@ OUTPUT = Path(__file__).resolve().parent.parent / "locales" / "en" / "nodeDefs.j
 
 
 def english(host: InProcessComfyUI) -> dict[str, dict]:
-    """Names and tooltips of every node that people see, in ComfyUI's layout for translations."""
+    """Names and tooltips of every visible node, in ComfyUI's format for translations."""
     module = f"custom_nodes.{host.base.pack.name}"
     ours = {name: node for name, node in host.nodes.items() if getattr(node, "RELATIVE_PYTHON_MODULE", "") == module}
     schemas = {name: node.define_schema() for name, node in ours.items()}

@@ -1,4 +1,4 @@
-"""Draws the pictures of the help pages: the pack's nodes in a real browser, after they have run.
+"""Takes the pictures of the help pages: the pack's nodes in a real browser, after they have run.
 
 python3 scripts/comfyui.py exec python scripts/help_pictures.py
 """
@@ -17,7 +17,7 @@ from comfy_host.server import Server
 
 from dreamvideo_core.common.files import atomic
 
-# By workflow: each node's help page and the titles of the nodes that its picture shows.
+# For each workflow: help pages, and the titles of the nodes that their pictures show.
 PICTURES = {
     "image_to_video": {
         "LoadDreamVideo": ("Model", "Sentence"),

@@ -1,4 +1,4 @@
-"""Draws the README's picture: one image and four sentences, moving, as the shipped model makes them today.
+"""Generates the README's picture with the shipped model: one image, animated by four sentences.
 
 python3 scripts/comfyui.py exec python scripts/readme_picture.py
 """
@@ -24,7 +24,7 @@ SENTENCES = (
     "the blue square moves left",
     "the blue square grows",
 )
-ENLARGED = 2
+SCALE = 2
 FPS = 6
 
 
@@ -33,8 +33,8 @@ def main() -> None:
     size = pipeline.config.sampling.height
     image = fit_image(read_image(IMAGE), size, size)
     clips = pipeline(list(SENTENCES), repeat(image, "1 c h w -> b c h w", b=len(SENTENCES)))
-    parts = [F.interpolate(part, scale_factor=ENLARGED) for part in (image, *clips)]
-    save_clip(OUTPUT, clip_grid(parts, ["the picture", *SENTENCES], columns=len(parts)), FPS)
+    cells = [F.interpolate(clip, scale_factor=SCALE) for clip in (image, *clips)]
+    save_clip(OUTPUT, clip_grid(cells, ["the picture", *SENTENCES], columns=len(cells)), FPS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws the thumbnails of ComfyUI's template browser from what the workflows really make.
+"""Makes the thumbnails of ComfyUI's template browser from the workflows' own clips.
 
 python3 scripts/comfyui.py exec python scripts/thumbnails.py [WORKFLOW ...]
 """
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from dreamvideo_core.common.files import atomic
 
 SIDE = 512
-WIDE = 1.5  # frames of a larger ratio lie below each other, two of them
+WIDE = 1.5  # of a larger aspect ratio, two frames are shown, one below the other
 
 
 def main(names: list[str]) -> None:

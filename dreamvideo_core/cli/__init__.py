@@ -1,6 +1,6 @@
-"""The command line: `dreamvideo generate`, `train`, `convert` and the rest. Needs the extra `cli`, training needs `train`.
+"""The command line: `dreamvideo generate`, `train`, `convert` and the rest. It needs the extra `cli`, training `train`.
 
-Whatever imports torch is imported inside the commands, so that --help and a mistyped option answer at once.
+Modules that import torch are imported inside the commands, so that --help and mistyped options answer at once.
 """
 
 import os
@@ -21,7 +21,7 @@ from .generate import generate
 from .rate import rate
 from .train import train
 
-# On Apple's GPUs the operations that torch lacks there run on the CPU; torch reads it when it is imported.
+# On Apple's GPUs, operations that torch lacks there run on the CPU. torch reads this variable at import.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

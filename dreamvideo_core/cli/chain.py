@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ..common.checks import InputError, check_choice
+from ..common.text_files import read_text
 from . import options
-from .reporting import ERRORS, progress_bar, reported, say_what_is_cut
+from .reporting import ERRORS, progress_bar, reported, warn_of_cut_text
 
 
 def chain(
@@ -40,10 +42,8 @@ def chain(
 ) -> None:
     """Make one long clip from many sentences: each stage goes on from the last frame of the one before."""
     with reported():
-        from ..common.checks import InputError, check_choice
-        from ..common.text_files import read_text
         from ..media.video import save_clip
-        from ..sampling.chain import SEAMS, plan, run_chain
+        from ..sampling.chain import SEAMS, plan_stages, run_chain
         from ..sampling.pipeline import SHIPPED, Pipeline
 
         if not prompts.is_file():
@@ -51,15 +51,15 @@ def chain(
         options.check_clip(output, fit, seed, fps)
         check_choice("--seam", seam, SEAMS)
         wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order, rescale, eta, model_fps)
-        wanted.check(least_frames=2)  # a stage of one frame goes nowhere
-        stages = plan(read_text(prompts, "--prompts"), seed, seeds)
+        wanted.check(least_frames=2)  # one frame shows no motion
+        stages = plan_stages(read_text(prompts, "--prompts"), seed, seeds)
         for stage in stages:
-            say_what_is_cut(stage.sentence, f"sentence {stage.number}")
+            warn_of_cut_text(stage.sentence, f"sentence {stage.number}")
         chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
         picture, last = options.read_pictures(image, end_image)
 
         pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device, precision, cuda_graphs)
-        sampling = wanted.of(pipeline.config)
+        sampling = wanted.with_defaults(pipeline.config)
         picture, last = options.fitted((picture, last), sampling, fit)
         pipeline.check_given(picture, last, sampling["num_frames"], sampling.get("fps"))
         with progress_bar() as bar:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from ..common.checks import MAX_SEED, InputError, check_number
 from .reporting import progress_bar, reported
 
-_VALIDATION = 500  # clips
+_VALIDATION_CLIPS = 500
 
 
 def train_classifier(
@@ -19,18 +19,17 @@ def train_classifier(
     batch: Annotated[int, typer.Option(help="Clips in a step.")] = 32,
     seed: Annotated[int, typer.Option(help="Of weights and clips.")] = 0,
 ) -> None:
-    """Train the network that stands in FVD and IS of the small world where I3D and C3D stand for real videos."""
+    """Train the small world's classifier, which has the role of I3D and C3D in its FVD and IS."""
     with reported():
-        from ..common.checks import InputError, check_number
         from ..evaluation.classifier import LABELS, save_classifier
         from ..evaluation.classifier_training import measure_classifier
         from ..evaluation.classifier_training import train_classifier as train
 
         if output.suffix != ".safetensors" or output.is_dir():
             raise InputError(f"--output is {str(output)!r}; give the name of a file that ends in .safetensors")
-        check_number("--steps", steps, 1, float("inf"))
-        check_number("--batch", batch, 2, float("inf"))  # a step normalises over its clips
-        check_number("--seed", seed, 0, options.MAX_SEED)
+        check_number("--steps", steps, 1)
+        check_number("--batch", batch, 2)  # batch normalisation needs two clips
+        check_number("--seed", seed, 0, MAX_SEED)
         with progress_bar() as bar:
             task = bar.add_task("training", total=steps)
             model = train(
@@ -39,6 +38,6 @@ def train_classifier(
                 seed,
                 lambda step, loss: bar.update(task, completed=step, description=f"training, loss {loss:.2f}"),
             )
-        right = measure_classifier(model, seed, _VALIDATION)
+        accuracy = measure_classifier(model, seed, _VALIDATION_CLIPS)
         save_classifier(model, output)
-        typer.echo(f"{output}: {right:.3f} of {_VALIDATION} validation clips named rightly, {len(LABELS)} labels")
+        typer.echo(f"{output}: {accuracy:.3f} of {_VALIDATION_CLIPS} validation clips named rightly, {len(LABELS)} labels")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import DownloadColumn, Progress
 
+from ..common.checks import InputError, check_choice
 from ..common.progress import columns
 from . import options
 from .reporting import ERRORS, reported
@@ -47,7 +48,6 @@ def convert(
 ) -> None:
     """Make one DreamVideo file out of another file, or out of a diffusers folder."""
     with reported():
-        from ..common.checks import check_choice
         from ..models.config import PREDICTIONS
         from ..weights.checkpoint import PARTS
         from ..weights.convert import convert as write
@@ -60,9 +60,9 @@ def convert(
             check_choice("--prediction-type", prediction_type, PREDICTIONS)
         if model is not None:
             check_choice("--model", model, VARIANTS)
-        with _writing(source, target, dtype) as (kind, on_tensor):
-            written = write(source, target, kind, prediction_type, chosen, on_tensor, model)
-        _say_what_is_in(target, written)
+        with _writing(source, target, dtype) as (precision, on_tensor):
+            written = write(source, target, precision, prediction_type, chosen, on_tensor, model)
+        _report_parts(target, written)
 
 
 def init_retention(
@@ -73,32 +73,30 @@ def init_retention(
 ) -> None:
     """Give a text-to-video model an untrained retention branch: the copy of its encoder that training starts from."""
     with reported():
-        from ..common.checks import check_choice
         from ..models.config import FUSIONS
         from ..weights.convert import init_retention as write
 
         check_choice("--fusion", fusion, FUSIONS)
-        with _writing(source, target, dtype) as (kind, on_tensor):
-            written = write(source, target, fusion, kind, on_tensor)
-        _say_what_is_in(target, written)
+        with _writing(source, target, dtype) as (precision, on_tensor):
+            written = write(source, target, fusion, precision, on_tensor)
+        _report_parts(target, written)
 
 
 @contextmanager
 def _writing(source: Path, target: Path, dtype: str | None) -> Iterator[tuple[torch.dtype | None, Callable[[int, int], None]]]:
-    """Checks what `convert` and `init-retention` share; gives the type to write and a bar's callback."""
-    from ..common.checks import InputError
-
-    kind = None if dtype is None else options.choose_dtype(dtype)
+    """Check the options that `convert` and `init-retention` share; yield the type to write and a progress callback."""
+    precision = None if dtype is None else options.choose_dtype(dtype)
     if not source.exists():
         raise InputError(f"the source is {str(source)!r}, which does not exist; give a file or a diffusers folder")
     if target.suffix != ".safetensors" or target.is_dir():
         raise InputError(f"the target is {str(target)!r}; give the name of a file that ends in .safetensors")
-    with Progress(*columns(DownloadColumn()), console=ERRORS, transient=True) as bar:  # an error needs no bar above it
+    with Progress(*columns(DownloadColumn()), console=ERRORS, transient=True) as bar:
         task = bar.add_task("writing", total=None)
-        yield kind, lambda done, total: bar.update(task, completed=done, total=total)
+        yield precision, lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _say_what_is_in(path: Path, checkpoint: Checkpoint) -> None:
+def _report_parts(path: Path, checkpoint: Checkpoint) -> None:
+    """Print the file's path, and what it means that it lacks some parts."""
     for remark in checkpoint.remarks:
         ERRORS.print(remark)
     for shortcoming in checkpoint.shortcomings():

@@ -1,4 +1,4 @@
-"""`dreamvideo evaluate`: its options, and which of three jobs they ask for."""
+"""`dreamvideo evaluate`: its options, and the one of three jobs that they ask for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from ..common.checks import InputError
 from . import options
 from .evaluate_folders import compare_folders
-from .evaluate_made import compare_modes
+from .evaluate_modes import compare_modes
 from .evaluate_world import measure_world
-from .judging import Judging
+from .metric_options import MetricOptions
 from .reporting import reported
 
 _JOBS = {
@@ -22,8 +23,8 @@ _JOBS = {
     compare_folders: "with --generated",
     compare_modes: "with --dataset, or with --metrics and no --generated",
 }
-# What a job takes as one thing, by its parameter's name; each field is an option.
-_GROUPS = {"sampling": options.SamplingOptions, "judging": Judging}
+# Parameters of jobs that hold several options: the fields of these dataclasses.
+_GROUPS = {"sampling": options.SamplingOptions, "metric_options": MetricOptions}
 
 
 def evaluate(
@@ -90,26 +91,26 @@ def _job(given: dict) -> Callable[..., None]:
 
 
 def _check_belongs(job: Callable[..., None], given: dict) -> None:
-    from ..common.checks import InputError
-
     for name in given:
-        if name not in _taken(job):
+        if name not in _options_of(job):
             option = "--" + name.replace("_", "-")
-            where = "; ".join(said for other, said in _JOBS.items() if name in _taken(other))
+            where = "; ".join(when for other, when in _JOBS.items() if name in _options_of(other))
             raise InputError(
                 f"{option} is given {_JOBS[job]}; allowed: {where}. Leave {option} out, or give what it belongs to"
             )
 
 
-def _taken(job: Callable[..., None]) -> set[str]:
+def _options_of(job: Callable[..., None]) -> set[str]:
     """The names of all options that a job takes."""
     names = set(inspect.signature(job).parameters)
     return names | {field.name for group in names & set(_GROUPS) for field in fields(_GROUPS[group])}
 
 
 def _arguments(job: Callable[..., None], given: dict) -> dict:
-    """The options by the job's parameters."""
+    """The given options as arguments of the job."""
     names = set(inspect.signature(job).parameters)
-    groups = {group: _GROUPS[group] for group in names & set(_GROUPS)}
-    made = {group: kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given}) for group, kind in groups.items()}
-    return {name: value for name, value in given.items() if name in names} | made
+    arguments = {name: value for name, value in given.items() if name in names}
+    for group in names & set(_GROUPS):
+        cls = _GROUPS[group]
+        arguments[group] = cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
+    return arguments

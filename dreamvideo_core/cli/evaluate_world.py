@@ -1,4 +1,4 @@
-"""The part of `dreamvideo evaluate` that measures a model on the small world, by its own protocol."""
+"""`dreamvideo evaluate` without a data set: measuring a model on the small world by its own protocol."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from ..common.checks import MAX_SEED, InputError, check_choice, check_number
 from . import options
 from .reporting import progress_bar
 
@@ -25,16 +26,15 @@ def measure_world(
     device: str | None = None,
     dtype: str = "fp32",
 ) -> None:
-    """Count how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
-    from ..common.checks import InputError, check_choice, check_number
+    """Measure how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
     from ..evaluation.chain import ChainProtocol, measure_chains
     from ..evaluation.protocol import Protocol, measure, modes_of
     from ..evaluation.report import as_chain_table, as_table, chain_summary, summary, write_json, write_sheets
     from ..sampling.pipeline import SHIPPED, Pipeline
 
     check_choice("--world", world, ("sprites",))
-    check_number("--clips", clips, 1, float("inf"))
-    check_number("--seed", seed, 0, options.MAX_SEED - clips)  # the noise of every batch has a seed of its own
+    check_number("--clips", clips, 1)
+    check_number("--seed", seed, 0, MAX_SEED - clips)  # later batches add to it
     sampling.check(least_frames=2)
     options.check_file("--json", json)
     options.check_folder("--sheets", sheets)
@@ -48,7 +48,7 @@ def measure_world(
     if not pipeline.config.takes_image and (sheets is not None or chain is not None):
         option = "--sheets" if sheets is not None else "--chain"
         raise InputError(f"{option} is given, but {path.name} has no retention branch to show; leave {option} out")
-    shared = {"seed": seed, **sampling.of(pipeline.config)}
+    shared = {"seed": seed, **sampling.with_defaults(pipeline.config)}
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=clips)
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ..common.checks import InputError
 from . import options
-from .reporting import progress_bar, reported, say_what_is_cut
+from .reporting import progress_bar, reported, warn_of_cut_text
 
 
 def generate(
@@ -36,7 +37,6 @@ def generate(
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
     with reported():
-        from ..common.checks import InputError
         from ..media.video import save_clip
         from ..sampling.pipeline import SHIPPED, Pipeline
 
@@ -45,7 +45,7 @@ def generate(
         options.check_clip(output, fit, seed, fps)
         wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order, rescale, eta, model_fps)
         wanted.check()
-        say_what_is_cut(prompt or "", "--prompt")
+        warn_of_cut_text(prompt or "", "--prompt")
         chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
         picture, last = options.read_pictures(image, end_image)
 
@@ -56,7 +56,7 @@ def generate(
                 f"--image is given, but {path.name} has no retention branch and makes video from text only; "
                 "leave --image out, or give another --checkpoint"
             )
-        sampling = wanted.of(pipeline.config)
+        sampling = wanted.with_defaults(pipeline.config)
         picture, last = options.fitted((picture, last), sampling, fit)
         pipeline.check_given(picture, last, sampling["num_frames"], sampling.get("fps"))
         with progress_bar() as bar:

@@ -1,7 +1,8 @@
-"""Options that several commands share, and their checks. Import the module: `options.Width`."""
+"""Options that several commands share, and their checks. Import this module as a whole: `options.Width`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..common.checks import MAX_SEED, InputError, check_choice, check_number, check_size
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from ..models.config import ModelConfig
 
-MAX_SEED = 2**64 - 1
 OWN = "the model's own"
 
 Output = Annotated[Path, typer.Option(help="File to write: .mp4, .webp, .gif; without an ending a folder of PNGs.")]
@@ -78,7 +80,7 @@ CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU: CUDA graphs, f
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """What every command that samples takes, by its options' names; None stands for the model's own."""
+    """The options of every command that samples, by their names; None stands for the model's own."""
 
     width: int | None = None
     height: int | None = None
@@ -92,7 +94,7 @@ class SamplingOptions:
     model_fps: int | None = None
 
     def check(self, least_frames: int = 1) -> None:
-        from ..common.checks import check_choice, check_number, check_size
+        """Raise `InputError` for a value that is not allowed."""
         from ..models.config import LARGEST_FPS, ORDERS, TIMESTEPS
 
         if self.order is not None:
@@ -101,10 +103,10 @@ class SamplingOptions:
             if value is not None:
                 check_size(name, value)
         ranges = (
-            ("--frames", self.frames, least_frames, float("inf")),
+            ("--frames", self.frames, least_frames, math.inf),
             ("--steps", self.steps, 1, TIMESTEPS),
-            ("--text-scale", self.text_scale, 0, float("inf")),
-            ("--image-scale", self.image_scale, 0, float("inf")),
+            ("--text-scale", self.text_scale, 0, math.inf),
+            ("--image-scale", self.image_scale, 0, math.inf),
             ("--rescale", self.rescale, 0, 1),
             ("--eta", self.eta, 0, 1),
             ("--model-fps", self.model_fps, 1, LARGEST_FPS),
@@ -113,10 +115,8 @@ class SamplingOptions:
             if value is not None:
                 check_number(name, value, low, high)
 
-    def of(self, config: ModelConfig) -> dict[str, float | str]:
-        """What a pipeline is called with: what is given, and the model's own where nothing is; else `InputError`."""
-        from ..common.checks import InputError
-
+    def with_defaults(self, config: ModelConfig) -> dict[str, float | str]:
+        """Arguments of `Pipeline.__call__`: the given options, and the model's defaults for the others; else `InputError`."""
         if self.model_fps is not None and not config.unet.fps_embedding:
             raise InputError(f"--model-fps is {self.model_fps}, but this model is told no frame rate; leave it out")
         names = {"frames": "num_frames", "model_fps": "fps"}
@@ -125,8 +125,7 @@ class SamplingOptions:
 
 
 def check_clip(output: Path, fit: str, seed: int, fps: float) -> None:
-    """What every command that writes a clip takes."""
-    from ..common.checks import check_choice, check_number
+    """Check the options of every command that writes a clip."""
     from ..media.images import FITS
     from ..media.video import check_output
 
@@ -154,27 +153,24 @@ def fitted(pictures: Sequence[Tensor | None], sampling: Mapping[str, Any], fit: 
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name, which must be there; without a name the accelerator, where there is one."""
+    """The device `name`, or without a name an accelerator, if there is one. Raises `InputError` if it cannot be used."""
     import torch
 
-    from ..common.checks import InputError
-
     backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
-    there = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
+    available = [kind for kind, backend in backends.items() if backend.is_available()] + ["cpu"]
     if name is None:
-        return torch.device(there[0])
+        return torch.device(available[0])
     try:
         device = torch.device(name)
         torch.empty(1, device=device).cpu()
-    # What torch raises for a device that is unknown, not built in, or without such tensors ("meta").
+    # torch raises these for a device that is unknown, not built in, or without memory ("meta").
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(there)}") from error
+        raise InputError(f"--device is {name!r}, which cannot be used here; allowed: {', '.join(available)}") from error
     return device
 
 
 def choose_dtype(name: str) -> torch.dtype:
-    """The precision of that name."""
-    from ..common.checks import check_choice
+    """The precision `name`: fp32, fp16 or bf16."""
     from ..weights.tensor_files import DTYPES
 
     check_choice("--dtype", name, list(DTYPES))
@@ -182,16 +178,12 @@ def choose_dtype(name: str) -> torch.dtype:
 
 
 def check_file(name: str, path: Path | None) -> None:
-    """A file could be written there; None is no file."""
-    from ..common.checks import InputError
-
+    """Raise `InputError` if no file can be written to `path`; None is fine."""
     if path is not None and path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a folder; name a file")
 
 
 def check_folder(name: str, path: Path | None) -> None:
-    """A folder is or could be made there; None is no folder."""
-    from ..common.checks import InputError
-
+    """Raise `InputError` if `path` can be no folder; None is fine."""
     if path is not None and path.exists() and not path.is_dir():
         raise InputError(f"{name} is {str(path)!r}, which is a file; name a folder")

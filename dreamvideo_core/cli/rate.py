@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..common.checks import MAX_SEED, InputError, check_number
 from . import options
 from .reporting import progress_bar, reported
 
@@ -33,23 +34,20 @@ def rate(
 
 
 def _check_only_results(**given: object) -> None:
-    from ..common.checks import InputError
-
     for name, value in given.items():
         if value is not None:
             raise InputError(f"--{name} is for making a page; leave it or --results out")
 
 
 def _print_results(paths: list[Path], key: Path | None) -> None:
-    from ..common.checks import InputError
     from ..evaluation.rating import as_table, model_scores, read_key, read_ratings
 
     if key is None:
         raise InputError("--results is given without --key; give the key that was written beside the page")
-    hidden = read_key(key)
-    # The shell's *.json names the key too.
+    sheet_key = read_key(key)
+    # *.json on the command line may name the key as well.
     saved = [path for path in paths if path.absolute() != key.absolute()]
-    Console().print(as_table(model_scores(read_ratings(saved, hidden), hidden)))
+    Console().print(as_table(model_scores(read_ratings(saved, sheet_key), sheet_key)))
 
 
 def _make_sheet(
@@ -62,7 +60,6 @@ def _make_sheet(
     fps: float,
     key: Path | None,
 ) -> None:
-    from ..common.checks import InputError, check_number
     from ..evaluation.captions import read_captions
     from ..evaluation.rating_sheet import find_pictures, shuffled_clips, write_sheet
 
@@ -72,15 +69,14 @@ def _make_sheet(
     if output.suffix.lower() != ".html" or output.is_dir():
         raise InputError(f"--output is {str(output)!r}; allowed: a file that ends in .html")
     key = key or output.with_suffix(".key.json")
-    if key.is_dir():
-        raise InputError(f"--key is {str(key)!r}, which is a folder; name a file")
-    check_number("--seed", seed, 0, options.MAX_SEED)
+    options.check_file("--key", key)
+    check_number("--seed", seed, 0, MAX_SEED)
     check_number("--fps", fps, 1, 240)
-    said = read_captions(captions, "--captions")
-    shown = shuffled_clips(folders, said, clips, seed)
-    pictures = {} if images is None else find_pictures(images, [clip.clip for clip in shown])
+    by_clip = read_captions(captions, "--captions")
+    chosen = shuffled_clips(folders, by_clip, clips, seed)
+    pictures = {} if images is None else find_pictures(images, [clip.clip for clip in chosen])
     with progress_bar() as bar:
-        task = bar.add_task("clips", total=len(shown))
-        write_sheet(output, key, shown, said, pictures, fps, lambda done: bar.update(task, completed=done))
+        task = bar.add_task("clips", total=len(chosen))
+        write_sheet(output, key, chosen, by_clip, pictures, fps, lambda done: bar.update(task, completed=done))
     typer.echo(output)
     typer.echo(f"{key}: which model made which clip; keep it from the raters")

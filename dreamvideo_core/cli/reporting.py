@@ -1,4 +1,4 @@
-"""What a command says besides its result: errors in one line, and progress."""
+"""What commands print besides their results: errors in one line, and progress."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Errors that a person can do something about become one line on stderr and exit status 1."""
+    """Errors that the user can mend become one line on stderr and exit status 1."""
     try:
         yield
     except ModuleNotFoundError as error:
         extra = "full" if error.name == "diffusers" else "train"
         message = f"{error.name} is not installed; run in the pack's folder: pip install '.[{extra}]'"
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError) as error:  # InputError is a ValueError
         message = " ".join(str(error).split())
     except RuntimeError as error:
         if "out of memory" not in str(error) and "not enough memory" not in str(error):
@@ -34,8 +34,8 @@ def reported() -> Iterator[None]:
     raise typer.Exit(1)
 
 
-def say_what_is_cut(text: str, name: str) -> None:
-    """A line about a text that is too long for the encoder."""
+def warn_of_cut_text(text: str, name: str) -> None:
+    """Print a line if a text is too long for the encoder."""
     from ..models.text_encoder import TEXT_TOKENS, count_tokens
 
     tokens = count_tokens(text)
@@ -44,4 +44,5 @@ def say_what_is_cut(text: str, name: str) -> None:
 
 
 def progress_bar(shown: bool = True) -> Progress:
+    """A bar that counts, on stderr."""
     return Progress(*columns(MofNCompleteColumn()), console=ERRORS, disable=not shown)

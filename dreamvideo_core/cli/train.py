@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from ..common.checks import InputError, check_number
+from . import options
 from .reporting import ERRORS, progress_bar, reported
 
 if TYPE_CHECKING:
@@ -51,16 +53,14 @@ def train(
 ) -> None:
     """Train a model by a recipe, phase by phase."""
     with reported():
-        from ..common.checks import InputError, check_number
         from ..training.recipe_files import load_recipe
         from ..training.run import run_recipe
 
         if minutes is not None:
-            check_number("--minutes", minutes, 0, float("inf"))
+            check_number("--minutes", minutes, 0)
         loaded = load_recipe(recipe, change or (), data)
         folder = output or Path("runs") / loaded.name
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--output is {str(folder)!r}, which is a file; name a folder")
+        options.check_folder("--output", folder)
         if start and not start.is_file():
             raise InputError(f"--start is {str(start)!r}, which is no file; give a DreamVideo .safetensors file")
         if check_data:
@@ -73,8 +73,7 @@ def train(
 
 
 def _check_data(recipe: Recipe, folder: Path) -> None:
-    """The report on the videos of the recipe's first phase that has any."""
-    from ..common.checks import InputError
+    """Report on the videos of the first phase that has any."""
     from ..training.data.listing import list_clips
     from ..training.data.survey import survey
     from ..training.data.survey_report import as_table, on_sheet, write_findings

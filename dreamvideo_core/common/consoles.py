@@ -1,4 +1,4 @@
-"""Consoles that lack letters, as those of Windows do where their output goes into a file: escapes in place of errors."""
+"""Consoles whose encoding lacks some characters, as on Windows: these are printed as escapes and raise no error."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 
 
 def print_anything() -> None:
-    """Let this process print letters that its console's encoding lacks as their escapes."""
+    """Have this process print characters that its console's encoding lacks as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-class Escaping(logging.Filter):
-    """The same for the lines of a logger in a process whose streams are not ours to change."""
+class EscapeFilter(logging.Filter):
+    """The same for one logger, where the process's streams belong to somebody else (ComfyUI)."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is left behind, and telling them apart by what is in them."""
+"""Files: written whole or not at all, digested by their content, and named so that every system can have them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pathlib import Path, PureWindowsPath
 
 from .checks import InputError, shown
 
-_CHUNK = 1 << 24
-_STEM_BYTES = 150  # of the name of a temporary file, so that it is no longer than systems allow
+_CHUNK = 1 << 24  # bytes
+_STEM_BYTES = 150  # a temporary file's name is longer than its target's, and names have at most 255 bytes
 _FOLDER_CHARACTERS, _NAME_BYTES = 180, 255
-# What Windows allows in no name, and what it takes for a device whatever its ending.
+# Windows allows these characters in no name, and takes these names for devices whatever their ending.
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
-# While another program looks into a file, Windows lets nobody replace it.
+# Windows refuses to replace a file while another program has it open, so replacing is tried again.
 _TRIES, _SECONDS_BETWEEN = 10, 0.1
 
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with the same ending; it takes the place of `path` when all went well."""
+    """Yield a temporary path beside `path`, with the same ending. It replaces `path` if the block raises nothing."""
     target = Path(path)
     temporary = _beside(target)
     try:
@@ -40,7 +40,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a new folder beside `path`; it becomes `path`, which is missing or empty, when all went well."""
+    """Yield a new folder beside `path`, which is missing or empty. It becomes `path` if the block raises nothing."""
     target = Path(path)
     temporary = _beside(target)
     temporary.mkdir()
@@ -54,30 +54,30 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """The whole of a text file, in UTF-8."""
+    """Write `text` as the whole of a file, in UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """JSON with a last line break, readable in any script."""
+    """JSON that ends with a line break; characters of any script stay as they are."""
     text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
-    # Names of files and texts of clients may hold halves of UTF-16 pairs, which are no UTF-8: they are escaped, as JSON does.
+    # File names and clients' texts may hold half of a UTF-16 pair, which UTF-8 cannot encode: it becomes an escape.
     return text.encode(errors="backslashreplace").decode()
 
 
 def json_lines(rows: Iterable[dict]) -> str:
-    """A line of JSON for every row."""
+    """One line of JSON per row."""
     return "".join(map(json_text, rows))
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Sorted alike on every system: paths themselves compare without regard to capitals on Windows."""
+    """The paths sorted alike on every system: on Windows, paths themselves compare case-insensitively."""
     return sorted(paths, key=lambda path: path.parts)
 
 
 def digest(paths: Iterable[Path], size: int) -> str:
-    """A short name for what is in files, one after the other: `size` bytes in hexadecimal."""
+    """A hash of these files' contents in order: `size` bytes in hexadecimal."""
     found = hashlib.blake2b(digest_size=size)
     for path in paths:
         with path.open("rb") as file:
@@ -87,10 +87,10 @@ def digest(paths: Iterable[Path], size: int) -> str:
 
 
 def folder_below(root: Path, name: str, what: str, example: str) -> Path:
-    """The folder `name`, a relative path with / or \\ in it, below `root`; the same names are allowed on every system.
+    """The folder `name` below `root`. `name` is a relative path with / or \\; every system allows the same ones.
 
-    Raises `InputError` for a name that leads elsewhere, also by a link, or that some system cannot have. `what` is the input
-    that holds the name, `example` one that is allowed.
+    Raises `InputError` for a name that leads out of `root`, be it by a link, or that some system cannot have. `what` is the
+    input that holds the name, `example` an allowed one for the message.
     """
     parts = PureWindowsPath(name.strip()).parts
     reason = _not_below(name.strip(), parts)
@@ -102,14 +102,14 @@ def folder_below(root: Path, name: str, what: str, example: str) -> Path:
 
 
 def _not_below(name: str, parts: tuple[str, ...]) -> str | None:
-    """Why a relative path with these parts is none that every system can have, or None."""
+    """Why `name`, split into `parts`, is no relative path that every system can have; None if it is one."""
     if not parts:
         return "it names no folder"
     if len(name) > _FOLDER_CHARACTERS:
         return f"it has {len(name)} characters, more than {_FOLDER_CHARACTERS}"
     if PureWindowsPath(name).anchor:
         return "it begins at another place"
-    return next(filter(None, map(_no_name, parts)), None)
+    return next(filter(None, map(_name_fault, parts)), None)
 
 
 def _lies_below(root: Path, path: Path) -> bool:
@@ -119,8 +119,8 @@ def _lies_below(root: Path, path: Path) -> bool:
         return False
 
 
-def _no_name(part: str) -> str | None:
-    """Why a part of a path is no name for a file on every system, or None."""
+def _name_fault(part: str) -> str | None:
+    """Why some system cannot have this part of a path as a name; None if all can."""
     if part == "..":
         return ".. leads out of it"
     if _FORBIDDEN.search(part):
@@ -148,7 +148,7 @@ def _replace(temporary: Path, target: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    """A name that no other process takes, in containers with equal process numbers neither."""
+    """A new name beside `target`. It is random: processes in different containers may have equal process ids."""
     target.parent.mkdir(parents=True, exist_ok=True)
     stem = target.stem.encode(errors="surrogateescape")[:_STEM_BYTES].decode(errors="ignore")
     return target.with_name(f".{stem}.{uuid.uuid4().hex}{target.suffix}")

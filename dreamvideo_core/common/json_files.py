@@ -1,4 +1,4 @@
-"""Small JSON files of unknown origin: bounded in size and depth, and refused in one sentence that names the file."""
+"""Small untrusted JSON files: bounded in size and depth. One sentence that names the file refuses all others."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from .checks import InputError, shown
 
-MAX_BYTES = 32 * 2**20  # the index of a large model's shards has less than one
+MAX_BYTES = 32 * 2**20  # the index of a large model's shards has less than one MiB
 _AGAIN = "Get the file again."
 
 
 def read_object(path: Path, what: str, max_bytes: int = MAX_BYTES, advice: str = _AGAIN) -> dict[str, Any]:
     """The JSON object in a file, in UTF-8 with or without a byte order mark.
 
-    `what` says what the file should be ("a configuration"), `advice` what a person does about a file that is not that. Raises
-    `InputError` for a file that cannot be read, is larger than `max_bytes`, or holds anything else.
+    `what` says what the file should be ("a configuration"), `advice` what the user does if it is something else. Raises
+    `InputError` for a file that cannot be read, is larger than `max_bytes`, or holds anything but an object.
     """
     try:
         size = path.stat().st_size
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would wait forever
             raise InputError(f"{path} cannot be read as {what} (it is no file). {advice}")
         if size > max_bytes:
             raise InputError(f"{path} has {size:,} bytes, too many for {what}; allowed: up to {max_bytes:,}. {advice}")
@@ -32,7 +32,7 @@ def read_object(path: Path, what: str, max_bytes: int = MAX_BYTES, advice: str =
 
 
 def parse_object(text: str | bytes, where: str, advice: str = _AGAIN) -> dict[str, Any]:
-    """The JSON object that `text` is; `where` it stands begins the message of the `InputError` for anything else."""
+    """The JSON object in `text`; raises `InputError` for anything else, with a message that begins with `where`."""
     begins = shown(text[:40])
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text

@@ -1,4 +1,4 @@
-"""How progress bars look."""
+"""The look of progress bars."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingCo
 
 
 def columns(amount: ProgressColumn) -> tuple[ProgressColumn, ...]:
-    """What is done, how far it is, `amount`, and the time that is left, or that it took."""
+    """Description, bar, `amount`, and the time that is left or, at the end, that was taken."""
     return TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn(elapsed_when_finished=True)

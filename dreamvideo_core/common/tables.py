@@ -1,6 +1,6 @@
-"""Tables that a person writes: .csv with the columns' names in its first row, or .jsonl with a JSON object a line.
+"""Tables that users write: .csv with a header row, or .jsonl with one JSON object per line.
 
-Both are text files as `text_files` reads them.
+`text_files` reads them, so they may have any encoding that it knows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ _ADVICE = "Write a JSON object there."
 
 
 def is_table(path: Path) -> bool:
-    """Whether the file's ending, in any case, is that of a table that `read_rows` reads."""
+    """Whether `read_rows` reads files with this ending, in upper or lower case."""
     return path.suffix.lower() in _READERS
 
 
 def read_rows(path: Path, name: str) -> list[dict]:
-    """The rows in order, each by its columns' names; `name` is what the person calls the file.
+    """The rows in order, as dictionaries by column. `name` is the input that names the file, for messages.
 
-    What a .jsonl holds in a column may be of any type. Raises `InputError` for a file that is not what its ending says.
+    Values of a .csv are strings, those of a .jsonl of any type. Raises `InputError` for a file that is not what its ending
+    says.
     """
     lines = io.StringIO(read_text(path, name), newline="")
     try:
@@ -39,7 +40,7 @@ def _csv_rows(lines: Iterable[str], where: str) -> list[dict]:
 
 
 def _json_rows(lines: Iterable[str], where: str) -> list[dict]:
-    # Not `splitlines`: that one ends lines at characters too which a text in JSON may hold, such as U+2028.
+    # Not `str.splitlines`, which also splits at characters that a JSON string may hold, such as U+2028.
     return [
         parse_object(line.strip(), f"{where}, line {number}", _ADVICE) for number, line in enumerate(lines, 1) if line.strip()
     ]

@@ -1,4 +1,4 @@
-"""The file of captions that belongs to folders of clips."""
+"""Reading the file of captions that belongs to folders of clips."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..media.clip_files import clip_name
 
 
 def read_captions(path: str | Path, name: str = "captions") -> dict[str, str]:
-    """Captions by the clip's name without folder and ending, from a .csv or .jsonl with the columns `path` and `caption`.
+    """Captions by `clip_name`, from a .csv or .jsonl with the columns `path` and `caption`.
 
-    `name` is what the person calls the file. Raises `InputError` for another kind of file, a row without both, and two
-    captions of one clip.
+    `name` is the input that names the file. Raises `InputError` for another kind of file, a row without path or caption,
+    and two captions of one clip.
     """
     path = Path(path)
     if not is_table(path) or not path.is_file():
@@ -24,8 +24,8 @@ def read_captions(path: str | Path, name: str = "captions") -> dict[str, str]:
         clip, caption = (row.get(column) for column in ("path", "caption"))
         if not isinstance(clip, str) or not isinstance(caption, str) or not clip or not caption.strip():
             raise InputError(f"{name} {path.name}, row {number} has no path or no caption; it needs both, as texts")
-        key = clip_name(clip.replace("\\", "/"))
-        if key in captions:
-            raise InputError(f"{name} {path.name} has two captions for {key!r}; keep one")
-        captions[key] = " ".join(caption.split())
+        clip = clip_name(clip.replace("\\", "/"))
+        if clip in captions:
+            raise InputError(f"{name} {path.name} has two captions for {clip!r}; keep one")
+        captions[clip] = " ".join(caption.split())
     return captions

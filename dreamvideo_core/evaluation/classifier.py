@@ -1,7 +1,7 @@
-"""A small classifier of the small world's clips, which stands where I3D and C3D stand for real videos.
+"""A small classifier of the small world's clips, in the role that I3D and C3D have for real videos.
 
-Its labels are what moves and how: the acting sprite's action and shape, and "still" once, for nobody can see which sprite
-does nothing. So the inception score is high where clips show clear shapes that do clear things, all of them alike often.
+A label is the acting sprite's action and shape. "still" is one label, since nobody can see which sprite rests. So the
+inception score is high if clips show clear shapes with clear actions, all equally often.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..sprites import ACTIONS, SHAPES, Clip
 
 SHIPPED_CLASSIFIER = Path(__file__).parents[1] / "assets" / "sprites_classifier.safetensors"
 LABELS = ("still", *(f"{action} {shape}" for action, shape in product((a for a in ACTIONS if a != "still"), SHAPES)))
-SIDE = 64  # pixels that it looks at
+SIDE = 64  # pixels: clips are resized to this height and width
 _CHANNELS = (24, 40, 64, 80, 96)
 _KERNELS = ((1, 5, 5), (3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
 _STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 1, 1))
 
 
 def label(clip: Clip) -> int:
-    """The place of a clip's label in `LABELS`."""
+    """The index of a clip's label in `LABELS`."""
     return LABELS.index("still" if clip.action == "still" else f"{clip.action} {clip.scene.sprites[clip.actor].shape}")
 
 
@@ -42,7 +42,7 @@ class SpriteClassifier(nn.Module):
         self.head = nn.Linear(_CHANNELS[-1], len(LABELS))
 
     def features(self, clips: Tensor) -> Tensor:
-        """What the labels are read from: (B, 96)."""
+        """The features before the last layer: (B, 96)."""
         if clips.shape[-2:] != (SIDE, SIDE):
             clips = F.interpolate(clips, (clips.shape[2], SIDE, SIDE), mode="area")
         return self.blocks(clips).mean((2, 3, 4))
@@ -57,14 +57,14 @@ def _block(inside: int, outside: int, kernel: tuple[int, ...], stride: tuple[int
 
 
 def save_classifier(model: SpriteClassifier, path: Path) -> None:
-    """Weights in half precision, under 1 MB."""
+    """Write the weights in half precision, less than 1 MB."""
     state = {k: v.half().contiguous() for k, v in model.state_dict().items() if v.is_floating_point()}
     with atomic(path) as temporary:
         save_file(state, temporary, {"format": "pt", "labels": ", ".join(LABELS)})
 
 
 def load_classifier(path: Path, name: str = "classifier") -> SpriteClassifier:
-    """What `save_classifier` wrote, float32; `name` is what the person calls the file. Raises `InputError` for another one."""
+    """A classifier that `save_classifier` wrote, in float32. Raises `InputError`; `name` is the input that names the file."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -72,9 +72,9 @@ def load_classifier(path: Path, name: str = "classifier") -> SpriteClassifier:
             f"{name} is {str(path)!r}, which cannot be read ({error}); make it with `dreamvideo train-classifier`"
         ) from error
     model = SpriteClassifier()
-    counters = {k: v for k, v in model.state_dict().items() if not v.is_floating_point()}  # how often BatchNorm was trained
-    wanted = model.state_dict()
-    if set(state) | set(counters) != set(wanted) or any(state[k].shape != wanted[k].shape for k in state):
+    expected = model.state_dict()
+    counters = {k: v for k, v in expected.items() if not v.is_floating_point()}  # BatchNorm's, which are not saved
+    if set(state) | set(counters) != set(expected) or any(state[k].shape != expected[k].shape for k in state):
         raise InputError(
             f"{name} is {str(path)!r}, which is no classifier of sprites; make one with `dreamvideo train-classifier`"
         )
@@ -85,5 +85,5 @@ def load_classifier(path: Path, name: str = "classifier") -> SpriteClassifier:
 @torch.no_grad()
 def accuracy(model: SpriteClassifier, frames: Tensor, labels: Tensor) -> float:
     """The share of clips (N, T, 3, H, W) whose label (N,) has the largest logit."""
-    found = torch.cat([model(part.transpose(1, 2)).argmax(1) for part in frames.split(32)])
-    return float((found == labels).float().mean())
+    predicted = torch.cat([model(batch.transpose(1, 2)).argmax(1) for batch in frames.split(32)])
+    return float((predicted == labels).float().mean())

@@ -1,4 +1,4 @@
-"""True clips to start from and to compare with: UCF101 and MSR-VTT as they are published, and the small world."""
+"""Data sets of true clips, to generate from and to compare with: UCF101, MSR-VTT and the small world."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _LARGEST_ANNOTATION = 256 * 2**20  # bytes; the published ones have up to 27 mil
 
 @dataclass(frozen=True)
 class Selection:
-    """What is taken of a video: `frames` from its first one on, every `stride`-th, their middle at `height` x `width`."""
+    """Which frames of a video are taken: every `stride`-th from the first on, cropped to `height` x `width` pixels."""
 
     frames: int
     height: int
     width: int
     stride: int
 
-    def of(self, path: Path) -> Tensor:
-        """(T, 3, H, W) in [-1, 1]; UnusableClip for a video that is broken or too short, OSError for one that is gone."""
+    def read(self, path: Path) -> Tensor:
+        """The frames of a video, (T, 3, H, W) in [-1, 1]. Raises `UnusableClip`, or OSError if the file is gone."""
         with path.open("rb") as file:
             return fit_image(read_window(file, 0, self.frames, self.stride), self.height, self.width, "crop")
 
 
 @dataclass(frozen=True)
 class TrueClip:
-    """One clip that is there: `read` gives (T, 3, H, W) in [-1, 1], or raises UnusableClip."""
+    """A clip of a data set; `read` gives its frames (T, 3, H, W) in [-1, 1], or raises `UnusableClip`."""
 
     name: str
     caption: str
@@ -51,7 +51,7 @@ class TrueClip:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clips in the order in which they are taken; what is said of the choice of prompts and of frames."""
+    """Clips in the order in which they are taken. `prompts` and `frames` describe their choice for a report."""
 
     clips: Iterator[TrueClip]
     prompts: str
@@ -59,7 +59,7 @@ class Dataset:
 
 
 def open_dataset(name: str, root: Path | None, selection: Selection, seed: int) -> Dataset:
-    """The data set of that name; the seed decides its order. Raises `InputError` for a folder of another layout."""
+    """The data set `name`, in an order that the seed decides. Raises `InputError` for a folder of another layout."""
     if name == SPRITES:
         return _sprites(selection, seed)
     if not root.is_dir():
@@ -67,7 +67,7 @@ def open_dataset(name: str, root: Path | None, selection: Selection, seed: int) 
     return {"ucf101": _ucf101, "msrvtt": _msrvtt}[name](root, selection, seed)
 
 
-def _frames(selection: Selection) -> str:
+def _describe_frames(selection: Selection) -> str:
     return f"every frame of number 0, {selection.stride}, {2 * selection.stride}, ... of each video; its first is the picture"
 
 
@@ -84,7 +84,7 @@ def _sprites(selection: Selection, seed: int) -> Dataset:
 
 
 def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
-    """ROOT/CLASS/v_CLASS_g01_c01.avi; also with the archive's own folder UCF-101 between."""
+    """ROOT/CLASS/v_CLASS_g01_c01.avi, or the same in the archive's own folder: ROOT/UCF-101/CLASS/..."""
     paths = in_order(root.glob("*/*.avi")) or in_order(root.glob("*/*/*.avi"))
     if not paths:
         raise InputError(
@@ -92,20 +92,20 @@ def _ucf101(root: Path, selection: Selection, seed: int) -> Dataset:
             "published (ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi)"
         )
     random.Random(seed).shuffle(paths)
-    clips = (TrueClip(path.stem, _in_words(path.parent.name), lambda path=path: selection.of(path)) for path in paths)
+    clips = (TrueClip(path.stem, _class_in_words(path.parent.name), lambda path=path: selection.read(path)) for path in paths)
     prompts = (
         "the class's name in words, such as 'apply eye makeup'; the paper takes the prompts of VidRD (arXiv 2309.03549), which "
         "are not published with it"
     )
-    return Dataset(clips, prompts, _frames(selection))
+    return Dataset(clips, prompts, _describe_frames(selection))
 
 
-def _in_words(name: str) -> str:
+def _class_in_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
 
 
 def _msrvtt(root: Path, selection: Selection, seed: int) -> Dataset:
-    """A .json with "videos" and "sentences" anywhere in ROOT, and its test split's video7010.mp4 and so on."""
+    """Anywhere in ROOT, a .json with "videos" and "sentences", and the videos of its test split (video7010.mp4, ...)."""
     path, table = _annotation(root)
     captions: dict[str, list[str]] = {}
     try:
@@ -124,18 +124,20 @@ def _msrvtt(root: Path, selection: Selection, seed: int) -> Dataset:
             "folder with the test videos (video7010.mp4) and their annotation"
         )
     random.Random(seed).shuffle(test)
-    # Each video has 20 captions; the draw depends on the video alone, so more clips leave it as it is.
+    # Each video has 20 captions. The choice depends on seed and name alone, so it stays the same for more clips.
     chosen = {name: random.Random(f"{seed} {name}").choice(captions[name]) for name in test}
-    clips = (TrueClip(name, chosen[name], lambda path=files[name]: selection.of(path)) for name in test)
-    return Dataset(clips, f"one of each video's captions in {path.name}, test split, drawn by the seed", _frames(selection))
+    clips = (TrueClip(name, chosen[name], lambda path=files[name]: selection.read(path)) for name in test)
+    prompts = f"one of each video's captions in {path.name}, test split, drawn by the seed"
+    return Dataset(clips, prompts, _describe_frames(selection))
 
 
 def _annotation(root: Path) -> tuple[Path, dict]:
+    """The path and the content of MSR-VTT's annotation below `root`."""
     unreadable: list[InputError] = []
     for path in sorted(root.rglob("*.json")):
         try:
             table = read_object(path, "an annotation", _LARGEST_ANNOTATION)
-        except InputError as error:  # another file may be the one
+        except InputError as error:  # another file may be the annotation
             unreadable.append(error)
             continue
         videos = table.get("videos") if "sentences" in table else None

@@ -1,11 +1,11 @@
-"""Clips of a model from a data set's pictures and captions, into a folder that can be gone on with.
+"""Generating clips from a data set's pictures and captions into a folder; a stopped run can be resumed.
 
-    FOLDER/manifest.json     how they are made; a folder with another one is left alone
-    FOLDER/captions.jsonl    which clips, in order; there once all true clips are
+    FOLDER/manifest.json     the plan; a folder with another plan is refused
+    FOLDER/captions.jsonl    the clips in order; written when all true clips are there
     FOLDER/skipped.jsonl     true clips that cannot be used, and why
     FOLDER/reference/NAME/   a true clip, as PNGs
     FOLDER/ti2v/NAME/        a clip from picture and caption; t2v and i2v beside it
-Every clip appears whole or not at all, depends on its own place and seed alone, and is made once.
+Every clip is written whole or not at all, and depends only on the plan and its number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SKIPPED = "skipped.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What decides every pixel of a folder; clip number i has the noise of `seed` + i."""
+    """All that decides a folder's pixels. Clip i has the noise of seed `seed` + i."""
 
     dataset: str
     root: str
@@ -59,13 +59,13 @@ class Plan:
 
     @property
     def sampling(self) -> dict[str, float | str]:
-        """What a pipeline is called with besides prompt, image and seed."""
+        """Arguments of `Pipeline.__call__` besides prompt, image and seed."""
         names = ("num_frames", "height", "width", "steps", "text_scale", "image_scale", "order", "rescale", "eta", "fps")
         return {name: getattr(self, name) for name in names}
 
 
 def fingerprint(path: Path) -> str:
-    """A short name for what is in a model's file or folder."""
+    """A hash of a model's file or folder, in hexadecimal."""
     if path.is_file():
         return digest([path], size=8)
     files = (p for p in path.rglob("*") if p.suffix in (".safetensors", ".json"))
@@ -73,11 +73,11 @@ def fingerprint(path: Path) -> str:
 
 
 def claim(folder: Path, plan: Plan) -> None:
-    """Make `folder` this plan's own, or find that it is already; else `InputError`."""
+    """Write the plan into a new folder. Raises `InputError` for a folder that holds another plan or anything else."""
     path = folder / _MANIFEST
     wanted = json.loads(json.dumps(asdict(plan)))
     if path.is_file():
-        # Folders from before there was a choice.
+        # Folders of versions without these choices.
         first = {"dtype": "fp32", "rescale": 0.0, "eta": 0.0, "fps": None}
         found = first | read_object(path, "a manifest of clips", advice="Name another --output.")
         changed = [name for name in wanted if found.get(name) != wanted[name]]
@@ -91,9 +91,9 @@ def claim(folder: Path, plan: Plan) -> None:
 
 
 def prepare(folder: Path, plan: Plan, dataset: Dataset, on_clip: Callable[[int], None] = lambda done: None) -> None:
-    """Put the true clips into the folder, unless they all are; `on_clip` hears how many are there.
+    """Write the true clips into the folder, unless they are all there; `on_clip` is told how many are.
 
-    Clips that cannot be used are left out for the next ones, and listed. Raises `InputError` where too few are left.
+    Clips that cannot be used are listed, and replaced by the next ones. Raises `InputError` if too few are left.
     """
     if (folder / CAPTIONS).is_file():
         return
@@ -127,7 +127,7 @@ def generate(
     share: tuple[int, int] = (0, 1),
     on_clip: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Make this process's share, (its number, how many there are), of a prepared folder's clips; those that are there stay."""
+    """Generate the missing clips of a prepared folder. `share` is this process's index and the number of processes."""
     captions = read_captions(folder / CAPTIONS)
     jobs = [(index, name, mode) for index, name in enumerate(captions) for mode in plan.modes][share[0] :: share[1]]
     for done, (index, name, mode) in enumerate(jobs, 1):
@@ -139,8 +139,8 @@ def generate(
         on_clip(done)
 
 
-def skipped(folder: Path) -> int:
-    """How many true clips of a prepared folder's data set could not be used."""
+def count_skipped(folder: Path) -> int:
+    """How many true clips could not be used, of a prepared folder."""
     return len((folder / _SKIPPED).read_text(encoding="utf-8").splitlines())
 
 

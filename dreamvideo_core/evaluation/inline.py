@@ -1,4 +1,4 @@
-"""Pictures and clips inside an HTML page, so that the page is one file and asks no network."""
+"""Pictures and clips as data URLs, so that an HTML page is one file and needs no network."""
 
 from __future__ import annotations
 
@@ -11,28 +11,24 @@ from torch import Tensor
 
 from ..media.images import to_picture
 
-_QUALITY = 95  # of WebP
-_MILLISECONDS = 125  # that a frame is shown
+_QUALITY = 95  # WebP's
+_MILLISECONDS = 125  # per frame
 
 
 def inline_picture(picture: Tensor) -> str:
-    """A picture (3, H, W) in [-1, 1], without loss, as the address of an <img>."""
-    return _address(_pictures(picture[None]), lossless=True)
+    """A picture (3, H, W) in [-1, 1] as lossless WebP in a data URL."""
+    return _data_url(to_picture(picture), lossless=True)
 
 
 def inline_clip(frames: Tensor, milliseconds: Sequence[int] | int = _MILLISECONDS) -> str:
-    """A clip (T, 3, H, W) in [-1, 1] that repeats, as the address of an <img>; `milliseconds` is how long frames are shown."""
-    first, *others = _pictures(frames)
+    """A clip (T, 3, H, W) in [-1, 1] as animated WebP in a data URL; `milliseconds` is the time per frame, or of each."""
+    first, *others = map(to_picture, frames)
     options = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
-    # Every frame whole: one that is kept as a change of the last may keep its traces, which people would judge.
-    return _address([first, *others], quality=_QUALITY, kmin=0, kmax=1, **options)
+    # Key frames only: differences to the frame before leave traces, and people judge these clips.
+    return _data_url(first, quality=_QUALITY, kmin=0, kmax=1, **options)
 
 
-def _pictures(frames: Tensor) -> list[Image.Image]:
-    return [to_picture(frame) for frame in frames]
-
-
-def _address(pictures: list[Image.Image], **options) -> str:
+def _data_url(picture: Image.Image, **options) -> str:
     file = BytesIO()
-    pictures[0].save(file, "WEBP", **options)
+    picture.save(file, "WEBP", **options)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What raters saved, as the paper's Table 3: mean ratings of each model."""
+"""Reading what raters saved, as the mean ratings of each model (the paper's Table 3)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LOWEST, HIGHEST = 1, 5
 
 
 @dataclass(frozen=True)
-class Key:
-    """What a sheet hides: (model, clip) by the clip's number on it."""
+class SheetKey:
+    """What a sheet hides: the model and the clip's name, by the clip's number on the sheet."""
 
     sheet: str
     clips: Mapping[str, tuple[str, str]]
@@ -31,7 +31,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Ratings:
-    """What one rater saved: a value for each of `CRITERIA` by the clip's number; clips not yet rated are left out."""
+    """One rater's ratings by `CRITERIA`, for each rated clip's number."""
 
     rater: str
     values: Mapping[str, Mapping[str, int]]
@@ -48,28 +48,28 @@ class Score:
 
 @dataclass(frozen=True)
 class ModelScores:
-    """Scores by criterion, from how many clips and raters."""
+    """A model's scores by criterion, and the numbers of its rated clips and raters."""
 
     scores: Mapping[str, Score]
     clips: int
     raters: int
 
 
-def read_key(path: Path) -> Key:
+def read_key(path: Path) -> SheetKey:
     """The key that was written with a sheet; raises `InputError` for another file."""
     table = _read_table(path, "key")
-    other_file = InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
+    no_key = InputError(f"key is {str(path)!r}, which is no key; give the file that was written beside the sheet")
     try:
-        key = Key(table["sheet"], {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()})
+        key = SheetKey(table["sheet"], {number: (clip["model"], clip["clip"]) for number, clip in table["clips"].items()})
     except (KeyError, TypeError, AttributeError):
-        raise other_file from None
+        raise no_key from None
     if not all(isinstance(text, str) for text in (key.sheet, *chain.from_iterable(key.clips.values()))):
-        raise other_file
+        raise no_key
     return key
 
 
-def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
-    """The files that raters saved; raises `InputError` for one of another sheet, a second one of a rater, and bad values."""
+def read_ratings(paths: Sequence[Path], key: SheetKey) -> list[Ratings]:
+    """The raters' files. Raises `InputError` for a file of another sheet, a rater's second file, and bad values."""
     found: dict[str, Ratings] = {}
     for path in paths:
         ratings = _read_ratings(path, key)
@@ -83,7 +83,7 @@ def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
     return list(found.values())
 
 
-def _read_ratings(path: Path, key: Key) -> Ratings:
+def _read_ratings(path: Path, key: SheetKey) -> Ratings:
     table = _read_table(path, "results")
     if not isinstance(table.get("ratings"), dict) or not isinstance(table.get("rater"), str):
         raise InputError(f"{str(path)!r} holds no ratings; give the files that the sheet's page saved")
@@ -102,9 +102,9 @@ def _read_ratings(path: Path, key: Key) -> Ratings:
 
 
 def _check_values(path: Path, number: str, values: object) -> None:
-    right = isinstance(values, dict) and set(values) == set(CRITERIA)
-    # JSON's true is an int too.
-    if not right or any(type(value) is not int or not LOWEST <= value <= HIGHEST for value in values.values()):
+    complete = isinstance(values, dict) and set(values) == set(CRITERIA)
+    # Not `isinstance`: JSON's true is a bool, and bool is a subclass of int.
+    if not complete or any(type(value) is not int or not LOWEST <= value <= HIGHEST for value in values.values()):
         raise InputError(
             f"{str(path)!r} rates clip {number} with {shown(values)}; allowed: {', '.join(CRITERIA)}, each a whole number from "
             f"{LOWEST} to {HIGHEST}. The file was changed: leave it out"
@@ -117,39 +117,36 @@ def _read_table(path: Path, name: str) -> dict:
     return read_object(path, f"--{name}", advice="Give the file as it was saved.")
 
 
-def model_scores(ratings: Sequence[Ratings], key: Key) -> dict[str, ModelScores]:
-    """Of every model with a rated clip. A clip's value is the mean of its raters, a model's that of its clips.
+def model_scores(ratings: Sequence[Ratings], key: SheetKey) -> dict[str, ModelScores]:
+    """The scores of every model with a rated clip: the mean over its clips, each the mean over its raters.
 
-    The intervals are over clips, for ratings of the same clip are not independent.
+    Intervals are over clips, since ratings of the same clip are not independent.
     """
     by_clip: dict[str, dict[str, list[Mapping[str, int]]]] = defaultdict(lambda: defaultdict(list))
     raters: dict[str, set[str]] = defaultdict(set)
-    for one in ratings:
-        for number, values in one.values.items():
+    for of_rater in ratings:
+        for number, values in of_rater.values.items():
             model, clip = key.clips[number]
             by_clip[model][clip].append(values)
-            raters[model].add(one.rater)
+            raters[model].add(of_rater.rater)
     return {model: _scores(clips, len(raters[model])) for model, clips in sorted(by_clip.items())}
 
 
 def _scores(clips: Mapping[str, Sequence[Mapping[str, int]]], raters: int) -> ModelScores:
-    means = {name: [fmean(values[name] for values in given) for given in clips.values()] for name in CRITERIA}
-    return ModelScores({name: _score(values) for name, values in means.items()}, len(clips), raters)
-
-
-def _score(values: Sequence[float]) -> Score:
-    return Score(fmean(values), *measure_interval(values))
+    means = {name: [fmean(values[name] for values in ratings) for ratings in clips.values()] for name in CRITERIA}
+    scores = {name: Score(fmean(values), *measure_interval(values)) for name, values in means.items()}
+    return ModelScores(scores, len(clips), raters)
 
 
 def as_table(models: Mapping[str, ModelScores]) -> Table:
-    """The paper's Table 3: a row a model, then the paper's own rows."""
+    """A table as the paper's Table 3: one row per model, then the paper's own rows."""
     table = Table(box=SIMPLE_HEAD, title=f"mean ratings, {LOWEST} to {HIGHEST}")
     table.add_column("method", overflow="fold")
     for name in (*CRITERIA, "clips", "raters"):
         table.add_column(name, justify="right")
-    for model, found in models.items():
-        cells = (f"{s.mean:.2f} ±{(s.high - s.low) / 2:.2f}" for s in (found.scores[name] for name in CRITERIA))
-        table.add_row(model, *cells, str(found.clips), str(found.raters))
+    for model, of_model in models.items():
+        cells = (f"{s.mean:.2f} ±{(s.high - s.low) / 2:.2f}" for s in (of_model.scores[name] for name in CRITERIA))
+        table.add_row(model, *cells, str(of_model.clips), str(of_model.raters))
     table.add_section()
     for method, values in RATINGS.items():
         table.add_row(f"paper: {method}", *(f"{value:.2f}" for value in values), str(RATED_CLIPS), str(RATERS))

@@ -1,6 +1,6 @@
-"""A page on which a person rates clips without knowing which model made which: the paper's user study (Table 3).
+"""A page on which people rate clips without knowing their models: the paper's user study (Table 3).
 
-The page holds everything, clips as WebP among it, and asks no network. What it must not tell is in the key, a file of its own.
+The page is one file with its clips inside, and needs no network. A second file, the key, tells the models.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A clip on the sheet: the folder stands for the model, the clip's own for the text and the picture."""
+class SheetClip:
+    """A clip on the sheet: the model that made it, and the clip's name, by which its caption and picture are found."""
 
     model: str
     clip: str
     path: Path
 
 
-def shuffled_clips(folders: Sequence[Path], captions: Mapping[str, str], clips: int | None, seed: int) -> list[Shown]:
-    """Every model's clips of the same texts, in an order that `seed` decides; `clips` takes so many of the texts, drawn alike.
+def shuffled_clips(folders: Sequence[Path], captions: Mapping[str, str], clips: int | None, seed: int) -> list[SheetClip]:
+    """All models' clips of the same captions, shuffled; with `clips`, of so many captions drawn at random.
 
-    Raises `InputError` for a folder without clips, and where a clip lacks a model or a caption, or a caption its clips.
+    Raises `InputError` for a folder without clips, and unless every folder has a clip for every caption and no others.
     """
     models = open_sets(folders, "folder")
     names = check_pairs({"captions": captions, **{f"folder {model.label}": model.paths for model in models}})
@@ -44,13 +44,13 @@ def shuffled_clips(folders: Sequence[Path], captions: Mapping[str, str], clips: 
     if clips is not None:
         check_number("clips", clips, 1, len(names))
         names = sorted(generator.sample(names, clips))
-    shown = [Shown(model.label, name, model.paths[name]) for model in models for name in names]
-    generator.shuffle(shown)
-    return shown
+    chosen = [SheetClip(model.label, name, model.paths[name]) for model in models for name in names]
+    generator.shuffle(chosen)
+    return chosen
 
 
 def find_pictures(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The pictures that clips of these names were made from; raises `InputError` where one is not in `folder`."""
+    """The pictures in `folder` that clips with these names were made from. Raises `InputError` if one is missing."""
     if not folder.is_dir():
         raise InputError(f"images is {str(folder)!r}, which is no folder; give the folder of the pictures")
     found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _PICTURES}
@@ -66,24 +66,24 @@ def find_pictures(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 def write_sheet(
     output: Path,
     key: Path,
-    shown: Sequence[Shown],
+    clips: Sequence[SheetClip],
     captions: Mapping[str, str],
     pictures: Mapping[str, Path],
     fps: float,
     on_clip: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Write the page and its key; `on_clip` hears how many clips are in it.
+    """Write the page and its key; `on_clip` is told how many clips are done.
 
-    `pictures` are by the clip's name, and may be none; `fps` is of clips that do not say how fast they are.
+    `captions` and `pictures` are by the clip's name; there may be no pictures. `fps` is for clips that do not say theirs.
     """
-    names = sorted({clip.clip for clip in shown})
+    names = sorted({clip.clip for clip in clips})
     entries = []
-    for number, clip in enumerate(shown, 1):
+    for number, clip in enumerate(clips, 1):
         picture = names.index(clip.clip) if clip.clip in pictures else None
         made = read_clip(clip.path, fps)
-        # Made anew, for a file's own metadata may name its model.
-        address = inline_clip(made.frames, made.milliseconds)
-        entries.append({"clip": address, "picture": picture, "caption": captions[clip.clip]})
+        # Encoded again, because a file's metadata may name its model.
+        url = inline_clip(made.frames, made.milliseconds)
+        entries.append({"clip": url, "picture": picture, "caption": captions[clip.clip]})
         on_clip(number)
     content = {
         "clips": entries,
@@ -93,11 +93,11 @@ def write_sheet(
         "highest": HIGHEST,
     }
     sheet = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    hidden = {str(number): {"model": clip.model, "clip": clip.clip} for number, clip in enumerate(shown, 1)}
+    hidden = {str(number): {"model": clip.model, "clip": clip.clip} for number, clip in enumerate(clips, 1)}
     write_text(key, json_text({"sheet": sheet, "clips": hidden}, indent=2))
     write_text(output, _page({"sheet": sheet, **content}))
 
 
 def _page(content: dict) -> str:
-    # Inside a script some tags would end or change it; JSON may write their bracket as an escape.
+    # A "<" in a caption could end the page's script; JSON allows the escape.
     return _PAGE.read_text(encoding="utf-8").replace("SHEET_CONTENT", json.dumps(content).replace("<", "\\u003c"))

@@ -1,4 +1,4 @@
-"""What was measured, as a table, as JSON and as contact sheets."""
+"""Reports on the small world's protocol: tables, JSON and contact sheets."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from PIL import Image, ImageDraw
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from ..common.checks import InputError
 from ..common.files import atomic, write_text
 from ..media.images import contact_sheet, from_uint8
 from ..sprites import sentence
 from .chain import MEASURES, ChainProtocol
 from .metrics import confidence_interval
-from .protocol import Measured, Protocol, Values
+from .protocol import Measurements, Protocol, Values
 
-# Rows of the table, in order; a measure that a mode does not have is left blank there.
+# The rows of the table; a mode without a measure has an empty cell.
 _ROWS = (
     "fff_ssim", "fff_ssim_sprite", "clip_ssim_sprite", "action_accuracy", "varied_text_accuracy", "named_sprite_accuracy",
     "colour_found", "shape_found", "action_found", "motion", "background_drift", "seconds_per_clip",
 )  # fmt: skip
-_CAPTION = 14
+_CAPTION_HEIGHT = 14  # pixels
 
 
-def summary(measured: Measured, protocol: Protocol, checkpoint: str) -> dict:
-    """Means with 95 % intervals; clips that a measure does not apply to are left out of its mean."""
+def summary(measured: Measurements, protocol: Protocol, checkpoint: str) -> dict:
+    """The report: means with 95 % intervals, over the clips that a measure applies to."""
     ceiling = _means(measured.ceiling)
     modes = {}
     for mode, values in measured.modes.items():
@@ -47,21 +48,21 @@ def summary(measured: Measured, protocol: Protocol, checkpoint: str) -> dict:
     }
 
 
-def _applying(values: Values) -> Values:
+def _without_nan(values: Values) -> Values:
     columns = {name: [v for v in column if not math.isnan(v)] for name, column in values.items()}
     return {name: column for name, column in columns.items() if column}
 
 
 def _means(values: Values) -> dict[str, float]:
-    return {name: sum(column) / len(column) for name, column in _applying(values).items()}
+    return {name: sum(column) / len(column) for name, column in _without_nan(values).items()}
 
 
 def _intervals(values: Values) -> dict[str, tuple[float, float]]:
-    return {name: confidence_interval(column) for name, column in _applying(values).items()}
+    return {name: confidence_interval(column) for name, column in _without_nan(values).items()}
 
 
 def as_table(report: dict) -> Table:
-    """One row a measure, a column each for the modes, for the picture standing still, and for the autoencoder alone."""
+    """One row per measure; columns for the modes, the frozen first frame, and the autoencoder alone (ceiling)."""
     p = report["protocol"]
     size = f"{p['width']} x {p['height']} x {p['num_frames']}"
     scales = f"scales {p['text_scale']:g} / {p['image_scale']:g}, {p['steps']} steps"
@@ -83,6 +84,7 @@ def as_table(report: dict) -> Table:
 
 
 def chain_summary(stages: list[dict[str, float]], protocol: ChainProtocol, checkpoint: str) -> dict:
+    """The report on chains; `stages` is what `measure_chains` returned."""
     return {
         "checkpoint": checkpoint,
         "scales": {"text": protocol.text_scale, "image": protocol.image_scale},
@@ -92,13 +94,13 @@ def chain_summary(stages: list[dict[str, float]], protocol: ChainProtocol, check
 
 
 def as_chain_table(report: dict) -> Table:
-    """One row a stage."""
+    """One row per stage."""
     p = report["protocol"]
     size = f"{p['width']} x {p['height']} x {p['num_frames']}"
     anchor = "anchored" if p["anchor"] else "not anchored"
     chains = "1 chain" if p["chains"] == 1 else f"{p['chains']} chains"
     title = f"{report['checkpoint']}: {chains}, {size} a stage, colours {anchor}"
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=title)  # whole in 80 columns
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=title)  # fits into 80 columns
     table.add_column("stage", justify="right")
     for name in MEASURES:
         table.add_column(name, justify="right")
@@ -120,13 +122,17 @@ def _cell(values: dict, name: str) -> str:
 
 
 def write_json(report: dict, path: Path) -> None:
+    """Write any report as a JSON file."""
     write_text(path, json.dumps(report, indent=2) + "\n")
 
 
-def write_sheets(measured: Measured, folder: Path, rows: int = 4) -> list[Path]:
-    """best.png, median.png and worst.png by `clip_ssim_sprite`: the true clip above the one made from text and image."""
+def write_sheets(measured: Measurements, folder: Path, rows: int = 4) -> list[Path]:
+    """Write best.png, median.png and worst.png by `clip_ssim_sprite`: true clips above those from text and image.
+
+    Returns their paths. Raises `InputError` if no clips were made from text and image.
+    """
     if not measured.made:
-        raise ValueError("sheets show clips made from text and image, and mode ti2v was not measured; measure it too")
+        raise InputError("sheets show clips made from text and image, and mode ti2v was not measured; measure it too")
     order = torch.tensor(measured.modes["ti2v"]["clip_ssim_sprite"]).argsort(descending=True).tolist()
     middle = max(0, (len(order) - rows) // 2)
     chosen = {"best": order[:rows], "median": order[middle : middle + rows], "worst": order[-rows:]}
@@ -138,7 +144,7 @@ def write_sheets(measured: Measured, folder: Path, rows: int = 4) -> list[Path]:
     return paths
 
 
-def _sheet(measured: Measured, indices: list[int]) -> Image.Image:
+def _sheet(measured: Measurements, indices: list[int]) -> Image.Image:
     strips = [_strip(measured, index) for index in indices]
     sheet = Image.new("RGB", (strips[0].width, sum(s.height for s in strips)), "white")
     for number, strip in enumerate(strips):
@@ -146,11 +152,11 @@ def _sheet(measured: Measured, indices: list[int]) -> Image.Image:
     return sheet
 
 
-def _strip(measured: Measured, index: int) -> Image.Image:
+def _strip(measured: Measurements, index: int) -> Image.Image:
     frames = from_uint8(torch.cat([measured.true[index], measured.made[index]]))
     pictures = contact_sheet(frames, columns=len(measured.true[index]))
-    strip = Image.new("RGB", (pictures.width, pictures.height + _CAPTION), "white")
-    strip.paste(pictures, (0, _CAPTION))
+    strip = Image.new("RGB", (pictures.width, pictures.height + _CAPTION_HEIGHT), "white")
+    strip.paste(pictures, (0, _CAPTION_HEIGHT))
     score = measured.modes["ti2v"]["clip_ssim_sprite"][index]
     ImageDraw.Draw(strip).text((2, 1), f"{index}: {sentence(measured.clips[index])} ({score:.2f})", fill="black")
     return strip

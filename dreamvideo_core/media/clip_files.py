@@ -1,4 +1,4 @@
-"""Clips in: folders of clips that any model made, as video files, animated pictures or folders of PNGs."""
+"""Reading clips of any model: video files, animated pictures, or folders of PNGs."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """Frames (T, 3, H, W) in [-1, 1] and how many milliseconds each is shown."""
+    """Frames (T, 3, H, W) in [-1, 1], and for how many milliseconds each is shown."""
 
     frames: Tensor
     milliseconds: list[int]
 
 
 def clip_name(file_name: str) -> str:
-    """What a clip is called: the name of its file without the ending, or of its folder."""
+    """A clip's name: that of its file without the ending, or of its folder."""
     path = PurePath(file_name)
     return path.stem if path.suffix.lower() in VIDEOS + ANIMATIONS else path.name
 
 
 def find_clips(folder: str | Path, name: str = "folder") -> dict[str, Path]:
-    """The clips in a folder by their names without endings, in order; `name` is what the person calls the folder.
+    """The clips in a folder by `clip_name`, sorted. `name` is the input that names the folder, for messages.
 
-    A clip is a video file, an animated .webp or .gif, or a folder of PNGs. Raises `InputError` where there is none, or two of
-    one name.
+    A clip is a video file, an animated .webp or .gif, or a folder of PNGs. Raises `InputError` if there is no clip, or if two
+    have the same name.
     """
     if not Path(folder).is_dir():
         raise InputError(f"{name} is {str(folder)!r}, which is no folder; give a folder of clips")
@@ -47,10 +47,10 @@ def find_clips(folder: str | Path, name: str = "folder") -> dict[str, Path]:
     for path in sorted(Path(folder).iterdir()):
         if path.name.startswith(".") or not _is_clip(path):
             continue
-        key = path.name if path.is_dir() else clip_name(path.name)
-        if key in found:
-            raise InputError(f"{name} {str(folder)!r} has {found[key].name} and {path.name}, two clips of one name; keep one")
-        found[key] = path
+        clip = path.name if path.is_dir() else clip_name(path.name)
+        if clip in found:
+            raise InputError(f"{name} {str(folder)!r} has {found[clip].name} and {path.name}, two clips of one name; keep one")
+        found[clip] = path
     if not found:
         endings = ", ".join(VIDEOS + ANIMATIONS)
         raise InputError(f"{name} is {str(folder)!r}, in which there is no clip; allowed: {endings}, and folders of PNGs")
@@ -58,7 +58,7 @@ def find_clips(folder: str | Path, name: str = "folder") -> dict[str, Path]:
 
 
 def read_clip(path: Path, fps: float, most: int | None = None) -> ClipFrames:
-    """A clip as `find_clips` gives it, or its first `most` frames; `fps` is of folders of PNGs and of files without any.
+    """A clip that `find_clips` found, or its first `most` frames; `fps` serves clips that do not say theirs.
 
     Raises `InputError` for a file that cannot be read, and for pictures of different sizes.
     """
@@ -71,11 +71,11 @@ def read_clip(path: Path, fps: float, most: int | None = None) -> ClipFrames:
             f"{str(path)!r} has no frames, or frames of different sizes; make it again, or take it out of the folder"
         )
     frames = from_uint8(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
-    return ClipFrames(frames, [round(shown or 1000 / fps) for shown in milliseconds])
+    return ClipFrames(frames, [round(duration or 1000 / fps) for duration in milliseconds])
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The PNGs of a folder in the order of the numbers in their names: 2.png before 10.png."""
+    """The PNGs of a folder, sorted by the numbers in their names: 2.png before 10.png."""
     return sorted(folder.glob("*.png"), key=_by_numbers)
 
 
@@ -88,6 +88,7 @@ def _is_clip(path: Path) -> bool:
 
 
 def _reader(path: Path) -> Callable[[Path, int | None], tuple[list[np.ndarray], list[float]]]:
+    """What reads a path's first frames, (H, W, 3) bytes each, and their milliseconds: 0 where these are unknown."""
     if path.is_dir():
         return _read_folder
     return _read_animation if path.suffix.lower() in ANIMATIONS else _read_video
@@ -104,9 +105,9 @@ def _read_folder(path: Path, most: int | None) -> tuple[list[np.ndarray], list[f
 def _read_animation(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:
     with Image.open(path) as picture:
         frames = islice(ImageSequence.Iterator(picture), most)
-        # A frame knows its duration once it is decoded.
+        # Pillow sets a frame's duration when it decodes the frame, so the pixels come first.
         read = [(np.array(to_rgb(frame)), frame.info.get("duration", 0.0)) for frame in frames]
-    return [frame for frame, _ in read], [shown for _, shown in read]
+    return [frame for frame, _ in read], [duration for _, duration in read]
 
 
 def _read_video(path: Path, most: int | None) -> tuple[list[np.ndarray], list[float]]:

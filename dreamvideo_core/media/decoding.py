@@ -1,4 +1,4 @@
-"""Videos in, through PyAV: frames as a player shows them."""
+"""Decoding videos with PyAV, into frames as a player shows them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..common.checks import InputError
 from . import h273, tone_mapping
 from .images import from_uint8, to_rgb
 
-_WIDEST_PIXEL = 8  # how much wider than high, or the other way round
+_WIDEST_PIXEL = 8  # pixel aspect ratios beyond this, either way, are damage
 _DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_MOST_PIXELS = 2**28  # of a frame: more is damage, or meant to fill the memory
+_MOST_PIXELS = 2**28  # of a frame: a larger one is damage, or meant to fill the memory
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a video's container says, with the size at which it is shown; `fps` is 0 where it does not."""
+class VideoInfo:
+    """Number of frames, and height and width as shown, in pixels; `fps` is 0 if the container does not say it."""
 
     frames: int
     fps: float
@@ -34,41 +35,41 @@ class Facts:
     width: int
 
 
-class UnusableClip(Exception):
-    """A video that cannot be trained on; the message says why. `facts` are there where its container could be read."""
+class UnusableClip(InputError):
+    """A video that cannot be used; the message says why. `info` is there if the container could be read."""
 
-    def __init__(self, why: str, facts: Facts | None = None):
+    def __init__(self, why: str, info: VideoInfo | None = None):
         super().__init__(why)
-        self.facts = facts
+        self.info = info
 
 
-def read_facts(file: BinaryIO) -> Facts:
-    """Count the frames of a video and decode the first; UnusableClip for what is no whole video."""
+def read_info(file: BinaryIO) -> VideoInfo:
+    """Count a video's frames and decode the first; raises `UnusableClip` for what is no whole video."""
     file.seek(0)
     with _opened(file) as (container, stream):
         first, frames = None, 0
         decode = _decoder(stream)
         for packet in container.demux(stream):
-            # The container's own count is missing in some formats and wrong in some files.
+            # Packets are counted: the container's own count is missing in some formats and wrong in some files.
             frames += bool(packet.size) and not packet.is_discard
             if first is None:
                 first = next(iter(decode(packet)), None)
         if first is None:
             raise UnusableClip("broken: no frame of it can be decoded")
-        height, width = _Look(stream).shown(first).shape[:2]
-        return Facts(frames, float(stream.average_rate or 0), height, width)
+        height, width = _FrameConverter(stream).to_rgb(first).shape[:2]
+        return VideoInfo(frames, float(stream.average_rate or 0), height, width)
 
 
 def read_window(file: BinaryIO, start: int, count: int, stride: int) -> Tensor:
-    """Every `stride`-th frame from `start` on, `count` in all, as shown: (T, 3, H, W) in [-1, 1]."""
+    """`count` frames, every `stride`-th from `start` on: (T, 3, H, W) in [-1, 1]. Raises `UnusableClip`."""
     wanted = range(start, start + (count - 1) * stride + 1, stride)
     file.seek(0)
     pictures = []
     with _opened(file) as (container, stream):
-        look = _Look(stream)
+        converter = _FrameConverter(stream)
         for number, frame in enumerate(_progressive(_decoded(container, stream), stream)):
             if number in wanted:
-                pictures.append(look.shown(frame))
+                pictures.append(converter.to_rgb(frame))
             if len(pictures) == count:
                 break
     if len(pictures) < count:
@@ -79,14 +80,14 @@ def read_window(file: BinaryIO, start: int, count: int, stride: int) -> Tensor:
 
 
 def read_frames(path: Path, most: int | None = None) -> tuple[list[np.ndarray], float]:
-    """The frames of a video as shown, or the first `most`, each (H, W, 3) bytes; and frames per second, 0 where it is unknown.
+    """A video's frames, or its first `most`, each (H, W, 3) bytes of sRGB; and frames per second, 0 where unknown.
 
-    UnusableClip for what is no video.
+    Raises `UnusableClip` for what is no video.
     """
     with _opened(path) as (container, stream):
-        look, pictures = _Look(stream), []
+        converter, pictures = _FrameConverter(stream), []
         for frame in _progressive(_decoded(container, stream), stream):
-            pictures.append(look.shown(frame))
+            pictures.append(converter.to_rgb(frame))
             if len(pictures) == most:
                 break
         return pictures, float(stream.average_rate or 0)
@@ -94,7 +95,7 @@ def read_frames(path: Path, most: int | None = None) -> tuple[list[np.ndarray], 
 
 @contextmanager
 def _opened(source: BinaryIO | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """A container and its first video stream; what FFmpeg says of it becomes UnusableClip."""
+    """A container and its first video stream; FFmpeg's errors become `UnusableClip`."""
     try:
         with av.open(str(source) if isinstance(source, Path) else source, metadata_errors="replace") as container:
             if not container.streams.video:
@@ -108,7 +109,7 @@ def _opened(source: BinaryIO | Path) -> Iterator[tuple[av.container.InputContain
     except av.FFmpegError as error:
         raise UnusableClip(f"broken: {error.strerror}") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a disk that fails, or the like
+        if error.errno != errno.EINVAL:  # such as a disk that fails: no fault of the file
             raise
         raise UnusableClip("broken: it points to a place before its own beginning") from error
 
@@ -120,7 +121,7 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 
 def _decoder(stream: av.VideoStream) -> Callable[[av.Packet], list[av.VideoFrame]]:
-    """What decodes the stream's packets, with transparency where it has that: FFmpeg's own decoders leave out WebM's."""
+    """Decodes the stream's packets. A transparent WebM needs libvpx: FFmpeg's own decoders drop its alpha channel."""
     with_alpha = _DECODERS_WITH_ALPHA.get(stream.codec_context.name)
     if with_alpha is None or stream.metadata.get("alpha_mode") != "1":
         return av.Packet.decode
@@ -130,15 +131,15 @@ def _decoder(stream: av.VideoStream) -> Callable[[av.Packet], list[av.VideoFrame
 
 
 def _progressive(frames: Iterator[av.VideoFrame], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """The frames, and in place of interlaced ones whole ones; as many as before."""
+    """The frames, deinterlaced from the first interlaced one on; their number stays the same."""
     graph = None
     for frame in frames:
         if graph is None and frame.interlaced_frame:
             graph = av.filter.Graph()
             size = {"width": frame.width, "height": frame.height}
             source = graph.add_buffer(**size, format=frame.format, time_base=stream.time_base)
-            whole = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-            graph.link_nodes(source, whole, graph.add("buffersink")).configure()
+            deinterlaced = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            graph.link_nodes(source, deinterlaced, graph.add("buffersink")).configure()
         if graph is None:
             yield frame
         else:
@@ -157,38 +158,38 @@ def _ready(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
         return
 
 
-class _Look:
-    """How the frames of a stream are shown: what its container and its codec say of colours, pixels and the way up."""
+class _FrameConverter:
+    """Converts a stream's frames to sRGB by the colours, the pixel aspect ratio and the rotation that the file declares."""
 
     def __init__(self, stream: av.VideoStream):
         self.stream, self.context = stream, stream.codec_context
 
-    def shown(self, frame: av.VideoFrame) -> np.ndarray:
-        """(H, W, 3) bytes of sRGB."""
-        return _upright(self._rgb(frame), frame)
+    def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) bytes of sRGB, upright, with square pixels."""
+        return _upright(self._colours(frame), frame)
 
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
+    def _colours(self, frame: av.VideoFrame) -> np.ndarray:
         transfer, primaries = self.context.color_trc, self.context.color_primaries
         if transfer in tone_mapping.HDR or primaries in tone_mapping.WIDE:
-            signal = torch.from_numpy(self._converted(frame, "rgb48le").astype(np.float32)) / 65535
+            signal = torch.from_numpy(self._reformatted(frame, "rgb48le").astype(np.float32)) / 65535
             return (tone_mapping.to_srgb(signal, transfer, primaries) * 255).round().byte().numpy()
         if any(component.is_alpha for component in frame.format.components):
-            return np.array(to_rgb(Image.fromarray(self._converted(frame, "rgba"))))
-        # From more than 8 bits, white is 253 in rgb24 and 255 in gbrp.
-        return self._converted(frame, "gbrp" if frame.format.components[0].bits > 8 else "rgb24")
+            return np.array(to_rgb(Image.fromarray(self._reformatted(frame, "rgba"))))
+        # swscale turns white of more than 8 bits into 253 with rgb24, and into 255 with gbrp.
+        return self._reformatted(frame, "gbrp" if frame.format.components[0].bits > 8 else "rgb24")
 
-    def _converted(self, frame: av.VideoFrame, kind: str) -> np.ndarray:
+    def _reformatted(self, frame: av.VideoFrame, pixel_format: str) -> np.ndarray:
         matrix = self._matrix(frame)
-        converted = frame.reformat(
+        reformatted = frame.reformat(
             width=self._width(frame),
-            format=kind,
+            format=pixel_format,
             src_colorspace=matrix,
-            # Of no meaning for RGB, but PyAV before 17 heeds the source's matrix only where the two differ.
+            # RGB has no matrix, but PyAV before 17 ignores the source's unless the two differ.
             dst_colorspace=h273.SWSCALE[h273.BT601 if matrix == h273.BT709 else h273.BT709],
             src_color_range=self._range(frame),
             dst_color_range=h273.FULL,
         )
-        return converted.to_ndarray()
+        return reformatted.to_ndarray()
 
     def _matrix(self, frame: av.VideoFrame) -> int:
         tagged = self.context.colorspace
@@ -205,10 +206,10 @@ class _Look:
             return tagged
         if frame.format.name.startswith("yuvj"):
             return h273.FULL
-        return h273.LIMITED if len(frame.format.components) > 2 else None  # FFmpeg knows what grey is
+        return h273.LIMITED if len(frame.format.components) > 2 else None  # FFmpeg has the right default for grey
 
     def _width(self, frame: av.VideoFrame) -> int:
-        """At which pixels are square."""
+        """The width that makes pixels square."""
         wider = self.stream.sample_aspect_ratio or 1
         if not 1 / _WIDEST_PIXEL <= wider <= _WIDEST_PIXEL:
             raise UnusableClip(f"its pixels are {float(wider):.3g} times as wide as high")
@@ -216,11 +217,11 @@ class _Look:
 
 
 def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turned and mirrored as the frame's display matrix asks for: telephones film lying, and front cameras mirrored."""
+    """Rotated and mirrored as the frame's display matrix says: phones store clips lying, front cameras mirrored."""
     matrix = _display_matrix(frame)
     if matrix is None:
         return picture
-    # Where a step to the right and a step down go: (right, down) of each.
+    # Row 1: how far (right, down) one stored pixel to the right goes on the screen. Row 2: the same for one down.
     (right_right, right_down), (down_right, down_down) = matrix
     if abs(right_right) + abs(down_down) < abs(right_down) + abs(down_right):
         picture, right_right, down_down = picture.transpose(1, 0, 2), down_right, right_down
@@ -228,6 +229,6 @@ def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """The part of it that turns and mirrors, (2, 2)."""
+    """Its part that rotates and mirrors, (2, 2)."""
     found = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     return None if found is None else np.frombuffer(bytes(found), np.int32).astype(np.int64).reshape(3, 3)[:2, :2]

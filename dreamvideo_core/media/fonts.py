@@ -1,4 +1,4 @@
-"""Fonts for words in any script: Pillow's own where it has the letters, else one of the system's."""
+"""Fonts for text in any script: Pillow's own if it has the characters, else one of the system's."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pathlib import Path
 from PIL import ImageFont
 
 _ENDINGS = (".ttf", ".ttc", ".otf", ".otc")
-_NOWHERE = "\U0010ffff"  # no character, so no font has a picture of it
-_TRIED = 24  # pixels: pictures of letters are compared at this size
-_INVISIBLE = ("C", "Z", "M")  # categories of characters that may have no picture of their own: controls, spaces, marks
-# Words in the names of fonts that are no plain ones; others are tried before.
+_UNASSIGNED = "\U0010ffff"  # no character: a font shows it as it shows all that it lacks
+_TEST_SIZE = 24  # pixels: glyphs are compared at this size
+_INVISIBLE = ("C", "Z", "M")  # Unicode categories that may have no glyph: controls, separators, combining marks
+# Fonts with these words in their file names are tried last.
 _SPECIAL = ("bold", "italic", "oblique", "light", "thin", "black", "medium", "mono", "condensed", "serif", "math", "symbol")
 
 
 @dataclass(frozen=True)
 class ChosenFont:
-    """A font for a text, and those letters of the text that no font here has."""
+    """A font for a text, and the text's characters that this font lacks."""
 
     font: ImageFont.FreeTypeFont
     missing: str
 
 
 def choose_font(text: str, size: float) -> ChosenFont:
-    """The first font that has all letters of `text`, or the one that lacks the fewest; `size` in pixels."""
+    """The first font that has all characters of `text`, or the one that lacks the fewest; `size` is in pixels."""
     path, missing = _best("".join(sorted(set(text))), tuple(font_folders()))
     font = ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
     return ChosenFont(font, missing)
 
 
-def cannot_be_drawn(texts: Sequence[str]) -> list[str]:
-    """Those of the texts that have letters which no font here has."""
-    return [text for text in texts if choose_font(text, _TRIED).missing]
+def undrawable(texts: Sequence[str]) -> list[str]:
+    """The texts that no font of this machine can show whole."""
+    return [text for text in texts if choose_font(text, _TEST_SIZE).missing]
 
 
 def font_folders() -> list[Path]:
-    """Where the system and the person keep fonts."""
+    """The folders of the system's and the user's fonts."""
     home = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")
@@ -53,27 +53,27 @@ def font_folders() -> list[Path]:
 
 @cache
 def _best(letters: str, folders: tuple[Path, ...]) -> tuple[str | None, str]:
-    """The file of the font for these letters, None for Pillow's own, and the letters that it lacks."""
-    fewest: tuple[str | None, str] = None, _lacking(ImageFont.load_default(_TRIED), letters)
-    for path in _font_files(folders) if fewest[1] else ():
+    """The best font's file, None for Pillow's own, and the letters that it lacks."""
+    best: tuple[str | None, str] = None, _lacking(ImageFont.load_default(_TEST_SIZE), letters)
+    for path in _font_files(folders) if best[1] else ():
         try:
-            lacking = _lacking(ImageFont.truetype(path, _TRIED), letters)
-        except OSError:  # a damaged font, or one of pictures of another size
+            lacking = _lacking(ImageFont.truetype(path, _TEST_SIZE), letters)
+        except OSError:  # a damaged font, or a bitmap font without this size
             continue
-        if len(lacking) < len(fewest[1]):
-            fewest = path, lacking
+        if len(lacking) < len(best[1]):
+            best = path, lacking
         if not lacking:
             break
-    return fewest
+    return best
 
 
 @cache
 def _font_files(folders: tuple[Path, ...]) -> list[str]:
-    """All fonts in the folders, plain ones first."""
+    """All fonts in the folders, regular ones first."""
     found = [
-        os.path.join(place, name)
+        os.path.join(subfolder, name)
         for folder in folders
-        for place, _, names in os.walk(folder)
+        for subfolder, _, names in os.walk(folder)
         for name in names
         if name.lower().endswith(_ENDINGS)
     ]
@@ -81,11 +81,11 @@ def _font_files(folders: tuple[Path, ...]) -> list[str]:
 
 
 def _lacking(font: ImageFont.FreeTypeFont, letters: str) -> str:
-    """The letters that the font draws as it draws what it does not have: by a box, or not at all."""
-    box = _picture(font, _NOWHERE)
-    seen = [letter for letter in letters if unicodedata.category(letter)[0] not in _INVISIBLE]
-    return "".join(letter for letter in seen if _picture(font, letter) in (box, b""))
+    """The visible letters that the font draws as its "missing" box, or not at all."""
+    box = _glyph(font, _UNASSIGNED)
+    visible = [letter for letter in letters if unicodedata.category(letter)[0] not in _INVISIBLE]
+    return "".join(letter for letter in visible if _glyph(font, letter) in (box, b""))
 
 
-def _picture(font: ImageFont.FreeTypeFont, letter: str) -> bytes:
+def _glyph(font: ImageFont.FreeTypeFont, letter: str) -> bytes:
     return bytes(font.getmask(letter))

@@ -1,4 +1,4 @@
-"""Clips beside each other under their captions, moving together or as rows of single frames."""
+"""Grids of clips under captions that play together, and strips of single frames."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from ..common.checks import InputError, check_number, shown
 from .fonts import choose_font
 from .images import fit_image, from_uint8
 
-_GAP = 4
-_SMALLEST_TEXT = 10
-_LONGEST_CAPTION = 1000
+_GAP = 4  # pixels between cells
+_SMALLEST_TEXT = 10  # pixels
+_LONGEST_CAPTION = 1000  # characters
 _SPACING = 1  # pixels between lines
 
 
 def clip_grid(clips: Sequence[Tensor], captions: Sequence[str] = (), columns: int = 2) -> Tensor:
-    """Clips (T, 3, H, W) in [-1, 1], row by row, as one (T', 3, H', W') that plays them together.
+    """Clips (T, 3, H, W) in [-1, 1], row by row, as one clip (T', 3, H', W') that plays them together.
 
-    Cells are as large as the first clip; others are made to fit whole. A clip that ends before the longest holds its last
-    frame. `captions` may be fewer than clips; with none there is no room for them. Raises `InputError`.
+    A cell has the first clip's size; other clips are padded to it. A shorter clip holds its last frame until the longest
+    ends. There may be fewer captions than clips. Raises `InputError` for no clips, too many or too long captions.
     """
     if not clips:
         raise InputError("there is no clip; connect at least one")
-    check_number("columns", columns, 1, math.inf)
+    check_number("columns", columns, 1)
     if len(captions) > len(clips):
         raise InputError(f"there are {len(captions)} captions for {len(clips)} clips; give one a clip at most")
     for caption in captions:
-        if len(caption) > _LONGEST_CAPTION:  # its bar would be many times as high as the clips
+        if len(caption) > _LONGEST_CAPTION:  # its lines would be many times as high as the clips
             length = f"{len(caption)} characters; allowed: up to {_LONGEST_CAPTION}"
             raise InputError(f"captions has one, {shown(caption)}, of {length}. Shorten it")
     height, width = clips[0].shape[-2:]
     length = max(len(clip) for clip in clips)
-    cells = [_held(fit_image(clip.float().cpu(), height, width, "pad"), length) for clip in clips]
+    cells = [_hold_last_frame(fit_image(clip.float().cpu(), height, width, "pad"), length) for clip in clips]
     if any(captions):
-        cells = _captioned(cells, [*captions, *[""] * (len(clips) - len(captions))])
+        cells = _with_captions(cells, [*captions, *[""] * (len(clips) - len(captions))])
     columns = min(columns, len(cells))
     blank = torch.ones_like(cells[0])
     cells += [blank] * (-len(cells) % columns)
@@ -50,9 +50,9 @@ def clip_grid(clips: Sequence[Tensor], captions: Sequence[str] = (), columns: in
 
 
 def film_strip(clip: Tensor, frames: Sequence[int], head: Tensor | None = None) -> Tensor:
-    """Chosen frames of a clip (T, 3, H, W) in a row, as a clip of one frame; -1 is the last.
+    """Chosen frames of a clip (T, 3, H, W) in a row, as a clip of one frame (1, 3, H, W'); -1 is the last.
 
-    A picture `head` (1, 3, H, W) of any size stands before them.
+    A picture `head` (1, 3, H, W) of any size goes before them.
     """
     cells = pick_frames(clip, frames).float().cpu()
     if head is not None:
@@ -62,7 +62,7 @@ def film_strip(clip: Tensor, frames: Sequence[int], head: Tensor | None = None) 
 
 
 def pick_frames(clip: Tensor, frames: Sequence[int]) -> Tensor:
-    """Those frames of a clip, (T, ...) in any layout; -1 is the last."""
+    """The frames with these numbers of a clip (T, ...); -1 is the last. Raises `InputError` for numbers that it lacks."""
     if not frames:
         raise InputError("frames names none; name at least one, such as 0 1 2 3 -1")
     for number in frames:
@@ -71,12 +71,12 @@ def pick_frames(clip: Tensor, frames: Sequence[int]) -> Tensor:
     return clip[list(frames)]
 
 
-def _held(clip: Tensor, length: int) -> Tensor:
+def _hold_last_frame(clip: Tensor, length: int) -> Tensor:
     return torch.cat([clip, clip[-1:].expand(length - len(clip), -1, -1, -1)])
 
 
-def _captioned(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
-    """The cells under their captions, which are broken into lines where they are wider; all bars have the same height."""
+def _with_captions(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
+    """The cells, each below a bar with its wrapped caption; all bars have the height of the highest."""
     height, width = cells[0].shape[-2:]
     size = max(_SMALLEST_TEXT, height // 14)
     fonts = [choose_font(caption, size).font for caption in captions]
@@ -90,7 +90,7 @@ def _captioned(cells: list[Tensor], captions: Sequence[str]) -> list[Tensor]:
 
 
 def _height(text: str, font: ImageFont.FreeTypeFont) -> int:
-    """Of a bar with this text: some fonts have higher lines than their size."""
+    """The height of a bar with this text. Some fonts have lines higher than their size, so it is measured."""
     _, _, _, bottom = ImageDraw.Draw(Image.new("1", (1, 1))).multiline_textbbox((0, 0), text, font, spacing=_SPACING)
     return max((font.size + _GAP) * (text.count("\n") + 1), math.ceil(bottom) + 1)
 
@@ -102,7 +102,7 @@ def _bar(text: str, font: ImageFont.FreeTypeFont, height: int, width: int) -> Te
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Broken between words, and where a word alone is wider than the bar, as in scripts without spaces, within it."""
+    """The text in lines of `width` pixels, broken between words. A word that is too long, as in Chinese, is broken within."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,4 +1,4 @@
-"""Pictures in and out: fit an image to a clip's size, check it, lay frames out on a sheet."""
+"""Pictures: reading them, fitting them to a clip's size, and contact sheets of frames."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kornia.filters import gaussian_blur2d
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..common.checks import InputError
+from ..common.checks import InputError, check_choice
 
 FITS = ("crop", "pad", "stretch")
-_BRIGHTEST_FRACTION = 16  # where white is 1; brighter than this are numbers whose white is 255 or more
+_BRIGHTEST_FRACTION = 16  # grey values up to here have white at 1, with highlights above; larger ones have it at 255 or more
 
 
 def white_image(batch: int, height: int, width: int, *, device=None, dtype=None) -> Tensor:
@@ -25,9 +25,9 @@ def white_image(batch: int, height: int, width: int, *, device=None, dtype=None)
 
 
 def read_image(path: str | Path, name: str = "image") -> Tensor:
-    """The picture in a file as (1, 3, H, W) in [-1, 1]: upright, on white where transparent; of an animation the first.
+    """The picture in a file, (1, 3, H, W) in [-1, 1]: upright, transparency laid on white, the first of an animation.
 
-    `name` is what the person calls the input, for the message of the `InputError` that an unreadable file raises.
+    Raises `InputError` for an unreadable file; `name` is the input that names it.
     """
     if not Path(path).is_file():
         raise InputError(f"{name} is {str(path)!r}, and there is no such file; give the path of a picture")
@@ -53,15 +53,15 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _grey_to_rgb(values: np.ndarray) -> Image.Image:
-    """Grey of more than 8 bits, which Pillow would cut off at 255.
+    """Grey of more than 8 bits; Pillow's own conversion clips it at 255.
 
-    Its file does not say what white is, so the values tell: 1 for fractions, with room for brighter light; for other
-    numbers the largest value of the smallest common type that holds them.
+    The file does not say which value is white, so it is guessed: 1 for fractions, else the largest value of the smallest
+    common type that holds all values.
     """
     whites = (65535, 2**31 - 1, 2**32 - 1)
     if values.dtype.kind == "f":
         values, whites = np.nan_to_num(values, posinf=0, neginf=0), (_BRIGHTEST_FRACTION, 255, *whites)
-    elif values.dtype == np.int32 and values.min() < -(2**16):  # Pillow reads 32 bits without a sign as if they had one
+    elif values.dtype == np.int32 and values.min() < -(2**16):  # Pillow reads unsigned 32 bits as signed ones
         values = values.view(np.uint32)
     white = next((white for white in whites if values.max() <= white), whites[-1])
     white = 1 if white == _BRIGHTEST_FRACTION else white
@@ -69,7 +69,7 @@ def _grey_to_rgb(values: np.ndarray) -> Image.Image:
 
 
 def to_uint8(image: Tensor) -> Tensor:
-    """Values in [-1, 1] to bytes 0 to 255 on the CPU, in the same shape; what is beyond is cut off."""
+    """Values in [-1, 1] to bytes 0 to 255 on the CPU, in the same shape; values outside are clamped."""
     return ((image.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
@@ -83,14 +83,14 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(rearrange(to_uint8(image), "c h w -> h w c").numpy())
 
 
-def fit_image(image: Tensor, height: int, width: int, fit: str = "crop", place: tuple[float, float] = (0.5, 0.5)) -> Tensor:
+def fit_image(image: Tensor, height: int, width: int, fit: str = "crop", position: tuple[float, float] = (0.5, 0.5)) -> Tensor:
     """Bring an image (B, 3, H, W) to `height` x `width`; the range of its values is kept.
 
-    `crop` fills the frame and cuts what is over, `pad` keeps the whole picture and repeats its border,
-    `stretch` ignores the aspect ratio. `place` is the share of what is over that goes at the top and at the left.
+    `crop` fills the frame and cuts off the rest, `pad` keeps the whole picture and repeats its border, `stretch` ignores
+    the aspect ratio. `position` is the share of the rest, or of the border, that goes to the top and to the left; the
+    defaults centre the picture.
     """
-    if fit not in FITS:
-        raise ValueError(f"fit is {fit!r}; allowed: {', '.join(FITS)}")
+    check_choice("fit", fit, FITS)
     old_height, old_width = image.shape[-2:]
     if (old_height, old_width) == (height, width):
         return image
@@ -100,55 +100,55 @@ def fit_image(image: Tensor, height: int, width: int, fit: str = "crop", place: 
     low, high = image.amin(), image.amax()
     rows, columns = (
         _Resizing(old, size, math.floor(share * (size - wanted)), wanted)
-        for old, size, share, wanted in zip(image.shape[-2:], new, place, (height, width), strict=True)
+        for old, size, share, wanted in zip(image.shape[-2:], new, position, (height, width), strict=True)
     )
-    # What grows is cut before: the whole of a long narrow picture would be huge at the clip's size.
-    cut = image[..., rows.first : rows.end, columns.first : columns.end]
+    # An enlarged axis is cropped first: the whole of a long narrow picture would be huge at the clip's size.
+    cropped = image[..., rows.first : rows.end, columns.first : columns.end]
     if max(rows.factor, columns.factor) > 1:
-        cut = gaussian_blur2d(cut, (rows.kernel, columns.kernel), (rows.sigma, columns.sigma))
+        cropped = gaussian_blur2d(cropped, (rows.kernel, columns.kernel), (rows.sigma, columns.sigma))
     for axis, resizing in sorted(((-2, rows), (-1, columns)), key=lambda pair: -pair[1].factor):
-        cut = resizing.of(cut, axis)
-    return cut.clamp_(low, high)  # bicubic overshoots
+        cropped = resizing.resize(cropped, axis)
+    return cropped.clamp_(low, high)  # bicubic interpolation overshoots
 
 
 class _Resizing:
-    """Along one axis: `count` pixels from `start` on of `old` ones brought to `size`, with the border repeated beyond.
+    """One axis of `old` pixels resized to `size`, of which `count` from `start` on are made; beyond, the border repeats.
 
-    What shrinks is smoothed first, by as much as kornia's `resize` does; the rest is bicubic.
+    Bicubic; an axis that shrinks is first smoothed as much as kornia's `resize` does.
     """
 
     def __init__(self, old: int, size: int, start: int, count: int):
         self.factor = old / size
         self.sigma = max((self.factor - 1) / 2, 0.001)
         self.kernel = 1 if old == 1 else max(int(4 * self.sigma), 3) | 1
-        # In float64: in float32, places in a picture of 8000 pixels are off by a thousandth of one.
+        # float64: float32 is off by a thousandth of a pixel in a picture of 8000.
         wanted = torch.arange(start, start + count, dtype=torch.float64).clamp(0, size - 1)
-        self.places = (wanted + 0.5) * self.factor - 0.5
-        self.first, self.end = 0, old
+        self.positions = (wanted + 0.5) * self.factor - 0.5  # in pixels of the old axis
+        self.first, self.end = 0, old  # the old pixels that are needed
         if self.factor < 1:
-            self.first, self.end = max(0, math.floor(self.places[0]) - 1), min(old, math.floor(self.places[-1]) + 3)
+            self.first, self.end = max(0, math.floor(self.positions[0]) - 1), min(old, math.floor(self.positions[-1]) + 3)
 
-    def of(self, cut: Tensor, axis: int) -> Tensor:
-        """The wanted pixels, from those between `first` and `end`."""
-        places = self.places - self.first
-        low = places.floor()
-        shift = (places - low).to(cut).view([-1] + [1] * (-1 - axis))
-        made = 0
+    def resize(self, cropped: Tensor, axis: int) -> Tensor:
+        """`cropped` holds the old pixels from `first` to `end` along `axis`, a negative number."""
+        positions = self.positions - self.first
+        low = positions.floor()
+        shift = (positions - low).to(cropped).view([-1] + [1] * (-1 - axis))
+        resized = 0
         for step in range(-1, 3):
-            taps = (low + step).clamp(0, cut.shape[axis] - 1).long().to(cut.device)
-            made = cut.index_select(axis, taps).mul_(_cubic(shift - step)).add_(made)
-        return made
+            taps = (low + step).clamp(0, cropped.shape[axis] - 1).long().to(cropped.device)
+            resized = cropped.index_select(axis, taps).mul_(_cubic(shift - step)).add_(resized)
+        return resized
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """The weight of a pixel so far away, with the constant of torch's and OpenCV's bicubic resizing."""
+    """The bicubic weight of a pixel at this distance, with the constant (-0.75) of torch and OpenCV."""
     x, a = distance.abs(), -0.75
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((x - 5) * x + 8) * x * a - 4 * a
     return torch.where(x <= 1, near, far)
 
 
 def contact_sheet(frames: Tensor, columns: int, gap: int = 2) -> Image.Image:
-    """Frames (N, 3, H, W) in [-1, 1], row by row, as one picture."""
+    """Frames (N, 3, H, W) in [-1, 1] as one picture, row by row with white gaps of `gap` pixels."""
     rows = math.ceil(len(frames) / columns)
     frames = F.pad(frames.float().cpu(), (0, gap, 0, gap), value=1.0)
     blank = frames.new_ones(rows * columns - len(frames), *frames.shape[1:])

@@ -1,4 +1,4 @@
-"""Clips out: H.264 in .mp4, animated .webp and .gif, or a folder of numbered PNGs."""
+"""Writing clips: H.264 in .mp4, animated .webp and .gif, or a folder of numbered PNGs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..common.files import atomic, atomic_folder
 from . import h273
 from .images import to_uint8
 
-_LARGEST_MP4 = 16384  # pixels a side, of x264
+_LARGEST_MP4 = 16384  # pixels a side, x264's limit
 
 
 def check_output(path: str | Path, name: str = "path") -> None:
-    """Raise `InputError` where `save_clip` could not write to `path`; `name` is what the person calls it."""
+    """Raise `InputError` if `save_clip` could not write to `path`; `name` is the input that names it."""
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise InputError(
@@ -38,10 +38,10 @@ def check_output(path: str | Path, name: str = "path") -> None:
 
 
 def save_clip(path: str | Path, frames: Tensor, fps: float = 8.0) -> None:
-    """Write frames (T, 3, H, W) in [-1, 1]; the ending of `path` tells the kind. Nothing is left when it fails.
+    """Write frames (T, 3, H, W) in [-1, 1] in the format of `path`'s ending. If it fails, nothing is left behind.
 
-    .mp4 needs even H and W up to 16,384; `InputError` for others. In .webp and .gif, which are lossless but for gif's 256
-    colours, viewers repeat the clip; their writers may join equal neighbouring frames into one that is shown longer.
+    .mp4 needs even H and W up to 16,384; raises `InputError` for others. .webp is lossless; .gif has 256 colours. Both
+    repeat, and their writers may merge equal neighbouring frames into one that is shown longer.
     """
     path = Path(path)
     check_output(path)
@@ -69,15 +69,15 @@ def _write_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
         context.color_primaries = context.color_trc = h273.BT709  # as of sRGB, whatever the size
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            kind = {"format": stream.pix_fmt, "dst_colorspace": h273.SWSCALE[matrix], "dst_color_range": h273.LIMITED}
-            container.mux(stream.encode(frame.reformat(**kind)))
+            colours = {"dst_colorspace": h273.SWSCALE[matrix], "dst_color_range": h273.LIMITED}
+            container.mux(stream.encode(frame.reformat(format=stream.pix_fmt, **colours)))
         container.mux(stream.encode())
 
 
 def _write_animation(path: Path, pictures: np.ndarray, fps: float) -> None:
     first, *others = map(Image.fromarray, pictures)
-    kind = {"lossless": True} if path.suffix.lower() == ".webp" else {}
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **kind)
+    options = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **options)
 
 
 def _write_folder(path: Path, pictures: np.ndarray, fps: float) -> None:

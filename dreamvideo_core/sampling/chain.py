@@ -1,8 +1,8 @@
-"""Clips that go on from each other: the paper's two-stage inference (its Fig. 7), for any number of stages.
+"""Chains of clips: the paper's two-stage inference (Fig. 7), for any number of stages.
 
-The picture of a stage is the last frame of the stage before it, as it was decoded. A retention branch sees its pixels, so
-nothing is lost on the way; it is encoded only for the mean of its latents, of which the noise has a trace. A U-Net that takes
-a picture's latents sees the frame encoded again, with what the VAE loses of it.
+A stage's image is the last decoded frame of the stage before. A retention branch sees its pixels, so no encoding loses
+quality on the way. The frame is encoded only for the mean of its latents, which the initial noise keeps a trace of. A U-Net
+that takes a picture's latents sees the frame encoded again, with what the VAE loses of it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..common.checks import InputError, check_choice, check_text, shown
+from ..common.checks import MAX_SEED, InputError, check_choice, check_text, shown
 from ..media.colour import match_colours
 from .pipeline import Pipeline
 
 MAX_STAGES = 64
 SEAMS = ("merge", "keep")
-_SEEDS = 2**64
-_DERIVED = "-"
+_DERIVED = "-"  # in `seeds`: the stage keeps its derived seed
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,11 @@ class Stage:
     seed: int
 
 
-def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
-    """One stage a line of `prompts`, without blank lines and lines that begin with "#".
+def plan_stages(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
+    """One stage per line of `prompts`; blank lines and lines that begin with "#" are left out.
 
-    Stage k has the seed `seed` + k - 1. `seeds` may name others, one a stage, with "-" for a stage that keeps its own;
-    stages beyond its end keep theirs. Raises `InputError` for no stage, too many, a seed that is none, or
-    half a character.
+    Stage k has the seed `seed` + k - 1. `seeds` may name others, one per stage, with "-" for a stage that keeps its own.
+    Raises `InputError` for no stage, too many stages or seeds, an invalid seed, or text that is no Unicode.
     """
     check_text("prompts", prompts)
     lines = [line.strip() for line in prompts.splitlines()]
@@ -55,13 +53,13 @@ def plan(prompts: str, seed: int, seeds: str = "") -> list[Stage]:
         raise InputError(f"seeds names {len(named)} seeds for {len(sentences)} sentences; name one a sentence at most")
     named += [_DERIVED] * (len(sentences) - len(named))
     return [
-        Stage(number, sentence, (seed + number - 1) % _SEEDS if text == _DERIVED else _seed(text))
+        Stage(number, sentence, (seed + number - 1) % (MAX_SEED + 1) if text == _DERIVED else _parse_seed(text))
         for number, (sentence, text) in enumerate(zip(sentences, named, strict=True), 1)
     ]
 
 
-def check_goes_on(takes_image: bool, stages: int) -> None:
-    """Raise `InputError` for more than one stage of a model that takes no picture."""
+def check_can_chain(takes_image: bool, stages: int) -> None:
+    """Raise `InputError` for more than one stage with a model that takes no picture."""
     if stages > 1 and not takes_image:
         raise InputError(
             f"there are {stages} sentences, but this model has no retention branch: it cannot go on from a frame. Give one "
@@ -69,20 +67,20 @@ def check_goes_on(takes_image: bool, stages: int) -> None:
         )
 
 
-def _seed(text: str) -> int:
-    # Of thousands of digits Python makes no number.
-    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= _SEEDS:
+def _parse_seed(text: str) -> int:
+    # At most 20 digits: Python refuses to convert thousands.
+    if not re.fullmatch("[0-9]{1,20}", text) or int(text) > MAX_SEED:
         raise InputError(
-            f"seeds holds {shown(text)}; allowed: whole numbers from 0 to {_SEEDS - 1}, or {_DERIVED} for a stage's own"
+            f"seeds holds {shown(text)}; allowed: whole numbers from 0 to {MAX_SEED}, or {_DERIVED} for a stage's own"
         )
     return int(text)
 
 
-def join(clips: Sequence[Tensor], seam: str) -> Tensor:
-    """The clips (T, ...) of N stages as one.
+def join_stages(clips: Sequence[Tensor], seam: str) -> Tensor:
+    """The clips (T, ...) of N stages as one clip.
 
-    "merge" shows the frame that two stages share once, as the earlier one made it: 1 + N (T - 1) frames. "keep" has all
-    N T of them, as in the paper. Raises `InputError` for frames of different sizes.
+    "merge" keeps the frame that two stages share once, from the earlier stage: 1 + N (T - 1) frames. "keep" has all N T
+    frames, as in the paper. Raises `InputError` for frames of different sizes.
     """
     check_choice("seam", seam, SEAMS)
     sizes = [tuple(clip.shape[1:]) for clip in clips]
@@ -109,17 +107,16 @@ def run_chain(
     on_stage: Callable[[Stage], None] = lambda stage: None,
     **options,
 ) -> Chain:
-    """Every stage from the last frame of the one before; the first from `image` (1, 3, H, W), or from its text alone.
+    """Generate every stage from the last frame of the one before; the first from `image` (1, 3, H, W), or from text alone.
 
-    `anchor` takes back at every stage what the colours of its first frame have drifted from its picture (`match_colours`).
-    `options` are those of `Pipeline.__call__`; an `end_image` is where every stage ends. `on_stage` is told each stage before
-    it begins.
+    `anchor` matches every stage's colours to those of its image (`match_colours`). `options` are those of
+    `Pipeline.__call__`; an `end_image` is where every stage ends. `on_stage` is told each stage before it begins.
     """
-    check_goes_on(pipeline.config.takes_image, len(stages))
+    check_can_chain(pipeline.config.takes_image, len(stages))
     clips: list[Tensor] = []
     for stage in stages:
         on_stage(stage)
         clip = pipeline(stage.sentence, image, seed=stage.seed, **options)[0]
         clips.append(match_colours(clip, image) if anchor and image is not None else clip)
         image = clips[-1][-1:]
-    return Chain(join(clips, seam), torch.stack([clip[-1] for clip in clips]))
+    return Chain(join_stages(clips, seam), torch.stack([clip[-1] for clip in clips]))

@@ -1,8 +1,8 @@
-"""Finished stages of chains on disk: what a stopped chain goes on from.
+"""Finished stages of chains on disk, from which a stopped chain is resumed.
 
-A folder holds a file of frames and a strip to look at for each stage, and a manifest that says what they are. Files are
-named by what made them, so a stage that is made otherwise lies beside the one before and replaces nothing. Several processes
-may use a folder at once. Of what lies in it, only names that this module gives are read, written or deleted.
+A folder holds a file of frames and a picture for each stage, and a manifest that describes them. Files are named by the key
+of what made them, so a stage with other settings replaces nothing. Several processes may use a folder at once. This module
+reads, writes and deletes only files with names of its own.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _KEY_DIGITS = 12
 _RECORD, _FRAMES = "stage", "frames"
 _STAGE = re.compile(rf"stage_(\d{{3}})_([0-9a-f]{{{_KEY_DIGITS}}})\.safetensors")
 _KEY = re.compile("[0-9a-f]{12,128}")
-# What an entry of the manifest may hold, and of which type; the first three are always there.
+# The types of an entry's fields in the manifest; an entry may lack all but the first three.
 _FIELDS = {"number": int, "key": str, "strip": str, "sentence": str, "seed": int, "sampling": dict, "model": str}
 _NEEDED = ("number", "key", "strip")
 _ELSEWHERE = "Move it away, or give the chain another folder; nothing in it was changed."
 
 _LOCK, _LOCK_SECONDS = ".lock", 30
-# Files that a killed process was writing. Whoever holds the lock knows that nobody is; older versions, which named them by the
-# number of their process, had no lock.
+# Temporary files of killed processes. Whoever holds the lock may delete them: nobody else is writing. Older versions, which
+# put the process id into their names, had no lock, so theirs must be old as well.
 _LEFTOVER = re.compile(r"\.(?:stage_\d{3}_[0-9a-f]{12}|manifest)\.(?:[0-9a-f]{32}|(?P<old>\d{1,10}))\.(?:safetensors|png|json)")
 _OLD_SECONDS = 6 * 3600
 
@@ -48,40 +48,39 @@ _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class StageStore:
-    """The stages in `folder`, which is made when the first is kept.
+    """The stages in `folder`, which is created with the first one.
 
-    With `limit`, a number of bytes, the store is a temporary one that nobody named: the oldest stages make room for new ones.
-    Raises `InputError` for a folder that cannot be used, or whose manifest is damaged, of another version, or not that of its
-    files.
+    `limit`, in bytes, makes it a temporary store: its oldest stages are deleted to make room. Raises `InputError` for a
+    folder that cannot be used, and for a manifest that is damaged, of another version, or does not describe its files.
     """
 
     def __init__(self, folder: Path, limit: int | None = None):
         self.folder, self.limit = folder, limit
-        with self._in_words("no stage can be kept there"):
-            there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-            if not there.is_dir():
+        with self._explained("no stage can be kept there"):
+            existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+            if not existing.is_dir():
                 advice = "give another name" if limit is None else "move it away"
-                raise InputError(f"the stages' folder is {str(folder)!r}, but {str(there)!r} is a file; {advice}")
-            if not os.access(there, os.W_OK | os.X_OK):
+                raise InputError(f"the stages' folder is {str(folder)!r}, but {str(existing)!r} is a file; {advice}")
+            if not os.access(existing, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "it is read-only")
             self._read_manifest()
 
     def find(self, number: int, key: str) -> Tensor | None:
-        """The frames of stage `number` as they were kept under `key`, or None: not kept, or damaged since."""
+        """The frames (T, H, W, 3) that stage `number` has under `key`, or None if there are none, or damaged ones."""
         path = self._path(number, key)
-        with self._in_words(f"stage {number} could not be looked for"):
+        with self._explained(f"stage {number} could not be looked for"):
             if path.is_symlink() or not path.is_file():
                 return None
-            with self._alone():
+            with self._locked():
                 return self._read(path, key)
 
     def keep(self, number: int, key: str, frames: Tensor, strip: Image.Image, record: Mapping[str, object]) -> Path:
-        """Write a stage, its frames exactly; `record` says for a person what made it."""
+        """Write a stage with its frames unchanged; `record` tells the user what made it. Returns the file's path."""
         path = self._path(number, key)
         entry = {"number": number, **record, "key": key, "strip": path.with_suffix(".png").name}
         if not _is_entry(path.name, entry):
             raise InputError(f"stage {number} cannot be kept: its record, {shown(record)}, could not be read again")
-        with self._in_words(f"stage {number} could not be kept"), self._alone():
+        with self._explained(f"stage {number} could not be kept"), self._locked():
             manifest = self._read_manifest() | {path.name: entry}
             write_tensors(path, {_FRAMES: frames}, {_RECORD: json.dumps(entry)})
             with atomic(path.with_suffix(".png")) as temporary:
@@ -96,13 +95,13 @@ class StageStore:
         return self.folder / name
 
     def _read(self, path: Path, key: str) -> Tensor | None:
-        """The frames in a file that is what the manifest says. A file that a killed process did not enter is entered now."""
+        """The frames in a file. A killed process may have left it out of the manifest: then its entry is added."""
         try:
             record = parse_object(read_metadata(path)[_RECORD], f"{path.name}: the record")
             if record.get("key") != key or not _is_entry(path.name, record):
                 return None
             tensors = LazyTensors.of_files([path])
-            frames = tensors[_FRAMES].clone()  # else the file is mapped, and Windows lets nobody replace or delete it
+            frames = tensors[_FRAMES].clone()  # Windows cannot replace or delete a file that is memory-mapped
             tensors.release()
         except (DamagedTensor, SafetensorError, OSError, KeyError, InputError):
             return None
@@ -116,11 +115,11 @@ class StageStore:
         return frames
 
     def _within_limit(self, manifest: dict[str, dict], newest: str) -> dict[str, dict]:
-        """The manifest without the oldest stages beyond the limit, whose files are deleted; never without `newest`."""
+        """Delete the oldest stages beyond the limit, but never `newest`; returns the manifest of the others."""
         if self.limit is None:
             return manifest
-        there = [path.name for path in self.folder.iterdir() if _STAGE.fullmatch(path.name)]
-        oldest_first = [name for name in there if name not in manifest] + [name for name in manifest if name in there]
+        files = [path.name for path in self.folder.iterdir() if _STAGE.fullmatch(path.name)]
+        oldest_first = [name for name in files if name not in manifest] + [name for name in manifest if name in files]
         sizes = {name: sum(file.lstat().st_size for file in self._files(name)) for name in oldest_first}
         for name in oldest_first:
             if sum(sizes.values()) <= self.limit:
@@ -130,12 +129,12 @@ class StageStore:
         return {name: entry for name, entry in manifest.items() if name in sizes}
 
     def _files(self, name: str) -> list[Path]:
-        """The files of a stage that are there."""
+        """The existing files of a stage."""
         path = self.folder / name
         return [file for file in (path, path.with_suffix(".png")) if file.is_symlink() or file.exists()]
 
     def _delete(self, name: str) -> bool:
-        """Whether the stage could be deleted: on Windows a file stays as long as another program has it open."""
+        """Delete a stage; False if that fails, as on Windows while another program has a file open."""
         try:
             for file in self._files(name):
                 file.unlink()
@@ -165,8 +164,8 @@ class StageStore:
         write_text(self.folder / MANIFEST, json_text(table, indent=2))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While no other process reads or writes the folder, which is made; what killed ones left is deleted."""
+    def _locked(self) -> Iterator[None]:
+        """Create the folder, lock it against other processes, and delete what killed ones left."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / _LOCK
         if path.is_symlink():
@@ -191,24 +190,24 @@ class StageStore:
     def _clean_up(self) -> None:
         for path in self.folder.iterdir():
             leftover = _LEFTOVER.fullmatch(path.name)
-            with suppress(OSError):  # another program looks into it: the next time, then
+            with suppress(OSError):  # another program has it open: it is deleted next time
                 if leftover and (not leftover["old"] or time.time() - path.lstat().st_mtime > _OLD_SECONDS):
                     path.unlink()
 
     @contextmanager
-    def _in_words(self, what: str) -> Iterator[None]:
-        """Failures of the system as errors for a person; `what` has failed."""
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turn the system's errors into `InputError`s; `what` says what has failed."""
         try:
             yield
         except OSError as error:
-            failure, advice = _in_sentences(error)
+            failure, advice = _explain(error)
             text = f"the folder {str(self.folder)!r} {failure}"
             if self.limit is None:
-                text = f"{text}: {what}. {self._kept()} {advice}, and the same chain goes on from there."
+                text = f"{text}: {what}. {self._describe_kept()} {advice}, and the same chain goes on from there."
             raise InputError(text) from error
 
-    def _kept(self) -> str:
-        """What there is in a folder that fails now."""
+    def _describe_kept(self) -> str:
+        """A sentence on the stages that are safe."""
         try:
             kept = sum(1 for name in self._read_manifest() if self._files(name))
         except (InputError, OSError):
@@ -218,8 +217,8 @@ class StageStore:
         return f"{kept} stages are kept there and whole." if kept > 1 else "1 stage is kept there and whole."
 
 
-def _in_sentences(error: OSError) -> tuple[str, str]:
-    """What is wrong with a folder, and what to do."""
+def _explain(error: OSError) -> tuple[str, str]:
+    """What is wrong with the folder, and what to do."""
     words = error.strerror or str(error)
     if error.errno in _FULL:
         return f"is full ({words})", "Make room there"
@@ -229,11 +228,11 @@ def _in_sentences(error: OSError) -> tuple[str, str]:
 
 
 def _is_entry(name: str, entry: object) -> bool:
-    """Whether this is what the manifest says of the stage in file `name`."""
+    """Whether `entry` is a valid entry of the manifest for the file `name`."""
     stage = _STAGE.fullmatch(name)
     if not stage or not isinstance(entry, dict) or not all(field in entry for field in _NEEDED):
         return False
     if not all(isinstance(entry[field], kind) for field, kind in _FIELDS.items() if field in entry):
         return False
-    said = entry["number"], entry["key"][:_KEY_DIGITS], entry["strip"]
-    return said == (int(stage[1]), stage[2], Path(name).with_suffix(".png").name) and bool(_KEY.fullmatch(entry["key"]))
+    names = entry["number"], entry["key"][:_KEY_DIGITS], entry["strip"]
+    return names == (int(stage[1]), stage[2], Path(name).with_suffix(".png").name) and bool(_KEY.fullmatch(entry["key"]))

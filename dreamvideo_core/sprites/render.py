@@ -1,6 +1,6 @@
-"""Pixels of the small world: batched, antialiased by signed distances, the same scene at any size.
+"""Rendering the small world: batched, antialiased, and at any size.
 
-Shapes are signed distance functions of points in units of the sprite's radius; negative is inside.
+Shapes are signed distance functions of points in units of the sprite's radius, negative inside.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _triangle(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _star(x: Tensor, y: Tensor) -> Tensor:
-    # Fold the plane into one tenth of the star, then measure against the edge from a tip to an inner corner.
+    # By symmetry all points are folded into one tenth of the star; there the edge is a line from a tip to an inner corner.
     wedge = 2 * math.pi / 5
     angle = torch.atan2(x, -y)
     angle = (torch.remainder(angle + wedge / 2, wedge) - wedge / 2).abs()
@@ -60,7 +60,7 @@ _DISTANCE: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(
 
 
 class _Waves:
-    """The plane waves of a batch of backgrounds, each (N, H, W) in [-1, 1]."""
+    """Plane waves of N backgrounds on a grid (H, W); calling it gives one component, (N, H, W) in [-1, 1]."""
 
     def __init__(self, backgrounds: Sequence[Background], x: Tensor, y: Tensor):
         self.parameters = torch.tensor([b.waves for b in backgrounds])[..., None, None]
@@ -79,7 +79,7 @@ def _clouds(waves: _Waves) -> Tensor:
     return torch.sigmoid(sum(waves(i, 0.5) / (1 + 0.5 * i) for i in range(len(waves))))
 
 
-# How much of the second colour a background shows at a point; soft edges keep it free of aliasing.
+# The share of a background's second colour at each point. Soft edges avoid aliasing.
 _MIX: dict[str, Callable[[_Waves], Tensor]] = dict(
     zip(
         BACKGROUNDS,
@@ -96,61 +96,61 @@ _MIX: dict[str, Callable[[_Waves], Tensor]] = dict(
 )
 
 
-def _by_kind(kinds: Sequence[str]) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for row, kind in enumerate(kinds):
-        rows.setdefault(kind, []).append(row)
-    return rows
+def _indices_by_kind(kinds: Sequence[str]) -> dict[str, list[int]]:
+    indices: dict[str, list[int]] = {}
+    for index, kind in enumerate(kinds):
+        indices.setdefault(kind, []).append(index)
+    return indices
 
 
 def _draw_backgrounds(backgrounds: Sequence[Background], x: Tensor, y: Tensor) -> Tensor:
     """(N, 3, H, W) in [0, 1]."""
     mix = torch.empty(len(backgrounds), 1, *x.shape)
-    for kind, rows in _by_kind([b.kind for b in backgrounds]).items():
-        mix[rows, 0] = _MIX[kind](_Waves([backgrounds[r] for r in rows], x, y))
+    for kind, indices in _indices_by_kind([b.kind for b in backgrounds]).items():
+        mix[indices, 0] = _MIX[kind](_Waves([backgrounds[i] for i in indices], x, y))
     first, second = torch.tensor([b.colours for b in backgrounds])[..., None, None].unbind(1)
     return first + (second - first) * mix
 
 
 def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Pixel centres in shorter sides: x and y, (H, W) each."""
+    """x and y of the pixels' centres in units of the shorter side, (H, W) each."""
     y, x = torch.meshgrid(*((torch.arange(n) + 0.5) / min(height, width) for n in (height, width)), indexing="ij")
     return x, y
 
 
 def _coverage(sprites: Sequence[Sprite], actions: Sequence[str], num_frames: int, x: Tensor, y: Tensor) -> Tensor:
-    """How much of each pixel each of N sprites covers while it acts: (N, T, H, W) in [0, 1]."""
+    """The share of each pixel that each of N sprites covers while it acts: (N, T, H, W) in [0, 1]."""
     frames = torch.arange(num_frames, dtype=torch.float32)
     dx, dy, growth = (v[:, None] * frames for v in torch.tensor([ACTIONS[a] for a in actions]).unbind(1))
     size = torch.tensor([s.size for s in sprites])[:, None] * (1 + growth).clamp(min=0.05)
-    # Positions are fractions of each side, the grid is in shorter sides: its last pixel centre tells the side's length.
+    # Positions are fractions of each side; the first and last pixel centres of the grid add up to the side's length.
     centre_x = torch.tensor([s.x for s in sprites])[:, None] * (x[0, -1] + x[0, 0]) + dx
     centre_y = torch.tensor([s.y for s in sprites])[:, None] * (y[-1, 0] + y[0, 0]) + dy
     across, down = ((g - c[..., None, None]) / size[..., None, None] for g, c in ((x, centre_x), (y, centre_y)))
     distance = torch.empty_like(across)
-    for shape, rows in _by_kind([s.shape for s in sprites]).items():
-        distance[rows] = _DISTANCE[shape](across[rows], down[rows])
+    for shape, indices in _indices_by_kind([s.shape for s in sprites]).items():
+        distance[indices] = _DISTANCE[shape](across[indices], down[indices])
     return (0.5 - distance * size[..., None, None] * min(x.shape)).clamp(0, 1)
 
 
 def _draw_sprites(canvas: Tensor, sprites: Sequence[Sprite], actions: Sequence[str], x: Tensor, y: Tensor) -> Tensor:
-    """One sprite on each of N clips: `canvas` (N, T, 3, H, W) in [0, 1]; `x`, `y` (H, W) in shorter sides."""
+    """Draw one sprite onto each of N clips: `canvas` (N, T, 3, H, W) in [0, 1]; `x` and `y` as `_grid` gives them."""
     coverage = _coverage(sprites, actions, canvas.shape[1], x, y)[:, :, None]
     colour = torch.tensor([COLOURS[s.colour] for s in sprites])[:, None, :, None, None]
     return canvas + (colour - canvas) * coverage
 
 
 def render_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64, width: int = 64) -> Tensor:
-    """The true pixels of clips: (N, T, 3, H, W) in [-1, 1]. The sprite that acts is in front of the other."""
+    """The true pixels of clips: (N, T, 3, H, W) in [-1, 1]. The acting sprite is in front of the other."""
     if min(num_frames, height, width) < 1:
         raise ValueError(f"num_frames, height and width are {num_frames}, {height} and {width}; all must be at least 1")
     x, y = _grid(height, width)
     background = _draw_backgrounds([c.scene.background for c in clips], x, y)
     canvas = repeat(background, "n c h w -> n t c h w", t=num_frames).contiguous()
-    bystanders = [row for row, c in enumerate(clips) if len(c.scene.sprites) == 2]
-    if bystanders:
-        others = [clips[row].scene.sprites[1 - clips[row].actor] for row in bystanders]
-        canvas[bystanders] = _draw_sprites(canvas[bystanders], others, ["still"] * len(others), x, y)
+    with_two = [index for index, c in enumerate(clips) if len(c.scene.sprites) == 2]
+    if with_two:
+        others = [clips[index].scene.sprites[1 - clips[index].actor] for index in with_two]
+        canvas[with_two] = _draw_sprites(canvas[with_two], others, ["still"] * len(others), x, y)
     canvas = _draw_sprites(canvas, [c.scene.sprites[c.actor] for c in clips], [c.action for c in clips], x, y)
     return canvas * 2 - 1
 
@@ -158,7 +158,7 @@ def render_batch(clips: Sequence[Clip], *, num_frames: int = 8, height: int = 64
 def cover_batch(
     sprites: Sequence[Sprite], actions: Sequence[str], *, num_frames: int = 8, height: int = 64, width: int = 64
 ) -> Tensor:
-    """How much of each pixel each sprite covers while it performs its action: (N, T, H, W) in [0, 1]."""
+    """The share of each pixel that each sprite covers while it performs its action: (N, T, H, W) in [0, 1]."""
     return _coverage(sprites, actions, num_frames, *_grid(height, width))
 
 

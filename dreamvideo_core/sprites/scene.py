@@ -1,8 +1,7 @@
-"""What is where in frame 0, and what happens next: descriptions only, no pixels.
+"""Descriptions of the small world: what frame 0 shows, and what happens next.
 
-A scene is drawn from a seed and knows nothing of sizes in pixels: positions are fractions of the picture,
-lengths are fractions of its shorter side. Any sprite of a scene can perform any action, so the one true
-clip of every sentence about a scene is known.
+A scene is sampled from a seed and has no size in pixels: positions are fractions of each side, lengths are fractions of the
+shorter side. Any sprite can perform any action, so every sentence about a scene has one true clip.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 BACKGROUNDS = ("plain", "gradient", "stripes", "checks", "dots", "clouds")
 
-# Every action happens at one speed, so a sentence has one true clip. Per frame: centre in shorter sides, size as a factor.
+# An action has one speed, so that a sentence has one true clip. Per frame: the centre's move (x, y) in units of the shorter
+# side, and the growth as a share of the size.
 SPEED = 0.04
 GROWTH = 0.10
 ACTIONS: dict[str, tuple[float, float, float]] = {
@@ -41,13 +41,13 @@ ACTIONS: dict[str, tuple[float, float, float]] = {
     "still": (0.0, 0.0, 0.0),
 }
 
-# Scenes of different splits never share a seed: the split is the first word of every seed.
+# The split is the first word of every seed, so scenes of different splits never share one.
 SPLITS = ("train", "validation", "test")
-# Centres lie this far inside the picture, as a share of its sides: sprites are whole in frame 0, and may leave later.
+# Centres lie this far inside, as a share of each side: sprites are whole in frame 0, and may leave later.
 MARGIN = 0.22
-_SIZE = (0.11, 0.19)
-_GAP = 0.04
-_WAVES = 6
+_SIZE = (0.11, 0.19)  # radii, as shares of the shorter side
+_GAP = 0.04  # the least distance between sprites
+_WAVES = 6  # per background
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Clip:
 
 
 def advanced(clip: Clip, frames: int, height: int, width: int) -> Scene:
-    """The scene that a clip of `height` x `width` leaves after so many frames."""
+    """The scene after so many frames of a clip of `height` x `width`."""
     dx, dy, growth = (frames * change for change in ACTIONS[clip.action])
     shorter = min(height, width)
     actor = clip.scene.sprites[clip.actor]
@@ -115,7 +115,7 @@ def seeded(split: str, seed: int, index: int) -> np.random.Generator:
 
 
 def pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
-    """What `rng.choice` would give, as it is and several times as fast."""
+    """A random option. `rng.choice` draws the same one, but converts it to an array and is several times as slow."""
     return options[rng.integers(len(options))]
 
 
@@ -144,7 +144,7 @@ def sample_sprite(rng: np.random.Generator, others: tuple[Sprite, ...], margin: 
 
 
 def sample_scene(rng: np.random.Generator, margin: float = MARGIN) -> Scene:
-    """A scene with one or, as often, two sprites; a small `margin` leaves some partly outside."""
+    """A scene with one or two sprites, equally likely; a small `margin` leaves some partly outside."""
     background = sample_background(rng)
     sprites: tuple[Sprite, ...] = ()
     for _ in range(rng.integers(1, 3)):

@@ -47,24 +47,24 @@ DESCRIPTIONS = ("{name} is {participle}", "{name} {participle}", "a video of {na
 
 _WORDS = {"wording": WORDINGS, "participle": PARTICIPLES, "command": COMMANDS}
 _PLAINEST = STATEMENTS[0]
-_TEMPLATES = (*[_PLAINEST] * 3, *STATEMENTS[1:], *DESCRIPTIONS, *["{command}"] * 2)  # each as often as it is listed
-_SYNONYMS = 0.2  # share of sentences
+_TEMPLATES = (*[_PLAINEST] * 3, *STATEMENTS[1:], *DESCRIPTIONS, *["{command}"] * 2)  # more frequent ones are listed more often
+_SYNONYMS = 0.2  # the share of sentences with a synonym of the shape
 
 
 def sentence(clip: Clip, rng: np.random.Generator | None = None) -> str:
-    """A sentence about a clip, in any of the wordings; without `rng` the plainest, such as "the red circle moves left"."""
+    """A random sentence about a clip, or without `rng` the plainest one, such as "the red circle moves left"."""
     sprite = clip.scene.sprites[clip.actor]
     if rng is None:
         return _PLAINEST.format(name=ARTICLES[0].format(sprite.name), wording=WORDINGS[clip.action][0])
     shape = pick(rng, SYNONYMS[sprite.shape]) if rng.random() < _SYNONYMS else sprite.shape
     name = pick(rng, ARTICLES).format(f"{sprite.colour} {shape}")
-    said = {kind: pick(rng, words[clip.action]).format(name) for kind, words in _WORDS.items()}
-    return pick(rng, _TEMPLATES).format(name=name, **said)
+    words = {kind: pick(rng, wordings[clip.action]).format(name) for kind, wordings in _WORDS.items()}
+    return pick(rng, _TEMPLATES).format(name=name, **words)
 
 
 def phrases() -> list[str]:
-    """Pieces of text that together hold every word a sentence can have."""
+    """Texts that together hold every word of every sentence."""
     blanks = [template.format("", name="", wording="", participle="") for template in (*ARTICLES, *STATEMENTS, *DESCRIPTIONS)]
     names = (*COLOURS, *SHAPES, *(synonym for synonyms in SYNONYMS.values() for synonym in synonyms))
-    said = (word.format("") for by_action in _WORDS.values() for words in by_action.values() for word in words)
-    return [*blanks, *names, *said]
+    wordings = (text.format("") for by_action in _WORDS.values() for texts in by_action.values() for text in texts)
+    return [*blanks, *names, *wordings]

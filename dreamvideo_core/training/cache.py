@@ -1,4 +1,4 @@
-"""Rows kept on disk in blocks: made once, by one process or shared among several, and read when they are asked for."""
+"""Caches on disk: rows of tensors in files of 64, computed once, by one process or several, and read on demand."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from torch import Tensor
 
 from ..weights.tensor_files import write_tensors
 
-_BLOCK = 64
+_ROWS_PER_FILE = 64
 
 
-class Rows:
-    """The rows of many tensors as if they were one tensor; those of mapped files are read when they are asked for."""
+class CachedRows:
+    """Several tensors of rows as if they were one; rows of memory-mapped files are read on demand."""
 
-    def __init__(self, blocks: Sequence[Tensor]):
-        self.blocks, self.ends = blocks, list(accumulate(map(len, blocks)))
+    def __init__(self, tensors: Sequence[Tensor]):
+        self.tensors, self.ends = tensors, list(accumulate(map(len, tensors)))
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
-        """Some rows (K, ...), copied."""
+        """Copies of the rows with these numbers: (K, ...)."""
         return torch.stack([self._row(row) for row in rows])
 
     def _row(self, row: int) -> Tensor:
-        block = bisect_right(self.ends, row)
-        return self.blocks[block][row - self.ends[block]]
+        index = bisect_right(self.ends, row)
+        return self.tensors[index][row - self.ends[index]]
 
 
 @dataclass(frozen=True)
-class SomeRows:
-    """Those `rows` that were chosen, as if there were no others."""
+class RowSubset:
+    """Chosen rows of a tensor, renumbered from 0 (as `torch.utils.data.Subset`)."""
 
-    of: Tensor | Rows | SomeRows
+    of: Tensor | CachedRows | RowSubset
     rows: Sequence[int]
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
@@ -43,33 +43,37 @@ class SomeRows:
 
 
 @dataclass(frozen=True)
-class Makers:
-    """Who makes a cache: each of several processes makes every so many-th block, and then waits for the others."""
+class Processes:
+    """The processes that fill a cache together: this one's index, their number, and a barrier between them.
 
-    process: int = 0
-    processes: int = 1
-    wait: Callable[[], None] = lambda: None
-    on_block: Callable[[int, int], None] = lambda done, total: None
-
-
-ALONE = Makers()
-
-
-def make_blocks(
-    folder: Path, count: int, make: Callable[[range], tuple[Mapping[str, Tensor], Mapping[str, str]]], makers: Makers
-) -> list[tuple[range, Path]]:
-    """The rows and the file of every block of a cache of `count` rows; what a stopped run left out is made now.
-
-    `make` gives the tensors and the metadata of a block's file. The last block's range may go beyond `count`.
+    `on_file` is told how many of this process's files are done, and how many it has.
     """
-    blocks = [(range(start, start + _BLOCK), folder / f"{start:07d}.safetensors") for start in range(0, count, _BLOCK)]
-    own = blocks[makers.process :: makers.processes]
+
+    index: int = 0
+    count: int = 1
+    wait: Callable[[], None] = lambda: None
+    on_file: Callable[[int, int], None] = lambda done, total: None
+
+
+ALONE = Processes()
+
+
+def fill_cache(
+    folder: Path, count: int, compute: Callable[[range], tuple[Mapping[str, Tensor], Mapping[str, str]]], processes: Processes
+) -> list[tuple[range, Path]]:
+    """The row numbers and the path of every file of a cache of `count` rows; files that are missing are written.
+
+    `compute` gives the tensors and the metadata of a file. The last file's range may go beyond `count`.
+    """
+    starts = range(0, count, _ROWS_PER_FILE)
+    files = [(range(start, start + _ROWS_PER_FILE), folder / f"{start:07d}.safetensors") for start in starts]
+    own = files[processes.index :: processes.count]
     for done, (rows, path) in enumerate(own, 1):
         if not path.is_file():
-            _write(path, *make(rows))
-        makers.on_block(done, len(own))
-    makers.wait()
-    return blocks
+            _write(path, *compute(rows))
+        processes.on_file(done, len(own))
+    processes.wait()
+    return files
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

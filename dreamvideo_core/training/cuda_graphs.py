@@ -1,4 +1,4 @@
-"""Training passes, with their gradients, as CUDA graphs; those of sampling have none (`..graphs`)."""
+"""Training passes with their gradients as CUDA graphs. `sampling.cuda_graphs` has those without gradients."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class GraphedPasses:
-    """`function` of tensors, a pass of `module`, as a forward and a backward graph for every set of shapes it is given.
+    """`function`, a pass of `module` on tensors, as a forward and a backward graph per set of input shapes.
 
-    The numbers stay the same. The module's weights may change, but neither their places nor which of them are trained.
-    Gradients lie in memory that the next backward pass writes over: a step is taken after each.
+    Results stay equal bit for bit. Weights may change their values, but not their addresses, nor which of them are trained.
+    The next backward pass overwrites the gradients, so an optimiser step must follow each.
     """
 
     def __init__(self, module: nn.Module, function: Callable[..., Tensor]):
@@ -27,14 +27,15 @@ class GraphedPasses:
 
     def _captured(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
         samples = tuple(tensor.clone() for tensor in inputs)
-        # What autocast keeps, weights cast before, would be missing from a graph.
+        # Without autocast's cache: a weight that was cast before the capture would be missing from the graph.
         with torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
-            # Not every weight that is trained need have a part in every pass.
-            return torch.cuda.make_graphed_callables(_Pass(self.module, self.function), samples, allow_unused_input=True)
+            graphable = _GraphableModule(self.module, self.function)
+            # A pass need not use every trained weight.
+            return torch.cuda.make_graphed_callables(graphable, samples, allow_unused_input=True)
 
 
-class _Pass(nn.Module):
-    """A module for every graph, as torch wants it: one with the weights that the function uses."""
+class _GraphableModule(nn.Module):
+    """`function` as the forward pass of a module that owns its weights, which `make_graphed_callables` asks for."""
 
     def __init__(self, module: nn.Module, function: Callable[..., Tensor]):
         super().__init__()

@@ -1,6 +1,6 @@
-"""The pictures that a model hands over in chains, made before it is trained on them.
+"""The pictures that a model hands over from stage to stage of a chain, generated before it is trained on them.
 
-They have lost what the model loses, no more and no less. Trained with the true clips, it learns to mend what it is handed.
+They have the model's own losses of quality. Trained on them with the true clips as targets, it learns to repair these losses.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ from torch import Tensor
 from ..media.images import to_uint8
 from ..sampling.pipeline import Pipeline
 from ..sprites import render_batch, sentence
-from .cache import ALONE, Makers, Rows, make_blocks
+from .cache import ALONE, CachedRows, Processes, fill_cache
 from .data.sprites import SpriteSource
 
-_TOGETHER = 16  # chains: a block's, where they have four stages
+_BATCH = 16  # chains; of four stages each they fill one file of the cache
 
 
-def cached_hand_overs(folder: Path, source: SpriteSource, pipeline: Pipeline, model: str, makers: Makers = ALONE) -> Rows:
-    """Row r is what clip r of the source begins with where `pipeline` makes the chain up to it: (3, H, W), uint8.
+def cached_hand_overs(
+    folder: Path, source: SpriteSource, pipeline: Pipeline, model: str, processes: Processes = ALONE
+) -> CachedRows:
+    """Row r is the image of clip r of the source if `pipeline` generates the chain before it: (3, H, W), uint8.
 
-    Made below `folder` where that lacks them; `model` names the weights, so that others do not find their pictures. A chain
-    begins with its true first frame.
+    The first image of a chain is its true first frame. `model` names the pipeline's weights in the cache's folder below
+    `folder`, which other weights must not share.
     """
     folder = folder / f"hand-overs-{source.cache_name}-{model}"
-    blocks = make_blocks(folder, len(source), lambda block: ({"images": _handed_over(source, block, pipeline)}, {}), makers)
-    return Rows([load_file(path)["images"] for _, path in blocks])
+    files = fill_cache(folder, len(source), lambda rows: ({"images": _hand_overs(source, rows, pipeline)}, {}), processes)
+    return CachedRows([load_file(path)["images"] for _, path in files])
 
 
-def _handed_over(source: SpriteSource, rows: range, pipeline: Pipeline) -> Tensor:
-    rows = range(rows.start, min(rows.stop, len(source)))  # the last block may go beyond the end
+def _hand_overs(source: SpriteSource, rows: range, pipeline: Pipeline) -> Tensor:
+    rows = range(rows.start, min(rows.stop, len(source)))  # the last file's range may go beyond the end
     length = source.phase.chain_stages
     chains = range(rows.start // length, (rows.stop - 1) // length + 1)
-    parts = [_images(source, chains[group : group + _TOGETHER], pipeline) for group in range(0, len(chains), _TOGETHER)]
+    images = torch.cat([_images(source, chains[i : i + _BATCH], pipeline) for i in range(0, len(chains), _BATCH)])
     first = rows.start - chains.start * length
-    return torch.cat(parts)[first : first + len(rows)]
+    return images[first : first + len(rows)]
 
 
 def _images(source: SpriteSource, numbers: Sequence[int], pipeline: Pipeline) -> Tensor:
-    """What the stages of some chains begin with, chain by chain; several chains at once, unlike `run_chain`."""
+    """The first images of all stages of some chains, chain by chain. Unlike `run_chain` it samples chains in batches."""
     clips = [source.chain(number) for number in numbers]
     images = [render_batch([stages[0] for stages in clips], **source.shape)[:, 0]]
     for stage in zip(*(stages[:-1] for stages in clips), strict=True):

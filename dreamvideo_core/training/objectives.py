@@ -1,4 +1,4 @@
-"""What is learned: a loss over seeded batches, and samples to look at and to measure."""
+"""Objectives: a loss over seeded batches, and samples to look at and to measure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..models.text_encoder import tokenize
 from ..sampling.pipeline import Pipeline
 from ..sprites import render_batch, sample_clip
 from ..sprites.scene import seeded
-from .cache import Rows
-from .checkpointing import checkpoint_gradients
+from .cache import CachedRows
 from .cuda_graphs import GraphedPasses
+from .gradient_checkpointing import checkpoint_gradients
 from .latents import LatentClips
 from .recipe import Phase
 from .texts import ENCODINGS, TOKENS, CachedTexts
@@ -32,22 +32,22 @@ from .texts import ENCODINGS, TOKENS, CachedTexts
 
 @dataclass(frozen=True)
 class Samples:
-    """Fixed clips as the model renders them now: a sheet of them, and what was measured on them, by name."""
+    """A contact sheet of fixed clips as the model generates them now, and figures measured on them by name."""
 
     sheet: Image.Image
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
-    """A module whose forward takes a batch and gives named scalar losses, `loss` among them."""
+    """A module whose forward pass takes a batch and gives scalar figures by name; `loss` is the one to minimise."""
 
     @abstractmethod
     def batch(self, number: int) -> dict[str, Tensor]:
-        """Batch `number`, the same whenever it is asked for; several threads ask at once, while the model is trained."""
+        """Batch `number`, always the same. Several threads call this while the model is trained."""
 
     @abstractmethod
     def samples(self) -> Samples:
-        """Made anew at every call."""
+        """New samples of the present weights."""
 
 
 def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,27 +55,28 @@ def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AutoencoderObjective(Objective):
-    """Phase 0: reconstruct frames (L1 + L2 + image gradients), latents held near zero mean and unit variance.
+    """Reconstruct frames (L1 + L2 + L1 of image gradients), with latents near zero mean and unit variance.
 
-    The moments are asked for by a small penalty per channel. Noise on the latents would do as well, but makes the
-    training collapse.
+    A small penalty per channel holds these moments. Noise on the latents, the usual way, makes this training collapse.
     """
 
     MOMENTS_WEIGHT = 0.01
-    CROP = 32
+    CROP = 32  # pixels
 
     def __init__(self, autoencoder: Autoencoder, phase: Phase, seed: int):
         super().__init__()
         self.autoencoder = autoencoder
         self.phase, self.seed = phase, seed
-        # Fixed by convention: the encoder itself is trained to the scale that the model sees.
+        # Constants: the encoder learns to give latents at the model's scale.
         self.autoencoder.vae_scale.requires_grad_(False)
         self.autoencoder.vae_shift.requires_grad_(False)
 
     def batch(self, number: int) -> dict[str, Tensor]:
+        """frames (B, 3, 32, 32), or smaller ones of smaller sizes."""
         return {"frames": self._crops(number)}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss, the penalty on moments, and the reconstruction's PSNR in dB."""
         frames = batch["frames"]
         latents = self.autoencoder.encode(frames)
         restored = self.autoencoder.decode(latents).float()
@@ -94,13 +95,13 @@ class AutoencoderObjective(Objective):
         return Samples(contact_sheet(rearrange([frames, restored], "k n c h w -> (n k) c h w"), columns=8))
 
     def _frames(self, split: str, number: int) -> Tensor:
-        size = self.phase.batch_size  # whatever the frames' size: crops of all sizes cost the same
+        size = self.phase.batch_size  # for every size of frames: their crops are equally large
         height, width = self.phase.sizes[number % len(self.phase.sizes)]
         clips = [sample_clip(seeded(split, self.seed, number * size + i)) for i in range(size)]
         return render_batch(clips, num_frames=1, height=height, width=width)[:, 0]
 
     def _crops(self, number: int) -> Tensor:
-        """One crop per scene: many scenes in a batch at the price of a few whole frames."""
+        """One crop per scene, so that a batch has many scenes at the cost of a few whole frames."""
         rng = np.random.default_rng([self.seed, number])
         frames = self._frames("train", number)
         height, width = (min(self.CROP, n) for n in frames.shape[-2:])
@@ -109,18 +110,18 @@ class AutoencoderObjective(Objective):
 
 
 class DiffusionObjective(Objective):
-    """Predict the noise's target on cached latents, text and image dropped independently.
+    """Predict noise (or v) on cached latents; text and image are dropped independently, as in the paper.
 
-    `trainable` names what is learned: "unet" and "text_encoder" for a text-to-video model, "temporal" (the primary
-    U-Net's temporal layers) and "retention" for the paper's phase. Without "retention" the branch is not run.
-    `clips` holds a cache for each of the phase's sizes (height, width), `texts` one of all their texts where there is one,
-    `hand_overs` the pictures that take the place of some first frames where the phase has a share of them.
-    With `graphed` a pass is a CUDA graph.
-    Samples are of the clips that the first size holds out, else of `SAMPLES` that its source chooses.
+    The phase's `trainable` says what is trained: "unet" and "text_encoder" for a text-to-video model, "temporal" (the
+    primary U-Net's temporal layers) and "retention" in the paper's phase. Without "retention" the branch is not run.
+
+    By the phase's sizes (height, width), `clips` are the latents, and `hand_overs` the pictures that replace the first
+    frame of some clips. `texts` is the cache of all captions, if there is one. With `graphed`, passes are CUDA graphs.
+    Samples are of the held-out clips of the first size, else of `SAMPLES` clips that its source chooses.
     """
 
-    SAMPLES = 4  # clips on a sheet, and made at a time
-    KEPT_TEXTS = 1 << 17  # whose tokens are: the small world has 70,560 sentences
+    SAMPLES = 4  # clips on a sheet, and generated at a time
+    CACHED_TEXTS = 1 << 17  # whose tokens are cached; the small world has 70,560 sentences
 
     def __init__(
         self,
@@ -129,27 +130,31 @@ class DiffusionObjective(Objective):
         clips: Mapping[tuple[int, int], LatentClips],
         seed: int,
         texts: CachedTexts | None = None,
-        hand_overs: Mapping[tuple[int, int], Rows] | None = None,
+        hand_overs: Mapping[tuple[int, int], CachedRows] | None = None,
         graphed: bool = False,
     ):
         super().__init__()
         self.model, self.text_encoder = pipeline.model, pipeline.text_encoder
         self.phase, self.clips, self.seed, self.texts, self.hand_overs = phase, clips, seed, texts, hand_overs
         self.with_image = "retention" in phase.trainable
-        self._pipeline = [pipeline]  # in a list, so that its frozen autoencoder is no submodule of ours
+        self._pipeline = [pipeline]  # in a list, so that its frozen autoencoder does not become a submodule
         first = clips[phase.sizes[0]]
         self._samples = first.source.samples(first.held_out or first.numbers[: self.SAMPLES])
         if phase.gradient_checkpointing:
             checkpoint_gradients(self.model)
         self._predict = GraphedPasses(self, self._pass) if graphed else self._pass
-        self._tokens = lru_cache(self.KEPT_TEXTS)(lambda text: tokenize([text], self.text_encoder.pad_token_id)[0])
+        self._tokens = lru_cache(self.CACHED_TEXTS)(lambda text: tokenize([text], self.text_encoder.pad_token_id)[0])
         self.requires_grad_(False)
         for parameter in self._trainable():
             parameter.requires_grad_(True)
 
     def batch(self, number: int) -> dict[str, Tensor]:
+        """latents (B, T, 4, h, w), images (B, 3, H, W), weights of errors, and tokens or encodings of the texts (B, 77, ...).
+
+        A dropped text is "", a dropped image is white (+1).
+        """
         rng = np.random.default_rng([self.seed, number])
-        size, rows = self.phase.sizes[number % len(self.phase.sizes)], self._rows(number)
+        size, rows = self.phase.sizes[number % len(self.phase.sizes)], self._rows_of_batch(number)
         clips = self.clips[size]
         source, numbers = clips.source, [clips.numbers[row] for row in rows]
         texts = [source.text(i, rng) if rng.random() >= self.phase.drop_text else "" for i in numbers]
@@ -159,12 +164,13 @@ class DiffusionObjective(Objective):
             images[handed] = from_uint8(self.hand_overs[size][[n for n, yes in zip(numbers, handed, strict=True) if yes]])
         images[dropped] = 1.0
         latents = clips.latents[rows].float()
-        return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._told(texts)}
+        return {"latents": latents, "images": images, "weights": source.weights(numbers, latents), **self._text_inputs(texts)}
 
-    def _told(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def _text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         return self.texts.batch(texts) if self.texts else {TOKENS: torch.stack([self._tokens(text) for text in texts])}
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted mean squared error of the prediction at random timesteps."""
         latents = batch["latents"]
         schedule = self._pipeline[0].schedule
         uniform = torch.rand(len(latents), device=latents.device)
@@ -172,39 +178,39 @@ class DiffusionObjective(Objective):
         timesteps = (total * uniform ** (1 / self.phase.timestep_power)).long().clamp(max=total - 1)
         noise = torch.randn_like(latents)
         noisy = schedule.add_noise(latents, noise, timesteps)
-        told = batch[ENCODINGS] if ENCODINGS in batch else batch[TOKENS]
-        prediction = self._predict(noisy, timesteps, told, *([batch["images"]] if self.with_image else []))
+        text = batch[ENCODINGS] if ENCODINGS in batch else batch[TOKENS]
+        prediction = self._predict(noisy, timesteps, text, *([batch["images"]] if self.with_image else []))
         errors = (prediction.float() - schedule.target(latents, noise, timesteps)).square()
         weights = batch["weights"].expand_as(errors)
         return {"loss": (weights * errors).sum() / weights.sum()}
 
-    def _pass(self, noisy: Tensor, timesteps: Tensor, told: Tensor, image: Tensor | None = None) -> Tensor:
-        """The prediction; `told` are tokens, or encodings where the text encoder is frozen."""
-        text = told.float() if told.is_floating_point() else self.text_encoder(told)
-        return self.model(noisy, timesteps, text, image)
+    def _pass(self, noisy: Tensor, timesteps: Tensor, text: Tensor, image: Tensor | None = None) -> Tensor:
+        """The model's prediction; `text` holds tokens, or encodings if the text encoder is frozen."""
+        encodings = text.float() if text.is_floating_point() else self.text_encoder(text)
+        return self.model(noisy, timesteps, encodings, image)
 
     @torch.no_grad()
     def samples(self) -> Samples:
-        """Of some clips the true one, and made ones below it: from the text, and with a branch from the image and both.
+        """True clips, and below each the generated ones: from text, and with a branch from image, and from both.
 
-        With a branch the first frames of all clips made from both are measured too: FFF_SSIM, and that of the images
-        through the autoencoder alone, which no model can exceed by much.
+        With a branch, figures are FFF_SSIM of all clips generated from both, and its ceiling: FFF_SSIM of the images
+        encoded and decoded, which no model exceeds by much.
         """
         true, texts = self._samples
         shown, prompts = true[: self.SAMPLES], texts[: self.SAMPLES]
-        rows, figures = [shown, self._made(prompts, None)], {}
+        rows, figures = [shown, self._generate(prompts, None)], {}
         if self.with_image:
             images = true[:, 0]
-            both = self._made(texts, images)
-            rows += [self._made([""] * len(prompts), shown[:, 0]), both[: self.SAMPLES]]
+            both = self._generate(texts, images)
+            rows += [self._generate([""] * len(prompts), shown[:, 0]), both[: self.SAMPLES]]
             figures = {
                 "fff_ssim": float(first_frame_ssim(both[:, 0], images).mean()),
                 "fff_ssim_ceiling": float(first_frame_ssim(self._restored(images), images).mean()),
             }
         return Samples(contact_sheet(rearrange(rows, "k n t c h w -> (n k t) c h w"), self.phase.num_frames), figures)
 
-    def _made(self, texts: list[str], images: Tensor | None) -> Tensor:
-        """Clips (B, T, 3, H, W), few at a time: memory is for training."""
+    def _generate(self, texts: list[str], images: Tensor | None) -> Tensor:
+        """Clips (B, T, 3, H, W), a few at a time, because training needs the memory."""
         (height, width), made = self.phase.sizes[0], []
         for first in range(0, len(texts), self.SAMPLES):
             some = slice(first, first + self.SAMPLES)
@@ -216,7 +222,7 @@ class DiffusionObjective(Objective):
         return torch.cat(made)
 
     def _restored(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) through the autoencoder."""
+        """Images (B, 3, H, W), encoded and decoded."""
         pipeline = self._pipeline[0]
         return pipeline.decode(pipeline.encode(images[:, None].to(pipeline.device)))[:, 0].float().cpu()
 
@@ -228,13 +234,13 @@ class DiffusionObjective(Objective):
             else:
                 yield from modules[name].parameters()
 
-    def _rows(self, number: int) -> list[int]:
-        """Rows of batch `number` in its size's cache: every epoch of a size is a permutation of its own."""
+    def _rows_of_batch(self, number: int) -> list[int]:
+        """The rows of batch `number` in its size's cache. Batches take sizes in turn; an epoch is one permutation."""
         rounds, turn = divmod(number, len(self.phase.sizes))
         size = self.phase.sizes[turn]
-        before = rounds * self.phase.sizes.count(size) + self.phase.sizes[:turn].count(size)
+        before = rounds * self.phase.sizes.count(size) + self.phase.sizes[:turn].count(size)  # earlier batches of this size
         count, total = self.phase.batch_size_at(size), len(self.clips[size])
-        places = range(before * count, (before + 1) * count)
-        epochs = {p // total for p in places}
+        draws = range(before * count, (before + 1) * count)
+        epochs = {draw // total for draw in draws}
         order = {e: np.random.default_rng([self.seed, 1, *size, e]).permutation(total) for e in epochs}
-        return [int(order[p // total][p % total]) for p in places]
+        return [int(order[draw // total][draw % total]) for draw in draws]

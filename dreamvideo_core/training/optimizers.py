@@ -1,4 +1,4 @@
-"""The optimisers that a phase can name."""
+"""The optimisers that a recipe can choose."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ BETAS = (0.9, 0.99)
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], phase: Phase) -> torch.optim.Optimizer:
-    """The phase's: AdamW keeps two numbers for every weight, Adafactor one for every row and column."""
+    """The phase's optimiser. AdamW keeps two numbers per weight, Adafactor one per row and per column."""
     if phase.optimizer == "adamw":
         parameters = list(parameters)
-        fused = True if all(parameter.is_cuda for parameter in parameters) else None  # None: as torch sees fit
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None  # None: torch chooses
         return torch.optim.AdamW(parameters, phase.learning_rate, betas=BETAS, weight_decay=phase.weight_decay, fused=fused)
     return MatrixAdafactor(parameters, phase.learning_rate, weight_decay=phase.weight_decay)
 
 
 class MatrixAdafactor(torch.optim.Adafactor):
-    """Adafactor (Shazeer and Stern, 2018) with every weight as a matrix (out, all the rest).
+    """Adafactor (Shazeer and Stern, 2018) that views every weight as a matrix (out, all other dimensions).
 
-    torch's own factors the last two dimensions: it would keep two numbers for every weight of a (3, 1, 1) convolution.
+    torch's factors the last two dimensions, so of a (3, 1, 1) convolution it would keep two numbers per weight.
     """
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""How fast training goes, and how much of its time passes in waiting for data."""
+"""The speed of training, and the share of time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pace:
-    """Some steps added up: clips of all processes, seconds, and those of them in which the loop waited for data."""
+    """Sums over some steps: clips of all processes, seconds, and the seconds in which the loop waited for data."""
 
     steps: int = 0
     clips: int = 0
@@ -20,7 +20,7 @@ class Pace:
         )
 
     def figures(self) -> dict[str, float]:
-        """What the log keeps; of at least one step."""
+        """Figures for the log; needs at least one step."""
         return {"clips_per_second": self.clips / self.seconds, "data_share": self.waited / self.seconds}
 
     def __str__(self) -> str:

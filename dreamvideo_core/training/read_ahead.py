@@ -1,4 +1,4 @@
-"""Batches read ahead of the loop that takes them."""
+"""Reading batches ahead of the training loop."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from itertools import islice
 from typing import TypeVar
 
 Batch = TypeVar("Batch")
-_AHEAD = 2  # batches for each reader: one being read and one that is ready
+_AHEAD = 2  # batches per reader: one that is being read, and one that is ready
 
 
 def read_ahead(read: Callable[[int], Batch], numbers: Iterable[int], readers: int) -> Iterator[Batch]:
-    """`read` of every number, in order, while so many threads read the next ones; with 0 each is read when it is asked for.
+    """Yields `read(number)` for every number in order, while `readers` threads read the next ones. 0 reads on demand.
 
-    What `read` raises is raised where its number has its turn. Close the iterator to end the threads before its end.
+    An exception of `read` is raised at its number's turn. Close the iterator to end the threads early.
     """
     if not readers:
         yield from map(read, numbers)
         return
     left = iter(numbers)
-    # Threads, not processes: a batch is copied out of mapped files, and torch lets other threads run while it copies.
+    # Threads suffice: a batch is mostly copied from mapped files, during which torch releases the GIL.
     pool = ThreadPoolExecutor(readers, "reader")
     try:
         ahead = deque(pool.submit(read, number) for number in islice(left, _AHEAD * readers))

@@ -1,6 +1,6 @@
-"""Recipes: a model preset and phases, each with what is trained, on what, for how long; what cannot be trained is refused.
+"""Recipes: a model preset and phases that say what is trained, on what, and for how long. Impossible settings are refused.
 
-Every phase starts from the file that the phase before it wrote, and writes one file of its own.
+Every phase starts from the file that the phase before wrote, and writes a file of its own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from ..common.checks import InputError, check_choice, check_number, check_size
+from ..common.checks import InputError, check_choice, check_number, check_positive, check_size
 from ..models.config import PRESETS
 from ..sprites.scene import MARGIN
 
@@ -17,13 +17,13 @@ TRAINABLE = ("unet", "temporal", "retention", "text_encoder")
 MIXED_PRECISION = ("auto", "no", "bf16", "fp16")
 OPTIMIZERS = ("adamw", "adafactor")
 CROPS = ("centre", "random")
-SPRITES = "sprites"  # the name of the procedural world as a phase's data; any other name is a path
+SPRITES = "sprites"  # the small world as a phase's data; any other name is a path
 # Settings that one kind of data has and the other lacks.
 _SPRITES_ONLY = ("clips", "margin", "chain_stages", "hand_over", "sprite_weight")
 _VIDEOS_ONLY = ("stride", "crop", "windows", "held_out", "epochs")
-# Settings of a phase that hurry, show or save what happens and change none of it.
-ONLY_SEEN = ("readers", "cuda_graphs", "sample_steps", "sample_every", "log_every", "checkpoint_minutes")
-# Settings by what a number may be; `steps` are a count too, where no epochs take their place.
+# Settings that change speed, samples or logs, but not the trained weights.
+NO_EFFECT_ON_WEIGHTS = ("readers", "cuda_graphs", "sample_steps", "sample_every", "log_every", "checkpoint_minutes")
+# Settings by their allowed numbers; `steps` is a count too, unless `epochs` replaces it.
 _COUNTS = (
     "batch_size", "num_frames", "clips", "chain_stages", "stride", "windows", "gradient_accumulation", "sample_steps",
     "sample_every", "log_every",
@@ -35,41 +35,41 @@ _MORE_THAN_0 = ("learning_rate", "checkpoint_minutes", "timestep_power", "sprite
 
 @dataclass(frozen=True)
 class Phase:
-    """One run of the optimiser (cosine rate)."""
+    """One run of the optimiser, with linear warm-up and cosine decay of the learning rate."""
 
     name: str
     objective: str
-    steps: int  # 0 where `epochs` are given, until `with_steps` counts them out
-    batch_size: int  # at the first of `sizes`; at the others as many clips as have about as many pixels
+    steps: int  # 0 if `epochs` are given, until `with_steps` converts them
+    batch_size: int  # at the first of `sizes`; other sizes get about as many pixels
     learning_rate: float
     trainable: tuple[str, ...] = ()
-    epochs: float = 0.0  # in place of steps: how often every video is seen
+    epochs: float = 0.0  # instead of steps: passes over the videos
     data: str = SPRITES  # or a folder of videos, a table (.csv, .jsonl), a shard (.tar), or a folder of shards
-    stride: int = 1  # of the videos' frames every so many-th
-    crop: str = "centre"  # what of a video with another aspect ratio is kept
-    windows: int = 1  # of every video, spread over it
-    held_out: int = 0  # videos that are shown in samples and never trained on, at most a tenth of all
-    readers: int = 2  # threads that read batches ahead; 0: each is read when its turn has come
+    stride: int = 1  # every so many-th frame of a video is taken
+    crop: str = "centre"  # of videos with another aspect ratio
+    windows: int = 1  # per video, spread over it
+    held_out: int = 0  # videos for samples only, at most a tenth of all
+    readers: int = 2  # threads that read batches ahead; 0 reads in the training loop
     optimizer: str = "adamw"
-    gradient_accumulation: int = 1  # batches in one step
+    gradient_accumulation: int = 1  # batches per step
     gradient_checkpointing: bool = False  # less memory, about a third more time
-    cuda_graphs: bool = False  # on one GPU: a model that is small trains several times as fast, in more memory
+    cuda_graphs: bool = False  # on one GPU: small models train several times as fast, with more memory
     warmup_steps: int = 100
     final_learning_rate: float = 0.02  # as a fraction of learning_rate
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    ema_decay: float = 0.999  # of the averaged weights that are written; 0: the weights themselves
-    sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # height, width: batches take them in turn
+    ema_decay: float = 0.999  # of the averaged weights, which are saved; 0 saves the last weights
+    sizes: tuple[tuple[int, int], ...] = ((64, 64),)  # (height, width); batches take them in turn
     num_frames: int = 8
-    clips: int = 8192  # distinct clips in the latent cache, counted like batch_size
+    clips: int = 8192  # distinct clips in the cache; other sizes get as many pixels, as for batch_size
     margin: float = MARGIN  # of the scenes: a small one leaves some sprites partly outside
-    timestep_power: float = 1.0  # timesteps are 1000 u^(1/power), u uniform: above 1 they favour the noisy end
+    timestep_power: float = 1.0  # timesteps are 1000 u^(1/power), u uniform; above 1 favours noisy ones
     drop_text: float = 0.0
     drop_image: float = 0.0
-    chain_stages: int = 1  # clips are the stages of chains this long, each beginning where the one before ends
-    # Share of the images behind a chain's first that the model which the phase begins with hands over; clips stay true.
+    chain_stages: int = 1  # clips are the stages of chains of this length
+    # The share of images that the model at the phase's start hands over, instead of true first frames. Targets stay true.
     hand_over: float = 0.0
-    sprite_weight: float = 1.0  # how much the error counts where a sprite is at any time; 1 elsewhere
+    sprite_weight: float = 1.0  # of the error where the acting sprite is at any time; 1 elsewhere
     sample_steps: int = 25
     sample_every: int = 500
     log_every: int = 20
@@ -90,9 +90,8 @@ class Phase:
 
     def _check_objective(self) -> None:
         check_choice(f"phase {self.name}: objective", self.objective, OBJECTIVES)
-        unknown = set(self.trainable) - set(TRAINABLE)
-        if unknown:
-            raise InputError(f"phase {self.name}: trainable has {sorted(unknown)}; allowed: {', '.join(TRAINABLE)}")
+        for name in self.trainable:
+            check_choice(f"phase {self.name}: trainable", name, TRAINABLE)
         if (self.objective == "diffusion") != bool(self.trainable):
             raise InputError(f"phase {self.name}: `trainable` belongs to the diffusion objective, and only there")
 
@@ -117,17 +116,16 @@ class Phase:
         for name in _COUNTS_FROM_0:
             self._check_number(name, 0)
         for name in _PROBABILITIES:
-            self._check_number(name, 0, 1, called=", a probability,")
+            self._check_number(name, 0, 1, kind=", a probability,")
         for name in _MORE_THAN_0:
-            if not getattr(self, name) > 0:
-                raise InputError(f"phase {self.name}: {name} is {getattr(self, name)}; it must be more than 0")
+            check_positive(f"phase {self.name}: {name}", getattr(self, name))
         if not 0 <= self.margin < 0.5:
             raise InputError(f"phase {self.name}: margin is {self.margin}; it is a share of a side, from 0 to below 0.5")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"phase {self.name}: ema_decay is {self.ema_decay}; allowed: from 0 to below 1")
 
-    def _check_number(self, setting: str, low: int, high: float = math.inf, called: str = "") -> None:
-        check_number(f"phase {self.name}: {setting}{called}", getattr(self, setting), low, high)
+    def _check_number(self, setting: str, low: int, high: float = math.inf, kind: str = "") -> None:
+        check_number(f"phase {self.name}: {setting}{kind}", getattr(self, setting), low, high)
 
     def _check_chains(self) -> None:
         if self.hand_over and (self.chain_stages == 1 or "retention" not in self.trainable):
@@ -139,7 +137,7 @@ class Phase:
             raise InputError(f"phase {self.name}: margin is {self.margin}; chains keep their sprites inside, leave it out")
 
     def _check_graphs(self) -> None:
-        """Graphs keep no gradients from one batch to the next, and layers that are computed again cannot be recorded."""
+        """CUDA graphs cannot accumulate gradients over batches, and cannot capture checkpointed layers."""
         for name in ("objective", "gradient_accumulation", "gradient_checkpointing"):
             allowed = "diffusion" if name == "objective" else getattr(Phase, name)
             if getattr(self, name) != allowed:
@@ -149,15 +147,14 @@ class Phase:
                 )
 
     def _check_epochs(self) -> None:
-        if not 0 < self.epochs < math.inf:
-            raise InputError(f"phase {self.name}: epochs is {self.epochs}; it must be more than 0")
+        check_positive(f"phase {self.name}: epochs", self.epochs)
         if self.steps:
             raise InputError(f"phase {self.name}: steps is {self.steps} and epochs {self.epochs}; give one of them")
         if len(self.sizes) > 1:
             raise InputError(f"phase {self.name}: epochs with {len(self.sizes)} sizes cannot be counted; give steps")
 
     def with_steps(self, clips: int, processes: int) -> Phase:
-        """The same phase with its epochs counted out in steps, where it has any."""
+        """The same phase with steps instead of epochs, if it has these."""
         if not self.epochs:
             return self
         steps = math.ceil(self.epochs * clips / (self.batch_size * self.gradient_accumulation * processes))
@@ -174,7 +171,7 @@ class Phase:
         return self._scaled(self.clips, size)
 
     def _scaled(self, count: int, size: tuple[int, int]) -> int:
-        """As many of `size` as make about the pixels of `count` of the first size: equal cost, equally many epochs."""
+        """How many clips of `size` have about as many pixels as `count` of the first size: equal cost and epochs."""
         return max(1, round(count * math.prod(self.sizes[0]) / math.prod(size)))
 
 

@@ -1,4 +1,4 @@
-"""Recipes read: one TOML file, one table a phase, and the command line's settings (`--set`) laid over it."""
+"""Reading recipes: a TOML file with one table per phase, and settings of the command line (`--set`) that override it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..common.text_files import read_text
 from .recipe import SPRITES, TRAINABLE, Phase, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-_HELD_OUT = 4  # of videos, where a recipe does not say it
-# What a setting may be, and how that is called, by its annotation.
+_HELD_OUT = 4  # videos, unless the recipe says otherwise
+# The allowed types of a setting, and their name in messages, by its annotation.
 _TYPES = {
     "str": (str, "a text"), "int": (int, "a whole number"), "float": ((int, float), "a number"),
     "bool": (bool, "true or false"),
@@ -26,10 +26,10 @@ _TYPES = {
 
 
 def load_recipe(source: str | Path, changes: Sequence[str] = (), data: str | None = None) -> Recipe:
-    """Read a recipe by the name of one that ships (`sprites`) or by the path of a TOML file.
+    """Read a recipe: a shipped one by its name (`sprites`), or a TOML file by its path.
 
-    `changes` are settings of the command line, `key=value` of the recipe or `phase.key=value` of a phase, the values as
-    TOML. `data` takes the place of every diffusion phase's own.
+    `changes` override settings: `key=value` of the recipe or `phase.key=value` of a phase, with values in TOML. `data`
+    replaces the data of every diffusion phase. Raises `InputError`.
     """
     name, table = _read(source)
     tables = table.pop("phases", [])
@@ -41,17 +41,17 @@ def load_recipe(source: str | Path, changes: Sequence[str] = (), data: str | Non
     for change in changes:
         _change(table, tables, change)
     phases = tuple(_phase(phase, f"{name}, phase {number}") for number, phase in enumerate(tables))
-    return _checked(Recipe, {**table, "phases": phases}, name)
+    return _build(Recipe, {**table, "phases": phases}, name)
 
 
 def _read(source: str | Path) -> tuple[str, dict]:
-    """The name of the recipe's file, and what it holds."""
+    """The file's name and its content."""
     path = Path(source)
     if path.suffix != ".toml":
         path = RECIPES / f"{source}.toml"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise FileNotFoundError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
+        raise InputError(f"no recipe {str(source)!r}: give the path of a .toml file or one of: {shipped}")
     text = read_text(path, "the recipe")
     try:
         return path.name, tomllib.loads(text)
@@ -60,9 +60,9 @@ def _read(source: str | Path) -> tuple[str, dict]:
 
 
 def _change(recipe: dict, phases: list[dict], change: str) -> None:
-    """Put one `key=value` or `phase.key=value` into the tables."""
-    place, _, text = change.partition("=")
-    phase, _, key = place.strip().rpartition(".")
+    """Apply one `key=value` or `phase.key=value` to the tables."""
+    path, _, text = change.partition("=")
+    phase, _, key = path.strip().rpartition(".")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError) as error:
@@ -71,16 +71,17 @@ def _change(recipe: dict, phases: list[dict], change: str) -> None:
     named = {str(table.get("name")): table for table in phases}
     if phase and phase not in named:
         raise InputError(f"--set is {change!r}, but there is no such phase; allowed: {', '.join(named)}")
-    kind, table, known = ("phase", named[phase], _settings(Phase)) if phase else ("recipe", recipe, _settings(Recipe))
+    what, table, cls = ("phase", named[phase], Phase) if phase else ("recipe", recipe, Recipe)
+    known = _setting_names(cls)
     if key not in known:
-        advice = f"write PHASE.{key}=..." if not phase and key in _settings(Phase) else f"allowed: {', '.join(known)}"
-        raise InputError(f"--set is {change!r}, but a {kind} has no such setting; {advice}")
-    if key in ("steps", "epochs"):  # one takes the place of the other
+        advice = f"write PHASE.{key}=..." if not phase and key in _setting_names(Phase) else f"allowed: {', '.join(known)}"
+        raise InputError(f"--set is {change!r}, but a {what} has no such setting; {advice}")
+    if key in ("steps", "epochs"):  # one replaces the other
         table.pop("epochs" if key == "steps" else "steps", None)
     table[key] = value
 
 
-def _settings(cls: type[Phase | Recipe]) -> list[str]:
+def _setting_names(cls: type[Phase | Recipe]) -> list[str]:
     return sorted({field.name for field in fields(cls)} - {"phases"})
 
 
@@ -94,14 +95,15 @@ def _phase(table: dict, where: str) -> Phase:
     given = {"steps": 0} if "epochs" in table and "steps" not in table else {}
     if table.get("data", SPRITES) != SPRITES:
         given["held_out"] = table.get("held_out", _HELD_OUT)
-    return _checked(Phase, {**table, **given, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
+    return _build(Phase, {**table, **given, "trainable": tuple(trainable), "sizes": tuple(map(tuple, sizes))}, where)
 
 
 def _is_size(size: object) -> bool:
     return isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
 
 
-def _checked(cls, table: dict, where: str):
+def _build(cls, table: dict, where: str):
+    """A dataclass from a table, whose keys and types are checked against its fields."""
     names = {f.name for f in fields(cls)}
     missing = {f.name for f in fields(cls) if f.default is MISSING} - set(table)
     if missing or set(table) - names:
@@ -109,8 +111,8 @@ def _checked(cls, table: dict, where: str):
         problems += [f"missing: {', '.join(sorted(missing))}"] if missing else []
         raise InputError(f"{where}: {'; '.join(problems)}. Known settings: {', '.join(sorted(names))}")
     for field in fields(cls):
-        kind, called = _TYPES.get(field.type, (object, ""))
+        types, description = _TYPES.get(field.type, (object, ""))
         value = table.get(field.name, field.default)
-        if field.name in table and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
-            raise InputError(f"{where}: {field.name} is {table[field.name]!r}; it must be {called}")
+        if field.name in table and (not isinstance(value, types) or isinstance(value, bool) != (types is bool)):
+            raise InputError(f"{where}: {field.name} is {table[field.name]!r}; it must be {description}")
     return cls(**table)

@@ -1,4 +1,4 @@
-"""A recipe from first phase to last: each phase in a folder of its own, each starting from the file before it."""
+"""Running a recipe: each phase in a folder of its own, starting from the file of the phase before."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from ..weights.sources import open_model
 from .data.listing import ClipFile, list_clips, list_digest
 from .objectives import AutoencoderObjective, DiffusionObjective, Objective
 from .prepare import console, prepared_clips, prepared_hand_overs, prepared_texts
-from .recipe import ONLY_SEEN, SPRITES, Phase, Recipe
+from .recipe import NO_EFFECT_ON_WEIGHTS, SPRITES, Phase, Recipe
 from .state import check_settings
 from .trainer import Trainer
 
-# How long processes wait for each other: the first one draws samples and writes checkpoints alone.
-_PATIENCE = timedelta(hours=6)
+# Processes wait so long for each other: the main one generates samples and writes checkpoints alone.
+_TIMEOUT = timedelta(hours=6)
 
 
 def run_recipe(
     recipe: Recipe, folder: Path, *, start: Path | None = None, resume: bool = False, minutes: float | None = None
 ) -> Path | None:
-    """Train every phase that is not done yet; the path of the last phase's file, or None when `minutes` ran out.
+    """Train every phase that is not done yet. Returns the last phase's file, or None if `minutes` ran out.
 
-    The first phase begins with the weights of `start`, whatever the sizes of its parts, or with fresh ones. Without
-    `resume`, a folder with work in it raises FileExistsError; with it, a phase that began with other settings raises
-    ValueError. What cannot be trained or read raises InputError before any work.
+    The first phase starts from the weights of `start`, whose parts may be of any size, or from random ones. Raises
+    `InputError` before any work: for a folder that holds a run, unless `resume` is true; for a phase that began with other
+    settings; and for what cannot be trained or read.
     """
     _check_start(recipe, start)
     videos = {phase.data: list_clips(phase.data) for phase in recipe.phases if phase.data != SPRITES}
     if not resume and any(folder.glob("*/state-*.safetensors")):
-        raise FileExistsError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
+        raise InputError(f"{folder} holds a run already: add --resume to go on with it, or give another folder")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    device = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE).device
+    device = PartialState(parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_TIMEOUT).device
     recipe = replace(recipe, mixed_precision=_precision(recipe.mixed_precision, device))
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
     start_hash = None if start is None else digest([start], size=6)
@@ -58,27 +58,27 @@ def run_recipe(
         before, result = result, folder / f"{number}-{phase.name}.safetensors"
         files = videos.get(phase.data, ())
         if accelerator.is_main_process:
-            check_settings(folder / phase.name, _settings(recipe, phase, start_hash, files), _defaults())
+            check_settings(folder / phase.name, _decisive_settings(recipe, phase, start_hash, files), _defaults())
         if result.is_file():
             continue
         left = None if deadline is None else (deadline - time.monotonic()) / 60
         if left is not None and left <= 0:
             return None
         finished = _run_phase(recipe, phase, files, folder, start, before, result, accelerator, left)
-        _let_go(accelerator)
+        _free_memory(accelerator)
         if not finished:
             return None
     return result
 
 
-def _let_go(accelerator: Accelerator) -> None:
-    """Of a phase's weights, moments and graphs, which would fill the device of the next one."""
+def _free_memory(accelerator: Accelerator) -> None:
+    """Release a phase's weights, moments and graphs: the next phase needs the device's memory."""
     accelerator.free_memory()
     clear_device_cache(garbage_collection=True)
 
 
 def _precision(asked: str, device: torch.device) -> str:
-    """What "auto" comes to: bf16 where torch has fast kernels for it, else no. CPUs before AVX-512 take ten times as long."""
+    """The meaning of "auto": bf16 if torch has fast kernels for it, else "no". CPUs before AVX-512 take ten times as long."""
     if asked != "auto":
         return asked
     if device.type == "cuda":
@@ -102,7 +102,7 @@ def _check_start(recipe: Recipe, start: Path | None) -> None:
 
 
 def _check_frozen_parts(first: Phase, start: Path) -> None:
-    """A part that the file lacks begins at random: only what is trained may."""
+    """A part that the file lacks starts at random, so the first phase must train it."""
     config = open_model(start).config
     lacks = [what for what, part in (("autoencoder", config.vae), ("text encoder", config.text_encoder)) if part is None]
     if "text_encoder" in first.trainable and "text encoder" in lacks:
@@ -115,16 +115,16 @@ def _check_frozen_parts(first: Phase, start: Path) -> None:
         )
 
 
-def _settings(recipe: Recipe, phase: Phase, start_hash: str | None, files: Sequence[ClipFile]) -> dict:
-    """What decides the weights that a phase ends with."""
-    settings = {k: v for k, v in asdict(phase).items() if k not in ONLY_SEEN}
+def _decisive_settings(recipe: Recipe, phase: Phase, start_hash: str | None, files: Sequence[ClipFile]) -> dict:
+    """The settings that decide a phase's weights."""
+    settings = {k: v for k, v in asdict(phase).items() if k not in NO_EFFECT_ON_WEIGHTS}
     return {
         "preset": recipe.preset,
         "mixed_precision": recipe.mixed_precision,
         "seed": recipe.seed,
         "start": start_hash,
         **settings,
-        "data": f"{len(files)} clips ({list_digest(files)})" if files else phase.data,  # wherever the files lie
+        "data": f"{len(files)} clips ({list_digest(files)})" if files else phase.data,  # the files may be moved
     }
 
 
@@ -133,7 +133,7 @@ def _defaults() -> dict:
 
 
 def _config(recipe: Recipe, start: Path | None) -> ModelConfig:
-    """The preset's; parts that the start file has keep their own."""
+    """The configuration of the preset, but for the parts that the start file has."""
     preset = PRESETS[recipe.preset]
     if start is None:
         return preset
@@ -164,7 +164,7 @@ def _run_phase(
         objective: Objective = AutoencoderObjective(pipeline.autoencoder, phase, recipe.seed)
     else:
         objective = _diffusion(recipe, phase, files, folder, pipeline, accelerator)
-        phase = objective.phase  # with its epochs counted out
+        phase = objective.phase  # with steps instead of epochs
     trainer = Trainer(objective.train(), phase, work, accelerator, recipe.seed)
     resumed = trainer.resume()
     if accelerator.is_main_process:
@@ -183,14 +183,14 @@ def _run_phase(
 def _diffusion(
     recipe: Recipe, phase: Phase, files: Sequence[ClipFile], folder: Path, pipeline: Pipeline, accelerator: Accelerator
 ) -> DiffusionObjective:
-    """The objective with its caches, made where they are not whole."""
+    """The objective, after filling its caches."""
     if "retention" in phase.trainable and is_untrained(pipeline.model.retention.state_dict()):
         if phase.hand_over:
             raise InputError(
                 f"phase {phase.name}: hand_over is {phase.hand_over}, but this model's branch is untrained and hands over "
                 "nothing of the picture; begin with a trained one (--start), or train it in a phase before"
             )
-        # Anew, whatever the file has: those begun by version 0.1.0 have a conv_s that cannot tell images apart.
+        # Even if the file has a branch: an untrained one of version 0.1.0 has a conv_s that cannot tell images apart.
         pipeline.model.retention.start_from(pipeline.model.unet)
     clips = prepared_clips(recipe, phase, files, folder, pipeline, accelerator)
     first = clips[phase.sizes[0]]
@@ -202,10 +202,10 @@ def _diffusion(
 
 
 def _announcement(phase: Phase, objective: Objective, precision: str, step: int | None) -> str:
-    """How many parameters are trained, which are not, and in what precision."""
-    counts = {True: Counter(), False: Counter()}  # by whether they are trained, then by part
+    """The numbers of trained and frozen parameters, and the precision."""
+    counts = {True: Counter(), False: Counter()}  # by whether they are trained, then by the name of their part
     for name, parameter in objective.named_parameters():
-        counts[parameter.requires_grad][_part(name)] += parameter.numel()
+        counts[parameter.requires_grad][_part_name(name)] += parameter.numel()
     trained, frozen = (", ".join(f"{part} {count:,}" for part, count in counts[kind].items()) for kind in (True, False))
     total = counts[True].total() + counts[False].total()
     start = "" if step is None else f", resumed at step {step}"
@@ -216,8 +216,8 @@ def _announcement(phase: Phase, objective: Objective, precision: str, step: int 
     )
 
 
-def _part(name: str) -> str:
-    """What a person calls the part of an objective that a parameter belongs to."""
-    if name.startswith("model.unet."):
-        return "temporal layers" if is_temporal(name) else "spatial layers"
-    return {"model": "retention branch", "text_encoder": "text encoder"}.get(name.partition(".")[0], "autoencoder")
+def _part_name(parameter: str) -> str:
+    """The part of the model that a parameter of an objective belongs to, for the announcement."""
+    if parameter.startswith("model.unet."):
+        return "temporal layers" if is_temporal(parameter) else "spatial layers"
+    return {"model": "retention branch", "text_encoder": "text encoder"}.get(parameter.partition(".")[0], "autoencoder")

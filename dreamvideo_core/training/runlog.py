@@ -1,4 +1,4 @@
-"""What a run leaves to look at: lines of figures in log.jsonl, the same as curves for TensorBoard, and sample sheets."""
+"""The log of a run: figures in log.jsonl and as curves for TensorBoard, and contact sheets of samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .objectives import Samples
 
 
 class RunLog:
-    """Written to by one process; a resumed run's curves replace those of the steps that it takes again."""
+    """Written by one process. A resumed run's curves replace those of the steps that it repeats."""
 
     def __init__(self, folder: Path, step: int):
         self.folder = folder
@@ -26,7 +26,7 @@ class RunLog:
             self.board.add_scalar(name, value, step)
 
     def samples(self, step: int, samples: Samples) -> None:
-        """The sheet as a picture; what was measured is a line of its own."""
+        """Write the sheet as a picture, and its figures as a line of their own."""
         (self.folder / "samples").mkdir(exist_ok=True)
         samples.sheet.save(self.folder / "samples" / f"step-{step:07d}.png")
         self.board.add_image("samples", np.array(samples.sheet), step, dataformats="HWC")

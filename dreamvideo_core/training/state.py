@@ -1,4 +1,4 @@
-"""What a stopped run needs to go on: trained weights, their averages and the optimiser's moments, in safetensors."""
+"""The state of a stopped run in safetensors: trained weights, their averages and the optimiser's moments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEPT = 2
 
 @dataclass
 class TrainingState:
-    """Step `step` is the next to be taken; dictionaries are keyed by parameter name, moments by their own name too."""
+    """The state before step `step`, by parameter name; `moments` has the optimiser's tensors by parameter, then by name."""
 
     step: int
     weights: dict[str, Tensor]
@@ -30,9 +30,9 @@ class TrainingState:
 
 
 def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
-    """Keep in `folder` what its work began with; ValueError when that was something else.
+    """Keep the settings that the work in `folder` began with; raises `InputError` if these were others.
 
-    A setting that did not exist when the work began had its default.
+    A setting that did not exist then had its default.
     """
     path, (settings, defaults) = folder / "settings.json", json.loads(json.dumps([settings, defaults]))
     if not path.is_file():
@@ -43,21 +43,22 @@ def check_settings(folder: Path, settings: dict, defaults: dict) -> None:
     changed = [k for k in began | settings if began.get(k) != settings.get(k)]
     if changed:
         was = "; ".join(f"{k} was {began.get(k)!r} and is {settings.get(k)!r}" for k in changed)
-        raise ValueError(
+        raise InputError(
             f"{folder} began with other settings: {was}. Undo that to go on, or begin anew: in another folder, or as a phase "
             "of another name"
         )
 
 
 def collect_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The optimiser's state by parameter name; `names` maps names to the parameters it was made with."""
+    """The optimiser's state by parameter name; `names` has its parameters by name."""
     return {name: dict(optimizer.state[p]) for name, p in names.items() if p in optimizer.state}
 
 
 def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], moments: dict) -> None:
-    """Undo `collect_moments`. Fused kernels want the single number, the count of steps, on the device; others do not.
+    """Put what `collect_moments` returned back into the optimiser.
 
-    Copies: `moments` may lie in a mapped file, which Windows would not let go of.
+    Fused kernels need the count of steps, a scalar, on the device; others need it on the CPU. Tensors are copied: `moments`
+    may lie in a mapped file, and Windows cannot delete mapped files.
     """
     fused = optimizer.defaults.get("fused")
     for name, moment in moments.items():
@@ -66,7 +67,7 @@ def restore_moments(optimizer: torch.optim.Optimizer, names: dict[str, Tensor], 
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
-    """Write `state-STEP.safetensors` atomically and drop all but the newest two, and what a killed process left."""
+    """Write `state-STEP.safetensors` atomically, then delete all but the newest two, and leftovers of killed processes."""
     tensors = {f"weights.{k}": v for k, v in state.weights.items()}
     tensors |= {f"average.{k}": v for k, v in state.average.items()}
     tensors |= {f"{moment}.{k}": v for k, moments in state.moments.items() for moment, v in moments.items()}
@@ -78,12 +79,12 @@ def save_state(folder: Path, state: TrainingState) -> None:
             "are whole: make room, and the same command with --resume goes on from the newest"
         ) from error
     for old in (*sorted(folder.glob("state-*.safetensors"))[:-_KEPT], *folder.glob(".state-*.safetensors")):
-        with suppress(PermissionError):  # on Windows, while another program reads it: the next time then
+        with suppress(PermissionError):  # on Windows, another program has it open: it is deleted next time
             old.unlink()
 
 
 def load_newest_state(folder: Path) -> TrainingState | None:
-    """The newest state below `folder`, or None where there is none; raises `InputError` for one that is damaged."""
+    """The newest state in `folder`, or None if there is none; raises `InputError` for a damaged one."""
     files = sorted(folder.glob("state-*.safetensors"))
     if not files:
         return None
@@ -97,7 +98,7 @@ def load_newest_state(folder: Path) -> TrainingState | None:
         ) from error
     for key in tensors:
         kind, _, name = key.partition(".")
-        tensor = tensors[key].clone()  # Windows deletes no file that is mapped, and this one is deleted in time
+        tensor = tensors[key].clone()  # this file is deleted later, and Windows cannot delete mapped files
         if kind in ("weights", "average"):
             getattr(state, kind)[name] = tensor
         else:

@@ -1,6 +1,6 @@
-"""The one training loop, on accelerate: any objective, any number of processes, stopped and resumed exactly.
+"""The training loop, on accelerate: for any objective and any number of processes, and exactly resumable.
 
-Every random draw is a function of (seed, step, process), so a resumed run repeats what an unbroken one would do.
+Random numbers depend only on (seed, step, process), so a resumed run takes the same steps as an unbroken one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..common.checks import InputError
 from ..common.progress import columns
 from .objectives import Objective, Samples
 from .optimizers import make_optimizer
@@ -39,17 +40,17 @@ def cosine_rate(step: int, phase: Phase) -> float:
 
 
 def average_decay(step: int, phase: Phase) -> float:
-    """Short memory at first, so that the average is not held back by the initial weights."""
+    """The decay of the averaged weights: small at first, so that the initial weights are soon forgotten."""
     return min(phase.ema_decay, (1 + step) / (10 + step))
 
 
 def fastest_attention(device: torch.device) -> AbstractContextManager:
-    """On a CPU, plain matrix products: the fused kernel's backward pass costs 5 times as much on short sequences."""
+    """Attention by plain matrix products on a CPU: there the fused kernel's backward pass takes 5 times as long."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class Trainer:
-    """Runs one phase in `folder`; the result is the objective with averaged weights."""
+    """Trains an objective by one phase of a recipe; states and logs go into `folder`."""
 
     def __init__(self, objective: Objective, phase: Phase, folder: Path, accelerator: Accelerator, seed: int):
         self.objective, self.phase, self.folder, self.accelerator, self.seed = (
@@ -61,7 +62,7 @@ class Trainer:
         self.step, self.pace = 0, Pace()
 
     def resume(self) -> bool:
-        """Go on from the newest state in the folder; False when there is none."""
+        """Load the newest state in the folder; False if there is none."""
         state = load_newest_state(self.folder)
         if state is None:
             return False
@@ -75,8 +76,8 @@ class Trainer:
         return True
 
     def fit(self, minutes: float | None = None) -> bool:
-        """Train to the phase's last step, or for `minutes`; True when the phase is finished."""
-        started = checkpointed = time.monotonic()
+        """Train to the phase's last step, or for `minutes`; True if the phase is finished."""
+        started = saved = time.monotonic()
         main, recent = self.accelerator.is_main_process, Pace()
         batches = read_ahead(self.objective.batch, self._batch_numbers(), self.phase.readers)
         log_file = closing(RunLog(self.folder, self.step)) if main else nullcontext()
@@ -98,23 +99,23 @@ class Trainer:
                     log.samples(self.step, self._samples())
                 now = time.monotonic()
                 save, stop = self._main_says(
-                    now - checkpointed > 60 * self.phase.checkpoint_minutes,
+                    now - saved > 60 * self.phase.checkpoint_minutes,
                     minutes is not None and now - started > 60 * minutes,
                 )
                 if save:
-                    self._checkpoint()
-                    checkpointed = time.monotonic()
-                    if log is not None and not bar.console.is_terminal:  # no bar moves there
+                    self._save_state()
+                    saved = time.monotonic()
+                    if log is not None and not bar.console.is_terminal:  # where the progress bar is not shown
                         done = f"phase {self.phase.name}: step {self.step} of {self.phase.steps}"
                         bar.console.print(f"{done}, {_note(figures, self.pace)}", soft_wrap=True)
                 if stop:
                     break
-        self._checkpoint()
+        self._save_state()
         return self.step >= self.phase.steps
 
     @torch.no_grad()
     def use_average(self) -> None:
-        """Put the averaged weights into the objective, to be written or sampled from."""
+        """Put the averaged weights into the objective, for saving or sampling."""
         for name, average in self.average.items():
             self.parameters[name].copy_(average)
 
@@ -123,20 +124,20 @@ class Trainer:
         return self.optimizer.optimizer
 
     def _main_says(self, *answers: bool) -> list[bool]:
-        """The main process's answers, in every process: clocks differ, but all must save and stop at the same step."""
+        """The main process's answers. Clocks differ, but all processes must save and stop at the same step."""
         if self.accelerator.num_processes == 1:
             return list(answers)
         return broadcast(torch.tensor(answers, dtype=torch.int32, device=self.accelerator.device)).bool().tolist()
 
     def _batch_numbers(self) -> Iterator[int]:
-        """This process's own, from the next step on; those of a step are neighbours."""
+        """The numbers of this process's batches from the next step on; all batches of a step are consecutive."""
         count = self.phase.gradient_accumulation
         for step in range(self.step, self.phase.steps):
             first = (step * self.accelerator.num_processes + self.accelerator.process_index) * count
             yield from range(first, first + count)
 
     def _train_step(self, batches: Iterator[dict[str, torch.Tensor]]) -> tuple[dict[str, float], Pace]:
-        """Take one step; its losses, norm and rate, and how long it took."""
+        """Take one step. Returns its losses, gradient norm and learning rate, and its pace."""
         started = time.monotonic()
         rank, world, count = (
             self.accelerator.process_index, self.accelerator.num_processes, self.phase.gradient_accumulation,
@@ -154,7 +155,7 @@ class Trainer:
             losses = self._backward(batch, last=number == first + count - 1)
             totals = {name: totals.get(name, 0) + value.detach() / count for name, value in losses.items()}
         totals["grad_norm"] = self.accelerator.clip_grad_norm_(self.parameters.values(), self.phase.max_grad_norm)
-        # All at once: a device is waited for every time it is asked for a number.
+        # In one transfer: the CPU waits for the device at each.
         figures = dict(zip(totals, torch.stack([value.float() for value in totals.values()]).tolist(), strict=True))
         self._check_finite(figures)
         self.optimizer.step()
@@ -164,9 +165,9 @@ class Trainer:
         return {"learning_rate": cosine_rate(self.step, self.phase), **figures}, pace
 
     def _backward(self, batch: dict[str, torch.Tensor], last: bool) -> dict[str, torch.Tensor]:
-        """Add a batch's gradients to those of its step; processes join theirs at the `last` one."""
-        alone = nullcontext() if last else self.accelerator.no_sync(self.model)
-        with alone, fastest_attention(self.accelerator.device):
+        """Add a batch's gradients to the step's; processes average theirs at the step's last batch."""
+        synchronised = nullcontext() if last else self.accelerator.no_sync(self.model)
+        with synchronised, fastest_attention(self.accelerator.device):
             losses = self.model(batch)
             self.accelerator.backward(losses["loss"] / self.phase.gradient_accumulation)
         return losses
@@ -178,17 +179,17 @@ class Trainer:
             update(list(self.average.values()), [self.parameters[name] for name in self.average], None)
 
     def _check_finite(self, figures: dict[str, float]) -> None:
-        """Stop before the weights take a step that would spoil them."""
-        # With a gradient scaler (fp16) an infinite norm is part of the game: it skips the step itself.
+        """Raise before a step that would spoil the weights."""
+        # The gradient scaler of fp16 expects infinite norms now and then, and skips these steps itself.
         for name in ("loss",) if self.accelerator.scaler else ("loss", "grad_norm"):
             if not math.isfinite(figures[name]):
-                raise FloatingPointError(
+                raise InputError(
                     f"{name} is {figures[name]} at step {self.step + 1}; the states in {self.folder} are from before "
                     "it. Lower learning_rate or use mixed_precision = 'no', then resume."
                 )
 
     def _samples(self) -> Samples:
-        """Of the averaged weights."""
+        """Samples of the averaged weights."""
         trained = {n: self.parameters[n].detach().clone() for n in self.average}
         self.use_average()
         self.objective.eval()
@@ -200,7 +201,7 @@ class Trainer:
                 self.parameters[name].copy_(parameter)
         return samples
 
-    def _checkpoint(self) -> None:
+    def _save_state(self) -> None:
         if self.accelerator.is_main_process:
             moments = collect_moments(self._inner_optimizer, self.parameters)
             save_state(self.folder, TrainingState(self.step, dict(self.parameters), self.average, moments))
@@ -212,7 +213,7 @@ class Trainer:
 
 
 def _note(figures: dict[str, float], pace: Pace) -> str:
-    """Short enough that a bar has room beside it in 80 columns."""
+    """The text beside the progress bar; together they fit into 80 columns."""
     figures = figures | pace.figures()
     speed = f"{figures['clips_per_second']:.1f} clips/s {figures['data_share']:.1%} waiting"
     return f"loss {figures['loss']:.4f} rate {figures['learning_rate']:.0e} {speed}"

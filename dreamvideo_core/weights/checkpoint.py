@@ -1,9 +1,9 @@
 """One file is one model: a .safetensors file with the parts `unet.`, `text_encoder.`, `vae.` and others (`PARTS`).
 
-The configuration is JSON in the file's metadata, under one key so that the same model always gives the same bytes.
-Writers that drop the metadata (ComfyUI's model savers) can keep the configuration as a tensor of bytes instead.
+The configuration is JSON in the file's metadata. ComfyUI's savers drop the metadata; for them it is a tensor of bytes.
 
-A file of trained layers alone, the branch and the temporal layers of its U-Net, is laid over the model that they belong to.
+An overlay is a file of trained layers alone: a retention branch, temporal layers, or both. It is laid over the model that
+they were trained on.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..models.unet import is_temporal
 from .diagnosis import describe_damage, describe_kind
 from .expected_weights import expected_weights
 from .original_names import as_linear, diffusers_vae_name
-from .tensor_files import LazyTensors, Source, read_metadata, write_tensors
+from .tensor_files import LazyTensor, LazyTensors, read_metadata, write_tensors
 
 FORMAT = "dreamvideo"
 VERSION = 1
 PARTS = ("unet", "retention", "text_encoder", "vae", "resampler", "image_encoder")
-# What it means that a file lacks a part, and what brings it.
+# What it means that a file lacks a part, and what else provides it.
 LACKING = {
     "unet": "U-Net: it cannot sample",
     "retention": "retention branch: text to video only (`dreamvideo init-retention` begins one)",
@@ -41,21 +41,22 @@ LACKING = {
 }
 _LACKING_OPENCLIP = "text encoder: Load CLIP brings it, with Stable Diffusion 2.1's (OpenCLIP ViT-H) in models/text_encoders"
 CONFIG_TENSOR = "dreamvideo_config"
-_LONG_TABLE, _MOST_VALUES = 1024, 2**40
+# A packed table is three tensors: the rows that are not zero, their numbers, and the number of all rows.
 _VALUES, _ROWS, _COUNT = "#values", "#rows", "#count"
-# What ComfyUI's savers add of a model's sampling; the configuration says the same, and a node sets another one again.
+_LEAST_ROWS, _MOST_VALUES = 1024, 2**40
+# ComfyUI's savers add these to tell the kind of sampling, which the configuration says as well.
 _SAVER_MARKS = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
 
 
 class CheckpointError(InputError):
-    """A file that is not a whole DreamVideo model of a version known here; the message says what to do."""
+    """A file that is no whole DreamVideo model of a known version; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as a file holds it: its configuration, and the weights of each part without the part's prefix.
+    """A model's configuration, and the weights of each part by their names without the part's prefix.
 
-    `name` is what messages call it, `remarks` are what a person should be told about it.
+    `name` is the model's name in messages, `remarks` are what a person should be told about it.
     """
 
     config: ModelConfig
@@ -74,34 +75,36 @@ class Checkpoint:
         return [f"no {sentences[part]}" for part in self.lacks()]
 
     def is_overlay(self) -> bool:
-        """True for trained layers alone: a branch, temporal layers or both, without the U-Net's spatial layers."""
+        """Whether it has a branch, temporal layers or both, but no spatial layers of the U-Net."""
         return bool({"unet", "retention"} & self.parts.keys()) and all(map(is_temporal, self.parts.get("unet", ())))
 
     def only(self, parts: Container[str]) -> Checkpoint:
-        """The named parts alone; "temporal" stands for the U-Net's temporal layers."""
+        """This model with the named parts alone; "temporal" stands for the U-Net's temporal layers."""
         chosen = {part: state for part, state in self.parts.items() if part in parts}
         if "temporal" in parts and "unet" not in chosen and "unet" in self.parts:
             chosen["unet"] = LazyTensors.of(self.parts["unet"]).renamed(lambda name: name if is_temporal(name) else None)
-        return replace(self, config=_described(self.config, chosen), parts=chosen)
+        config = replace(self.config, **{part: None for part in PARTS if part not in chosen})
+        return replace(self, config=config, parts=chosen)
 
-    def overlaid(self, top: Checkpoint) -> Checkpoint:
-        """This model with the weights of `top` in place of its own; raises `CheckpointError` where they do not fit."""
-        for setting in ("schedule", "unet") if "unet" in top.parts else ("schedule",):
-            _check_equal(asdict(self.config)[setting], asdict(top.config)[setting], setting, top.name)
-        parts = {**self.parts, **top.parts}
-        if "unet" in top.parts:
-            parts["unet"] = LazyTensors.of(self.parts.get("unet", {})) | LazyTensors.of(top.parts["unet"])
-        config = replace(self.config, **{part: getattr(top.config, part) for part in top.parts})
-        return check_weights(Checkpoint(config, parts, f"{top.name} laid over {self.name}", self.remarks + top.remarks))
+    def overlaid(self, overlay: Checkpoint) -> Checkpoint:
+        """This model with the weights of `overlay` in place of its own. Raises `CheckpointError` if they do not fit."""
+        for setting in ("schedule", "unet") if "unet" in overlay.parts else ("schedule",):
+            _check_equal(asdict(self.config)[setting], asdict(overlay.config)[setting], setting, overlay.name)
+        parts = {**self.parts, **overlay.parts}
+        if "unet" in overlay.parts:
+            parts["unet"] = LazyTensors.of(self.parts.get("unet", {})) | LazyTensors.of(overlay.parts["unet"])
+        config = replace(self.config, **{part: getattr(overlay.config, part) for part in overlay.parts})
+        remarks = self.remarks + overlay.remarks
+        return check_weights(Checkpoint(config, parts, f"{overlay.name} laid over {self.name}", remarks))
 
     def release(self) -> None:
-        """Let go of the files that weights are read from; they are opened again when they are needed."""
+        """Close the files that weights are read from; they are opened again on demand."""
         for state in self.parts.values():
             LazyTensors.of(state).release()
 
 
 def _check_equal(mine: object, theirs: object, setting: str, overlay: str) -> None:
-    """`mine` and `theirs` are settings of that name, or tables of settings."""
+    """Raise `CheckpointError` if a setting of the model and of the overlay, or one within a table, differs."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
         for key in mine:
             _check_equal(mine[key], theirs.get(key), key, overlay)
@@ -116,18 +119,14 @@ def _sees_by_clip(config: ModelConfig) -> bool:
     return config.unet is not None and config.unet.image_cross_attention != "none"
 
 
-def _described(config: ModelConfig, parts: Container[str]) -> ModelConfig:
-    return replace(config, **{part: None for part in PARTS if part not in parts})
-
-
-def describe(config: ModelConfig) -> str:
-    """The text that a file carries beside its weights."""
+def config_text(config: ModelConfig) -> str:
+    """The configuration as JSON for a file's metadata; equal configurations give equal texts."""
     return json.dumps({"format": FORMAT, "version": VERSION, "config": config.to_dict()}, sort_keys=True)
 
 
 def config_tensor(config: ModelConfig) -> Tensor:
-    """The same text as bytes in a tensor, for writers that keep tensors only."""
-    return torch.frombuffer(bytearray(describe(config).encode()), dtype=torch.uint8)
+    """The same text as a tensor of bytes, for writers that keep only tensors."""
+    return torch.frombuffer(bytearray(config_text(config).encode()), dtype=torch.uint8)
 
 
 def save_checkpoint(
@@ -136,19 +135,19 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,
     on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the file atomically, a tensor at a time, as `dtype` where one is given; equal checkpoints give equal bytes."""
+    """Write a file; see `write_tensors` for `dtype` and `on_tensor`. Equal checkpoints give equal bytes."""
     _check_parts(checkpoint.config, set(checkpoint.parts), str(path))
     tensors = LazyTensors.of({})
     for part, state in checkpoint.parts.items():
         lazy = LazyTensors.of(state)
         tensors |= (_packed(lazy) if part == "text_encoder" else lazy).renamed(f"{part}.{{}}".format)
-    write_tensors(path, tensors, {FORMAT: describe(checkpoint.config)}, dtype, on_tensor)
+    write_tensors(path, tensors, {FORMAT: config_text(checkpoint.config)}, dtype, on_tensor)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a file of ours; its weights are read when they are used.
+    """Open a DreamVideo file; its weights are read on demand.
 
-    Raises `CheckpointError` for a file that is not ours, damaged, or of a newer version.
+    Raises `CheckpointError` for a file that is of another kind, damaged, or of a newer version.
     """
     path = Path(path)
     return own_checkpoint(*read_file(path), path.name)
@@ -158,28 +157,28 @@ def own_checkpoint(tensors: LazyTensors, text: str | None, name: str) -> Checkpo
     """The checkpoint in what `read_file` gives of a file called `name`; raises `CheckpointError` as `load_checkpoint` does."""
     if text is None:
         raise CheckpointError(f"{name}: {describe_kind(tensors)}")
-    config = _parse(text, name)
+    config = _parse_config(text, name)
     return check_weights(Checkpoint(config, _split(_unpacked(tensors, name), config, name), name))
 
 
 def read_file(path: Path) -> tuple[LazyTensors, str | None]:
-    """All tensors of a safetensors file, and the text of our configuration where it has one."""
+    """All tensors of a safetensors file, and the text of DreamVideo's configuration, if it has one."""
     try:
         if not path.is_file():
             raise CheckpointError(f"{path}: there is no such file")
         tensors, metadata = LazyTensors.of_files([path]), read_metadata(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name}: {describe_damage(path)}") from error
-    text = metadata.get(FORMAT) or _tensor_text(tensors, path.name)
+    text = metadata.get(FORMAT) or _text_of_tensor(tensors, path.name)
     return tensors.renamed(lambda name: None if name == CONFIG_TENSOR else name), text
 
 
 def _packed(state: LazyTensors) -> LazyTensors:
-    """A table of which most rows are zero (words that a text encoder never met) as its other rows and their places."""
+    """Long tables with mostly zero rows (words that a text encoder never met) are packed: only the other rows are kept."""
     packed = {}
     for name in state:
         table = state[name]
-        if table.ndim == 2 and len(table) >= _LONG_TABLE:
+        if table.ndim == 2 and len(table) >= _LEAST_ROWS:
             rows = table.any(dim=1).nonzero().flatten()
             if 2 * len(rows) <= len(table):
                 packed |= {name + _VALUES: table[rows], name + _ROWS: rows, name + _COUNT: torch.tensor([len(table)])}
@@ -188,23 +187,22 @@ def _packed(state: LazyTensors) -> LazyTensors:
 
 
 def _unpacked(tensors: LazyTensors, file: str) -> LazyTensors:
-    """Packed tables are made whole when they are asked for, and not before their size is known to be right."""
+    """Packed tables as whole ones, which are built on demand; their sizes are checked now."""
     names = [key.removesuffix(_VALUES) for key in tensors if key.endswith(_VALUES)]
-    pieces = {name + ending for name in names for ending in (_VALUES, _ROWS, _COUNT)}
-    tables = {name: _table(tensors, name, file) for name in names}
-    plain = tensors.renamed(lambda name: None if name in pieces else name)
-    return plain | LazyTensors(tables)
+    packed = {name + ending for name in names for ending in (_VALUES, _ROWS, _COUNT)}
+    tables = {name: _unpacked_table(tensors, name, file) for name in names}
+    return tensors.renamed(lambda name: None if name in packed else name) | LazyTensors(tables)
 
 
-def _table(tensors: LazyTensors, name: str, file: str) -> Source:
+def _unpacked_table(tensors: LazyTensors, name: str, file: str) -> LazyTensor:
     def damaged(why: object) -> CheckpointError:
         return CheckpointError(f"{file}: the table {name!r} is damaged ({why}). Get the file again.")
 
     names = [name + ending for ending in (_VALUES, _ROWS, _COUNT)]
-    missing = [piece for piece in names if piece not in tensors]
+    missing = [tensor for tensor in names if tensor not in tensors]
     if missing:
         raise damaged(f"{missing[0]!r} is missing")
-    values, rows, count = (tensors.outline(piece) for piece in names)
+    values, rows, count = map(tensors.outline, names)
     if values.ndim != 2 or rows.shape != values.shape[:1] or count.numel() != 1 or count.is_floating_point():
         raise damaged(f"values {tuple(values.shape)}, rows {tuple(rows.shape)}, count {tuple(count.shape)} do not fit together")
     length = int(tensors[names[2]])
@@ -213,17 +211,17 @@ def _table(tensors: LazyTensors, name: str, file: str) -> Source:
     if name in tensors:
         raise damaged("it is there as a whole too")
 
-    def make() -> Tensor:
+    def load() -> Tensor:
         values, rows = tensors[names[0]], tensors[names[1]]
         try:
             return values.new_zeros(length, values.shape[1]).index_copy(0, rows, values)
         except (IndexError, RuntimeError) as error:
             raise damaged(str(error).partition("\n")[0]) from error
 
-    return Source(make, lambda: values.new_empty(length, values.shape[1]))
+    return LazyTensor(load, lambda: values.new_empty(length, values.shape[1]))
 
 
-def _tensor_text(tensors: LazyTensors, file: str) -> str | None:
+def _text_of_tensor(tensors: LazyTensors, file: str) -> str | None:
     if CONFIG_TENSOR not in tensors:
         return None
     size = tensors.outline(CONFIG_TENSOR).numel()
@@ -234,7 +232,7 @@ def _tensor_text(tensors: LazyTensors, file: str) -> str | None:
     return bytes(tensors[CONFIG_TENSOR].flatten().to(torch.uint8).tolist()).decode(errors="replace")
 
 
-def _parse(text: str, name: str) -> ModelConfig:
+def _parse_config(text: str, name: str) -> ModelConfig:
     try:
         header = parse_object(text, "it")
         version = header.get("version")
@@ -259,6 +257,7 @@ def _parse(text: str, name: str) -> ModelConfig:
 
 
 def _split(tensors: LazyTensors, config: ModelConfig, name: str) -> dict[str, Mapping[str, Tensor]]:
+    """The tensors by part, without the parts' prefixes."""
     known = {part for part in PARTS for key in tensors if key.startswith(f"{part}.")}
     foreign = [key for key in tensors if key.partition(".")[0] not in known and key not in _SAVER_MARKS]
     if foreign:
@@ -267,20 +266,20 @@ def _split(tensors: LazyTensors, config: ModelConfig, name: str) -> dict[str, Ma
             f"The parts are {', '.join(PARTS)}."
         )
     _check_parts(config, known, name)
-    parts = {part: tensors.renamed(_without(f"{part}.")) for part in PARTS if part in known}
+    parts = {part: tensors.renamed(_remover(f"{part}.")) for part in PARTS if part in known}
     if "vae" in parts:
         parts["vae"] = diffusers_vae(parts["vae"], config.vae)
     return parts
 
 
 def diffusers_vae(state: LazyTensors, config: AutoencoderConfig) -> LazyTensors:
-    """A full-size autoencoder by diffusers' names of today, whichever it has; ComfyUI's savers write the original ones."""
+    """An autoencoder by diffusers' present names. ComfyUI's savers write a full-size one by its original names."""
     if config.layout != "kl":
         return state
     return state.renamed(lambda name: diffusers_vae_name(name, len(config.block_out_channels))).changed(as_linear)
 
 
-def _without(prefix: str) -> Callable[[str], str | None]:
+def _remover(prefix: str) -> Callable[[str], str | None]:
     return lambda name: name.removeprefix(prefix) if name.startswith(prefix) else None
 
 
@@ -294,35 +293,35 @@ def _check_parts(config: ModelConfig, parts: set[str], name: str) -> None:
 
 
 def check_weights(checkpoint: Checkpoint) -> Checkpoint:
-    """`checkpoint` itself; raises `CheckpointError` where its weights are not those that its configuration describes.
+    """`checkpoint` itself. Raises `CheckpointError` if its weights' names, types and shapes do not fit its configuration.
 
-    Nothing is read for it but names, types and shapes. Trained layers alone may be some of the temporal ones.
+    No weights are read. An overlay need not have all temporal layers.
     """
     config, overlay = checkpoint.config, checkpoint.is_overlay()
     for part, state in checkpoint.parts.items():
         if part == "retention" and config.unet is None:
-            continue  # checked where it is laid over its model
-        own = expected_weights(config, part)
+            continue  # it is checked when it is laid over its model
+        expected = expected_weights(config, part)
         if part == "unet" and overlay:
-            own = {name: outline for name, outline in own.items() if is_temporal(name) and name in state}
+            expected = {name: outline for name, outline in expected.items() if is_temporal(name) and name in state}
         try:
-            check_keys(state, own, part)
+            check_keys(state, expected, part)
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint.name}: {error}") from error
     return checkpoint
 
 
-def check_keys(state: Mapping[str, Tensor], own: Mapping[str, Tensor], part: str) -> None:
-    """Raise `CheckpointError` unless `state` has exactly the names and shapes of `own`, a module's own state."""
+def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], part: str) -> None:
+    """Raise `CheckpointError` unless `state` has exactly the names and shapes of `expected`, and floating-point types."""
     state = LazyTensors.of(state)
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     problems = [
         f"{len(keys)} {word}, {shown(keys[0])} for one" for word, keys in (("missing", missing), ("unknown", extra)) if keys
     ]
-    for name in sorted(own.keys() & state.keys()):
+    for name in sorted(expected.keys() & state.keys()):
         outline = state.outline(name)
-        if outline.shape != own[name].shape:
-            problems.append(f"{name!r} has shape {tuple(outline.shape)} and not {tuple(own[name].shape)}")
+        if outline.shape != expected[name].shape:
+            problems.append(f"{name!r} has shape {tuple(outline.shape)} and not {tuple(expected[name].shape)}")
             break
         if not outline.is_floating_point():
             problems.append(f"{name!r} holds {outline.dtype}, which is no type of weights".replace("torch.", ""))

@@ -1,4 +1,4 @@
-"""What a file that is not ours holds: told from its first bytes and the names of its tensors, never from its own name."""
+"""What another kind of file holds, judged by its first bytes and the names of its tensors, never by its own name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .tensor_files import LENGTH_BYTES, MAX_HEADER, LazyTensors
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file, what to do with it, and patterns: each of them matches the name of one of its tensors.
+    """A kind of file and what to do with it. Each of `patterns` matches the name of some tensor in it.
 
-    `in_channels` is how many channels its U-Net's first convolution takes, where names alone do not tell two kinds apart.
+    `in_channels` is that of the U-Net's first convolution, for kinds that names alone do not tell apart.
     """
 
     name: str
@@ -36,7 +36,7 @@ _PART = "a DreamVideo model is a U-Net, with or without its text encoder and VAE
 _AS_IT_IS = "Load DreamVideo loads it as it is."
 _NOT_YET = "DreamVideo does not load this family; a node pack made for it does."
 _SVD_ADVICE = "It takes a picture but no sentence; Image Only Checkpoint Loader loads it."
-# Latent diffusion's names, with the prefixes of whole checkpoints (and of DeepSpeed's) or without.
+# Names of latent diffusion's code, with or without the prefixes of whole checkpoints and of DeepSpeed.
 _UNET = r"^(?:_forward_module\.)?(?:model\.diffusion_model\.)?"
 _LVDM = rf"{_UNET}init_attn\.\d+\."  # of VideoCrafter and its kin
 _PICTURE_ATTENTION = r"\.attn2\.to_k_ip\.weight$"
@@ -74,7 +74,7 @@ IMAGE_UNET = Kind(
     "It makes images, not clips; Load Diffusion Model loads it.",
     (rf"{_UNET}(input_blocks|down_blocks)\.\d+\.", r"(^|\.)(out\.2|conv_out)\.weight$"),
 )
-# The classes that a diffusers folder's unet/config.json may name.
+# By the class that a diffusers folder names in unet/config.json.
 _CLASSES = {
     "I2VGenXLUNet": I2VGEN_UNET,
     "UNetSpatioTemporalConditionModel": SVD_UNET,
@@ -99,7 +99,7 @@ SD1, SD2 = (
     for number, text_encoder in ((1, "transformer"), (2, "model"))
 )
 
-# The first kind whose patterns all match is the answer, so special ones come before general ones.
+# The first kind whose patterns all match is the answer, so specific kinds come before general ones.
 KINDS = (
     Kind(
         "a DreamVideo model that has lost its configuration",
@@ -202,7 +202,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def kind_of(tensors: Iterable[str]) -> Kind | None:
-    """The kind of file that holds tensors of these names, or None for one not known here; `LazyTensors` tell shapes too."""
+    """The kind of file with tensors of these names, or None. `LazyTensors` also tell shapes, for kinds with `in_channels`."""
     text, channels = "\n".join(tensors), _in_channels(tensors)
     for kind in KINDS:
         fits = kind.in_channels is None or kind.in_channels in channels
@@ -219,7 +219,7 @@ def _in_channels(tensors: Iterable[str]) -> set[int]:
 
 
 def describe_kind(tensors: Iterable[str]) -> str:
-    """What a readable file without our configuration is, and what to do with it; `tensors` as `kind_of` takes them."""
+    """A message on a readable file without DreamVideo's configuration; `tensors` is as for `kind_of`."""
     kind = kind_of(tensors)
     if kind is None:
         return (
@@ -232,21 +232,22 @@ def describe_kind(tensors: Iterable[str]) -> str:
 
 
 def describe_class(given: str, expected: str) -> str:
-    """What a folder's part is whose configuration names the class `given` and not the one that is expected."""
-    told = f"its class is {shown(given)}, DreamVideo takes {expected}."
+    """A message on a diffusers folder whose configuration names the class `given`, not `expected`."""
+    fault = f"its class is {shown(given)}, DreamVideo takes {expected}."
     kind = _CLASSES.get(given)
     if kind is None:
-        return f"{told} Text-to-video models of ModelScope's kind have one."
-    return f"{told} It is {kind.name}. {kind.advice}"
+        return f"{fault} Text-to-video models of ModelScope's kind have one."
+    return f"{fault} It is {kind.name}. {kind.advice}"
 
 
 def is_pickle(path: Path) -> bool:
+    """Whether a file begins as PyTorch's files do."""
     with path.open("rb") as file:
         return file.read(LENGTH_BYTES).startswith(_PICKLES)
 
 
 def describe_damage(path: Path) -> str:
-    """Why a file cannot be read as safetensors: what it is or how it is damaged, and what to do."""
+    """A message on a file that cannot be read as safetensors: what it is or how it is damaged, and what to do."""
     try:
         return _describe_damage(path)
     except OSError as error:

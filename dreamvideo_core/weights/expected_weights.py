@@ -1,7 +1,7 @@
-"""Which weights a configuration asks for: their names in a checkpoint, and their outlines, tensors on the device "meta".
+"""The weights that a configuration asks for: their names in a checkpoint, and their outlines (tensors on the device "meta").
 
-Our own layers say it themselves. CLIP's two encoders and the full-size autoencoder are other libraries', transformers',
-diffusers' or ComfyUI's, of which a machine may lack some, so their names and shapes are written out here.
+The pack's own modules are built on "meta" for that. CLIP's two encoders and the full-size autoencoder belong to transformers,
+diffusers or ComfyUI, of which a machine may lack some, so their names and shapes are written out here.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Shapes = dict[str, tuple[int, ...]]
 
 @lru_cache(maxsize=8)
 def expected_weights(config: ModelConfig, part: str) -> dict[str, Tensor]:
-    """The outlines of a part that `config` describes, by name; they are shared, so leave them as they are.
+    """The outlines of a part's weights by name. The result is cached: do not change it.
 
-    A retention branch copies the U-Net's encoder: without the configuration of one it cannot be known.
+    "retention" needs the configuration of the U-Net too, whose encoder it copies.
     """
-    make = Operations(device="meta")
+    operations = Operations(device="meta")
     if part == "unet":
-        return UNet(config.unet, make).state_dict()
+        return UNet(config.unet, operations).state_dict()
     if part == "retention":
-        return ImageRetention(config.unet, config.retention, make).state_dict()
+        return ImageRetention(config.unet, config.retention, operations).state_dict()
     if part == "resampler":
-        return Resampler(config.resampler, make).state_dict()
+        return Resampler(config.resampler, operations).state_dict()
     if part == "text_encoder":
         return _outlines(text_encoder_shapes(config.text_encoder))
     if part == "image_encoder":
@@ -49,7 +49,7 @@ def _outlines(shapes: Shapes) -> dict[str, Tensor]:
 
 
 def text_encoder_shapes(config: TextConfig) -> Shapes:
-    """CLIP's text encoder by transformers' names."""
+    """The shapes of CLIP's text encoder by transformers' names."""
     width = config.hidden_size
     shapes = {
         "embeddings.token_embedding.weight": (config.vocab_size, width),
@@ -87,28 +87,28 @@ def _transformer(config: TextConfig | VisionConfig) -> Shapes:
 
 
 def kl_shapes(config: AutoencoderConfig) -> Shapes:
-    """Stable Diffusion's autoencoder by diffusers' names."""
+    """The shapes of Stable Diffusion's autoencoder by diffusers' names."""
     widths, latent = config.block_out_channels, config.latent_channels
     shapes = _layer("quant_conv", 2 * latent, 2 * latent, 1, 1) | _layer("post_quant_conv", latent, latent, 1, 1)
     shapes |= _half("encoder", "down", widths, 3, 2 * latent, config.layers_per_block)
     return shapes | _half("decoder", "up", widths[::-1], latent, 3, config.layers_per_block + 1)
 
 
-def _half(half: str, way: str, widths: tuple[int, ...], channels_in: int, channels_out: int, layers: int) -> Shapes:
-    """The encoder or the decoder: its levels in the order in which they are passed."""
-    deepest = widths[-1] if way == "down" else widths[0]
+def _half(half: str, direction: str, widths: tuple[int, ...], channels_in: int, channels_out: int, layers: int) -> Shapes:
+    """The encoder (direction "down") or the decoder ("up"), with the widths of its levels in forward order."""
+    deepest = widths[-1] if direction == "down" else widths[0]
     shapes = _layer(f"{half}.conv_in", widths[0], channels_in, 3, 3) | _layer(
         f"{half}.conv_out", channels_out, widths[-1], 3, 3
     )
     shapes |= _norm(f"{half}.conv_norm_out", widths[-1]) | _middle(f"{half}.mid_block", deepest)
     before = widths[0]
     for level, width in enumerate(widths):
-        block = f"{half}.{way}_blocks.{level}"
+        block = f"{half}.{direction}_blocks.{level}"
         for layer in range(layers):
             shapes |= _resnet(f"{block}.resnets.{layer}", before, width)
             before = width
         if level < len(widths) - 1:
-            shapes |= _layer(f"{block}.{way}samplers.0.conv", width, width, 3, 3)
+            shapes |= _layer(f"{block}.{direction}samplers.0.conv", width, width, 3, 3)
     return shapes
 
 

@@ -1,7 +1,7 @@
-"""Weights under the names of latent diffusion and of ModelScope's own code, to diffusers' names.
+"""Converting the names of weights in latent diffusion's and ModelScope's code to diffusers' names.
 
-Their U-Nets number the layers of the encoder, the middle and the decoder through; diffusers numbers levels and layers of a
-level. Latent diffusion's autoencoder counts the decoder's levels from the picture, diffusers' from the latents.
+Their U-Nets number all layers of the encoder, and of the decoder, in one sequence; diffusers numbers levels, and layers within
+a level. Latent diffusion counts the autoencoder's decoder levels from the picture, diffusers from the latents.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RESNET = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
-_TEMPORAL_CONV = "temopral_conv."  # sic
+_TEMPORAL_CONV = "temopral_conv."  # ModelScope's spelling
 _VAE = {
     "mid.block_1.": "mid_block.resnets.0.",
     "mid.block_2.": "mid_block.resnets.1.",
@@ -42,7 +42,7 @@ _VAE = {
     "downsample.": "downsamplers.0.",
     "upsample.": "upsamplers.0.",
     ".norm_out.": ".conv_norm_out.",
-    # diffusers' own names of earlier years.
+    # Names of older versions of diffusers.
     ".query.": ".to_q.",
     ".key.": ".to_k.",
     ".value.": ".to_v.",
@@ -54,42 +54,43 @@ _MIDDLE = re.compile(r"middle_block\.(\d+)\.(.+)")
 
 
 def diffusers_name(name: str, layers_per_block: int, temporal: bool) -> str | None:
-    """The diffusers name of an original one, or None for a name that is no part of such a U-Net.
+    """The diffusers name of an original name, or None for a name that belongs to no such U-Net.
 
-    `temporal` says whether the layers of a video model stand between those of the image model.
+    `temporal` says whether the model has temporal layers, which change the numbers of the spatial ones.
     """
     for original, ours in _ROOTS.items():
         if name.startswith(original + "."):
             return ours + name[len(original) :]
     if match := _BLOCK.fullmatch(name):
-        half, number, place, rest = match.groups()
-        return _block_name(half, int(number), int(place or 0), rest, layers_per_block)
+        half, number, index, rest = match.groups()
+        return _block_name(half, int(number), int(index or 0), rest, layers_per_block)
     if match := _MIDDLE.fullmatch(name):
         return _middle_name(int(match[1]), match[2], last=3 if temporal else 2)
     return None
 
 
-def _block_name(half: str, number: int, place: int, rest: str, layers_per_block: int) -> str | None:
-    # A level of the encoder ends with the layer that halves, one of the decoder has one more layer.
+def _block_name(half: str, number: int, index: int, rest: str, layers_per_block: int) -> str | None:
+    """The name of module `index` in block `number`."""
+    # Both halves have layers_per_block + 1 numbers per level: the encoder's last is its downsampler.
     level, layer = divmod(number - (half == "input_blocks"), layers_per_block + 1)
     block = f"{'down' if half == 'input_blocks' else 'up'}_blocks.{level}"
     for sampler, called in (("op.", "downsamplers"), ("conv.", "upsamplers")):
         if rest.startswith(sampler):
             return f"{block}.{called}.0.conv.{rest[len(sampler) :]}"
-    return _layer_name(block, layer, ("resnets", "attentions", "temp_attentions"), place, rest)
+    return _layer_name(block, layer, ("resnets", "attentions", "temp_attentions"), index, rest)
 
 
-def _middle_name(place: int, rest: str, last: int) -> str | None:
-    if place == last:
+def _middle_name(index: int, rest: str, last: int) -> str | None:
+    if index == last:
         return _layer_name("mid_block", 1, ("resnets",), 0, rest)
-    return _layer_name("mid_block", 0, ("resnets", "attentions", "temp_attentions"), place, rest)
+    return _layer_name("mid_block", 0, ("resnets", "attentions", "temp_attentions"), index, rest)
 
 
-def _layer_name(block: str, layer: int, kinds: tuple[str, ...], place: int, rest: str) -> str | None:
-    if place >= len(kinds):
+def _layer_name(block: str, layer: int, kinds: tuple[str, ...], index: int, rest: str) -> str | None:
+    if index >= len(kinds):
         return None
-    if kinds[place] != "resnets":
-        return f"{block}.{kinds[place]}.{layer}.{rest}"
+    if kinds[index] != "resnets":
+        return f"{block}.{kinds[index]}.{layer}.{rest}"
     if rest.startswith(_TEMPORAL_CONV):
         return f"{block}.temp_convs.{layer}.{rest[len(_TEMPORAL_CONV) :]}"
     for original, ours in _RESNET.items():
@@ -99,7 +100,7 @@ def _layer_name(block: str, layer: int, kinds: tuple[str, ...], place: int, rest
 
 
 def diffusers_vae_name(name: str, levels: int) -> str:
-    """The diffusers name of a weight of Stable Diffusion's autoencoder; a name that is diffusers' already stays."""
+    """The diffusers name of a weight of Stable Diffusion's autoencoder; diffusers' own names stay."""
 
     def level(match: re.Match) -> str:
         half, number, layer = match.groups()
@@ -113,6 +114,6 @@ def diffusers_vae_name(name: str, levels: int) -> str:
 
 
 def as_linear(name: str, tensor: Tensor) -> Tensor:
-    """Projections of an attention are convolutions of width 1 in the original and matrices in diffusers."""
+    """A weight as diffusers has it: projections of attention are matrices there, and convolutions of width 1 originally."""
     is_projection = name.endswith(("proj_in.weight", "proj_out.weight")) or "mid_block.attentions.0.to_" in name
     return tensor.flatten(1) if is_projection and tensor.ndim > 1 else tensor

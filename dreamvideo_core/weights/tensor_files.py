@@ -1,7 +1,7 @@
-"""Safetensors files larger than memory: tensors are read one at a time when they are used, and written one at a time.
+"""Safetensors files larger than memory: tensors are read one at a time on demand, and written one at a time.
 
-What is written here carries a checksum of every tensor in the file's metadata, and reading such a tensor checks it. Types and
-shapes are known without reading: they are outlines, tensors on the device "meta".
+Files written here carry a checksum of every tensor in their metadata, which reading checks. An outline is a tensor's type and
+shape, as a tensor on the device "meta"; it is known without reading the tensor.
 """
 
 from __future__ import annotations
@@ -19,92 +19,92 @@ from torch import Tensor
 from ..common.checks import InputError
 from ..common.files import atomic
 
-# What a person calls the types that weights may have.
+# The types of weights by the names that users give.
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# What types are called in a safetensors header.
+# The names of types in a safetensors header.
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _TYPES = {name: dtype for dtype, name in _NAMES.items()}
-LENGTH_BYTES = 8  # at a file's start, which say how long its header is
-MAX_HEADER = 32 * 2**20  # that of the largest public models has less than one
-_HELD = 2**25  # bytes of a source that are read before it is let go: opening it again takes time
+LENGTH_BYTES = 8  # at a file's start, with the length of its header
+MAX_HEADER = 32 * 2**20  # bytes; the largest public models have less than one MiB
+_RELEASE_BYTES = 2**25  # bytes read from a file between two releases of its memory; opening it again takes time
 _ALIGNMENT = 8
-_CHECKSUMS = "crc32"  # of the tensors in order of their names, _DIGITS hexadecimal digits each
+_CHECKSUMS = "crc32"  # the metadata's key; its value has _DIGITS hexadecimal digits per tensor, sorted by name
 _DIGITS = 8
 
 
 class DamagedTensor(InputError):
-    """A tensor that is not what was written."""
+    """A tensor whose checksum differs from what was written."""
 
 
-class Source(NamedTuple):
-    """Where a tensor comes from: what makes it, and what makes its outline."""
+class LazyTensor(NamedTuple):
+    """A tensor that is loaded on demand, and its outline."""
 
-    make: Callable[[], Tensor]
+    load: Callable[[], Tensor]
     outline: Callable[[], Tensor]
 
-    def changed(self, name: str, change: Callable[[str, Tensor], Tensor]) -> Source:
-        return Source(lambda: change(name, self.make()), lambda: change(name, self.outline()))
+    def changed(self, name: str, change: Callable[[str, Tensor], Tensor]) -> LazyTensor:
+        return LazyTensor(lambda: change(name, self.load()), lambda: change(name, self.outline()))
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Tensors by name, each made when it is asked for. `release` lets go of the files that were opened for it."""
+    """Tensors by name, each loaded when it is looked up. `release` closes the files that were opened for that."""
 
-    def __init__(self, sources: Mapping[str, Source], release: Callable[[], None] = lambda: None):
-        self._sources, self.release = dict(sources), release
+    def __init__(self, lazy: Mapping[str, LazyTensor], release: Callable[[], None] = lambda: None):
+        self._lazy, self.release = dict(lazy), release
 
     @classmethod
     def of_files(cls, paths: Iterable[Path]) -> LazyTensors:
-        """All tensors of some safetensors files; SafetensorError or OSError for one that cannot be read."""
+        """All tensors of some safetensors files. Raises SafetensorError or OSError for an unreadable one."""
         files = [_TensorFile(path) for path in paths]
-        sources = {name: file.source(name) for file in files for name in file.names()}
+        lazy = {name: file.lazy(name) for file in files for name in file.names()}
 
         def release() -> None:
             for file in files:
                 file.close()
 
-        return cls(sources, release)
+        return cls(lazy, release)
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> LazyTensors:
-        """`tensors` itself where it is lazy, else tensors that are there already."""
-        return tensors if isinstance(tensors, cls) else cls({name: _constant(t) for name, t in tensors.items()})
+        """`tensors` themselves if they are lazy, else a view of tensors in memory."""
+        return tensors if isinstance(tensors, cls) else cls({name: _in_memory(t) for name, t in tensors.items()})
 
     def outline(self, name: str) -> Tensor:
-        """A tensor's type and shape, on the device "meta"; nothing of it is read."""
-        return self._sources[name].outline()
+        """A tensor's type and shape, as a tensor on the device "meta"; nothing is read."""
+        return self._lazy[name].outline()
 
     def renamed(self, new_name: Callable[[str], str | None]) -> LazyTensors:
-        """The same tensors by other names; those whose new name is None are left out."""
-        named = ((new_name(name), source) for name, source in self._sources.items())
-        return LazyTensors({name: source for name, source in named if name is not None}, self.release)
+        """The same tensors by new names; those with the new name None are left out."""
+        named = ((new_name(name), lazy) for name, lazy in self._lazy.items())
+        return LazyTensors({name: lazy for name, lazy in named if name is not None}, self.release)
 
     def changed(self, change: Callable[[str, Tensor], Tensor]) -> LazyTensors:
-        """Every tensor, and every outline, goes through `change` with its name when it is asked for."""
-        return LazyTensors({name: source.changed(name, change) for name, source in self._sources.items()}, self.release)
+        """`change`, of a name and a tensor, applied to every tensor and every outline on demand."""
+        return LazyTensors({name: lazy.changed(name, change) for name, lazy in self._lazy.items()}, self.release)
 
     def __or__(self, other: LazyTensors) -> LazyTensors:
         def release() -> None:
             self.release()
             other.release()
 
-        return LazyTensors(self._sources | other._sources, release)
+        return LazyTensors(self._lazy | other._lazy, release)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._sources[name].make()
+        return self._lazy[name].load()
 
     def __iter__(self):
-        return iter(self._sources)
+        return iter(self._lazy)
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self._lazy)
 
 
 class _TensorFile:
-    """A safetensors file that is opened when it is needed."""
+    """A safetensors file that is opened on demand."""
 
     def __init__(self, path: Path):
         self._path, self._opened = path, None
@@ -114,20 +114,20 @@ class _TensorFile:
     def names(self) -> list[str]:
         return list(self._file().keys())
 
-    def source(self, name: str) -> Source:
-        return Source(lambda: self.get(name), lambda: self.outline(name))
+    def lazy(self, name: str) -> LazyTensor:
+        return LazyTensor(lambda: self.load(name), lambda: self.outline(name))
 
     def outline(self, name: str) -> Tensor:
-        piece = self._file().get_slice(name)
-        dtype = _TYPES.get(piece.get_dtype())
+        entry = self._file().get_slice(name)
+        dtype = _TYPES.get(entry.get_dtype())
         if dtype is None:
             raise InputError(
-                f"{self._path.name}: {name!r} is of the type {piece.get_dtype()}; allowed: {', '.join(_TYPES)}. Get the model "
+                f"{self._path.name}: {name!r} is of the type {entry.get_dtype()}; allowed: {', '.join(_TYPES)}. Get the model "
                 "in another precision."
             )
-        return torch.empty(piece.get_shape(), dtype=dtype, device="meta")
+        return torch.empty(entry.get_shape(), dtype=dtype, device="meta")
 
-    def get(self, name: str) -> Tensor:
+    def load(self, name: str) -> Tensor:
         tensor = self._file().get_tensor(name)
         if name in self._checksums and _checksum(_memory(tensor)) != self._checksums[name]:
             raise DamagedTensor(
@@ -146,7 +146,7 @@ class _TensorFile:
 
 
 def _check_header(path: Path) -> None:
-    """Before it is parsed, which takes many times its size."""
+    """Refuse a header that is too long, before it is parsed: that takes many times its size in memory."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if length > MAX_HEADER:
@@ -158,18 +158,19 @@ def _checksum(data: memoryview) -> str:
 
 
 def _read_checksums(file: safe_open) -> dict[str, str]:
-    """The checksums that a file carries, by name; none for a file of another writer."""
+    """The file's checksums by tensor name; none if it comes from another writer."""
     text, names = (file.metadata() or {}).get(_CHECKSUMS, ""), sorted(file.keys())
     if len(text) != _DIGITS * len(names):
         return {}
     return {name: text[_DIGITS * i : _DIGITS * (i + 1)] for i, name in enumerate(names)}
 
 
-def _constant(tensor: Tensor) -> Source:
-    return Source(lambda: tensor, lambda: torch.empty_like(tensor, device="meta"))
+def _in_memory(tensor: Tensor) -> LazyTensor:
+    return LazyTensor(lambda: tensor, lambda: torch.empty_like(tensor, device="meta"))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header."""
     with safe_open(path, "pt") as file:
         return file.metadata() or {}
 
@@ -181,67 +182,63 @@ def write_tensors(
     dtype: torch.dtype | None = None,
     on_tensor: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a safetensors file atomically with one tensor in memory at a time; equal tensors give equal bytes.
+    """Write a safetensors file atomically, with one tensor in memory at a time; equal tensors give equal bytes.
 
-    Numbers with fractions become `dtype` where one is given; a number too large for it raises ValueError. `on_tensor` is
-    told the bytes written and those of all tensors.
+    With `dtype`, floating-point tensors are cast to it; raises `InputError` for a value that is too large for it.
+    `on_tensor` is told the number of bytes written so far, and of all bytes.
     """
     lazy = LazyTensors.of(tensors)
     outlines = {name: lazy.outline(name) for name in lazy}
-    kinds = {name: _kind(outline, dtype) for name, outline in outlines.items()}
-    table, total = _layout(kinds, {name: outline.shape for name, outline in outlines.items()})
-    checksums = dict.fromkeys(table, "0" * _DIGITS)
+    dtypes = {name: dtype if dtype and outline.is_floating_point() else outline.dtype for name, outline in outlines.items()}
+    entries, total = _header_entries(dtypes, {name: outline.shape for name, outline in outlines.items()})
+    checksums = dict.fromkeys(entries, "0" * _DIGITS)
     released = 0
     with atomic(path) as temporary:
         with temporary.open("wb") as file:
-            file.write(_header(table, metadata, checksums))
-            for name in table:
-                checksums[name] = _write_one(file, _cast(name, lazy[name], kinds[name]))
-                written = table[name]["data_offsets"][1]
-                if written - released >= _HELD:
+            file.write(_header(entries, metadata, checksums))
+            for name in entries:
+                checksums[name] = _write_tensor(file, _cast(name, lazy[name], dtypes[name]))
+                written = entries[name]["data_offsets"][1]
+                if written - released >= _RELEASE_BYTES:
                     lazy.release()
                     released = written
                 if on_tensor:
                     on_tensor(written, total)
             file.seek(0)
-            file.write(_header(table, metadata, checksums))
-        lazy.release()  # Windows replaces no file that is open or mapped, and the source may be the target
+            file.write(_header(entries, metadata, checksums))
+        lazy.release()  # the target may be one of these files, and Windows replaces no file that is open or mapped
 
 
-def _write_one(file: BinaryIO, tensor: Tensor) -> str:
-    """Write a tensor's bytes and return their checksum; nothing of it is held afterwards."""
+def _write_tensor(file: BinaryIO, tensor: Tensor) -> str:
+    """Write a tensor's bytes and return their checksum. A function, so that the caller holds no reference to the tensor."""
     data = _memory(tensor)
     file.write(data)
     return _checksum(data)
 
 
-def _layout(kinds: dict[str, torch.dtype], shapes: dict[str, torch.Size]) -> tuple[dict[str, dict], int]:
-    """The header's entry of every tensor, in the order in which they lie, and their bytes in all."""
+def _header_entries(dtypes: dict[str, torch.dtype], shapes: dict[str, torch.Size]) -> tuple[dict[str, dict], int]:
+    """The header's entries by name, in the order of the file, and the number of all bytes."""
     entries, total = {}, 0
-    # Wide types first, so that every tensor lies at a multiple of its own width.
-    for name in sorted(kinds, key=lambda name: (-kinds[name].itemsize, name)):
-        size = shapes[name].numel() * kinds[name].itemsize
-        entries[name] = {"dtype": _NAMES[kinds[name]], "shape": list(shapes[name]), "data_offsets": [total, total + size]}
+    # Wide types first, so that every tensor begins at a multiple of its element's size.
+    for name in sorted(dtypes, key=lambda name: (-dtypes[name].itemsize, name)):
+        size = shapes[name].numel() * dtypes[name].itemsize
+        entries[name] = {"dtype": _NAMES[dtypes[name]], "shape": list(shapes[name]), "data_offsets": [total, total + size]}
         total += size
     return entries, total
 
 
-def _header(table: dict[str, dict], metadata: Mapping[str, str], checksums: dict[str, str]) -> bytes:
-    """Its length does not depend on the checksums, which are known last."""
+def _header(entries: dict[str, dict], metadata: Mapping[str, str], checksums: dict[str, str]) -> bytes:
+    """The file's bytes before the tensors. Its length does not depend on the checksums, which are known last."""
     digits = "".join(checksums[name] for name in sorted(checksums))
-    text = json.dumps({"__metadata__": {**metadata, _CHECKSUMS: digits}, **table}, separators=(",", ":")).encode()
+    text = json.dumps({"__metadata__": {**metadata, _CHECKSUMS: digits}, **entries}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
-
-
-def _kind(outline: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype is not None and outline.is_floating_point() else outline.dtype
 
 
 def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     cast = tensor.detach().cpu().to(dtype)
     if dtype == torch.float16 and tensor.dtype != dtype and not cast.isfinite().all() and tensor.isfinite().all():
-        raise ValueError(f"{name} has a value of {tensor.abs().max():.3g}, too large for fp16; choose bf16 or fp32")
+        raise InputError(f"{name} has a value of {tensor.abs().max():.3g}, too large for fp16; choose bf16 or fp32")
     return cast
 
 

@@ -1,1 +1,1 @@
-"""The only code that knows ComfyUI's inside."""
+"""The only code that depends on ComfyUI's internals."""

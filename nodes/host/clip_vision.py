@@ -1,4 +1,4 @@
-"""ComfyUI's CLIP vision models: pictures to embeddings."""
+"""Image embeddings by ComfyUI's CLIP vision models."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import torch
 from comfy.clip_vision import ClipVisionModel
 from torch import Tensor
 
+from ...dreamvideo_core.common.checks import InputError, check_finite
 from ...dreamvideo_core.models.image_encoder import prepare
 
 _CLIP = "clip_vision_model"
 _GREY = 0.0  # in [-1, 1]
-_AT_ONCE = 16  # frames: ComfyUI reserves no memory for what the model computes
+_BATCH = 16  # frames: ComfyUI reserves no memory for this model's activations
 
 
 def hidden_states(clip_vision: ClipVisionModel, pictures: Tensor) -> Tensor:
@@ -20,35 +21,32 @@ def hidden_states(clip_vision: ClipVisionModel, pictures: Tensor) -> Tensor:
     grey = torch.full_like(pictures[:1], _GREY)
     pixels = torch.cat([prepare(pictures, clip_vision.image_size), prepare(grey, clip_vision.image_size)])
     comfy.model_management.load_model_gpu(clip_vision.patcher)
-    hidden = [clip_vision.model(pixel_values=part.to(clip_vision.load_device))[0] for part in pixels.split(_AT_ONCE)]
-    return _finite(torch.cat(hidden).float().to(comfy.model_management.intermediate_device()))
+    hidden = [clip_vision.model(pixel_values=part.to(clip_vision.load_device))[0] for part in pixels.split(_BATCH)]
+    return _check_finite(torch.cat(hidden).float().to(comfy.model_management.intermediate_device()))
 
 
 def image_embeddings(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
-    """The embeddings (B, D), in CLIP's space of texts and pictures, of ComfyUI's images (B, H, W, 3): their middle square.
+    """CLIP's projected embeddings (B, D) of the middle squares of ComfyUI's images (B, H, W, 3).
 
-    Raises ValueError for a vision model that is not a CLIP.
+    Raises `InputError` for a vision model that is not a CLIP.
     """
     _check_kind(clip_vision)
     embeddings = []
-    for part in images.split(_AT_ONCE):
+    for part in images.split(_BATCH):
         comfy.model_management.throw_exception_if_processing_interrupted()
         embeddings.append(clip_vision.encode_image(part)["image_embeds"])
-    return _finite(torch.cat(embeddings))
+    return _check_finite(torch.cat(embeddings))
 
 
 def _check_kind(clip_vision: ClipVisionModel) -> None:
     if clip_vision.model_type != _CLIP:
-        raise ValueError(
+        raise InputError(
             f"clip_vision is a model of type {clip_vision.model_type}; allowed: CLIP, such as CLIP-ViT-L or CLIP-ViT-H, from "
             "Load CLIP Vision."
         )
 
 
-def _finite(found: Tensor) -> Tensor:
-    if not found.isfinite().all():
-        raise ValueError(
-            "clip_vision gives embeddings that are no numbers (NaN or infinite): its file is damaged, or its weights overflow; "
-            "load another in Load CLIP Vision."
-        )
-    return found
+def _check_finite(output: Tensor) -> Tensor:
+    advice = "its file is damaged, or its weights overflow: load another in Load CLIP Vision."
+    check_finite("the output of clip_vision", output, advice)
+    return output

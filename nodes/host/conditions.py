@@ -1,7 +1,7 @@
-"""What RetentionEncode leaves in the conditioning, and how it reaches the model.
+"""How RetentionEncode's values in the conditioning reach the model.
 
-ComfyUI batches latents frame by frame, (B T) C H W with T frames of a clip in a row; conditions have one row per clip.
-Its own condition classes repeat rows to the size of the latent batch, which is wrong for clips: these do not.
+ComfyUI's latents of B clips are (B T) C H W, the T frames of a clip in a row; conditions here have one row per clip.
+ComfyUI's own condition classes would repeat rows to the size of the latent batch, so they have subclasses here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import comfy.conds
 from torch import Tensor
 
-from ...dreamvideo_core.common.checks import DOWNSCALE
+from ...dreamvideo_core.common.checks import DOWNSCALE, InputError
 
 IMAGE_PREFIX = "retention_"
 IMAGE_KEY = "retention_image"
@@ -21,18 +21,16 @@ STRENGTH_KEY = "retention_strength"
 START_KEY = "retention_start"
 END_KEY = "retention_end"
 HIDDEN_KEY = "retention_hidden"  # CLIP vision's last hidden state of the picture, (B, N, E)
-FRAMES_KEY = "num_video_frames"  # ComfyUI's context windows know this name
-# What models that see the picture by themselves are given in every evaluation, with the picture or without.
+FRAMES_KEY = "num_video_frames"  # a name that ComfyUI's context windows read
+# Inputs of models that see the picture by themselves, in evaluations with the picture and without it.
 GREY_KEY = "dreamvideo_grey_hidden"  # CLIP vision's last hidden state of a grey picture, (1, N, E)
-LATENTS_KEY = (
-    "dreamvideo_image_latents"  # VAE latents of the picture and, where there is one, of the last; (B, 1 or 2, C, h, w)
-)
+LATENTS_KEY = "dreamvideo_image_latents"  # VAE latents of one or two pictures a clip, (B, K, C, h, w)
 FPS_KEY = "dreamvideo_fps"
-ROWS_KEY = "dreamvideo_rows"  # the tags of a condition's rows, which only the model adds
+ROWS_KEY = "dreamvideo_rows"  # the tags of a condition's rows; only the model adds them
 
 
 class ClipImage(comfy.conds.CONDRegular):
-    """The image of each clip, (B, 3, H, W); a condition restricted to an area gets that part of it."""
+    """The image of each clip, (B, 3, H, W); a condition for an area gets the image's part there."""
 
     def process_cond(self, batch_size: int, area: tuple[int, ...] | None = None, **kwargs: Any) -> ClipImage:
         image = self.cond
@@ -60,17 +58,17 @@ class ClipRows(comfy.conds.CONDRegular):
 
 
 class ClipText(comfy.conds.CONDCrossAttn):
-    """Text with one row per clip; lengths are brought together by repetition, as ComfyUI does."""
+    """Text with one row per clip. Texts of different lengths are repeated to a common one, as ComfyUI does."""
 
     def process_cond(self, batch_size: int, **kwargs: Any) -> ClipText:
         return self
 
 
 class ClipTags(comfy.conds.CONDRegular):
-    """A list with one entry per clip: what is to be known of a row that its tensors do not show."""
+    """A list with the tags of each clip: what its tensors do not show."""
 
     def process_cond(self, batch_size: int, area: Sequence[int] | None = None, **kwargs: Any) -> ClipTags:
-        # Known only now: ComfyUI lets a condition without an area have that of another beside its own.
+        # The area is known only now: ComfyUI gives a condition without one the areas of the others as well.
         return self if area is None else ClipTags([tags.within(tuple(area)) for tags in self.cond])
 
     def can_concat(self, other: ClipTags) -> bool:
@@ -85,29 +83,32 @@ class ClipTags(comfy.conds.CONDRegular):
 
 @dataclass(frozen=True)
 class Clips:
-    """How a latent batch falls into clips."""
+    """The number of clips in a latent batch, and their length."""
 
     count: int
     num_frames: int
 
     @classmethod
     def of(cls, noise: Tensor, num_frames: int | None) -> Clips:
-        """A batch without `num_video_frames` is one clip; one that it does not divide is an error."""
-        rows = noise.shape[0]
-        num_frames = rows if num_frames is None else int(num_frames)
-        if num_frames < 1 or rows % num_frames:
-            raise ValueError(
-                f"the latent holds {rows} frames, which is no multiple of the conditioning's num_video_frames = "
+        """The clips of a latent batch; all of it is one clip if `num_frames` is None.
+
+        Raises `InputError` if `num_frames` does not divide the batch.
+        """
+        frames = noise.shape[0]
+        num_frames = frames if num_frames is None else int(num_frames)
+        if num_frames < 1 or frames % num_frames:
+            raise InputError(
+                f"the latent holds {frames} frames, which is no multiple of the conditioning's num_video_frames = "
                 f"{num_frames}. Connect the latent output of the same Retention Encode to the sampler, or give both "
                 "the same number of frames."
             )
-        return cls(rows // num_frames, num_frames)
+        return cls(frames // num_frames, num_frames)
 
 
 def agree(conds: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Give the conditions of a run what all must have and only some of them say: a clip's length, the picture's latents.
+    """Give conditions of a run what only its others have: the clip's length, and the inputs of the picture.
 
-    Raises ValueError where they say several lengths.
+    Raises `InputError` for several lengths.
     """
     conditions = [condition for of_a_kind in conds.values() for condition in of_a_kind]
     for key in (GREY_KEY, LATENTS_KEY, FPS_KEY):
@@ -116,7 +117,7 @@ def agree(conds: Mapping[str, list[dict[str, Any]]]) -> None:
             condition.setdefault(key, said)
     lengths = sorted({int(c[FRAMES_KEY]) for c in conditions if c.get(FRAMES_KEY) is not None})
     if len(lengths) > 1:
-        raise ValueError(
+        raise InputError(
             f"the conditionings of this run are for clips of {' and '.join(map(str, lengths))} frames "
             f"({FRAMES_KEY}); all must have the same number. Give every Retention Encode of a sampler the same frames."
         )
@@ -125,19 +126,19 @@ def agree(conds: Mapping[str, list[dict[str, Any]]]) -> None:
 
 
 def repeat_rows(tensor: Tensor, clips: int, what: str) -> Tensor:
-    """One row per clip, from one row for all or one for each."""
+    """One row per clip, from one row for all or one for each. Raises `InputError` for other numbers of rows."""
     if len(tensor) == clips:
         return tensor
     if len(tensor) == 1:
         return tensor.expand(clips, *tensor.shape[1:]).contiguous()
-    raise ValueError(f"{what} has {len(tensor)} rows for {clips} clips in the latent; it must have 1 or {clips}")
+    raise InputError(f"{what} has {len(tensor)} rows for {clips} clips in the latent; it must have 1 or {clips}")
 
 
 def check_image_size(image: Tensor, latent: Tensor) -> Tensor:
-    """The image (B, 3, H, W) must be eight times the latents' size."""
+    """`image` (B, 3, H, W) itself. Raises `InputError` unless it has eight times the latents' size."""
     height, width = (n * DOWNSCALE for n in latent.shape[-2:])
     if tuple(image.shape[-2:]) != (height, width):
-        raise ValueError(
+        raise InputError(
             f"the retention image is {image.shape[-1]} x {image.shape[-2]}, but the latent stands for {width} x "
             f"{height} pixels. Set width and height of Retention Encode to the latent's size, or use its latent output."
         )

@@ -1,4 +1,4 @@
-"""Where files lie: ComfyUI's `models/dreamvideo` and `models/diffusers` folders, and what ships with the pack."""
+"""Where files are: ComfyUI's folders `models/dreamvideo` and `models/diffusers`, and the pack's own files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ...dreamvideo_core.common.checks import InputError
 from ...dreamvideo_core.common.files import atomic
 from ...dreamvideo_core.sampling.pipeline import SHIPPED
 from ...dreamvideo_core.weights.sources import model_folder
@@ -17,19 +18,19 @@ from .messages import log
 FOLDER, DIFFUSERS, SAVERS = "dreamvideo", "diffusers", "checkpoints"
 SHIPPED_NAME = f"{SHIPPED.name} (shipped)"
 NO_OVERLAY = "none"
-# Not "examples": ComfyUI would look for workflows there and no longer in "workflows".
+# Not in "examples": ComfyUI would look for workflows there, and no longer in "workflows".
 _PICTURES = Path(__file__).parents[2] / "pictures"
 
 
 def register_model_folder() -> None:
-    """Let ComfyUI list `models/dreamvideo`; safetensors files only."""
+    """Have ComfyUI list `models/dreamvideo`, safetensors files only."""
     folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
     paths = folder_paths.folder_names_and_paths[FOLDER][0]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
 
 
 def offer_pictures() -> None:
-    """Put the pictures of the example workflows into ComfyUI's input folder, where they are missing."""
+    """Copy the example workflows' pictures into ComfyUI's input folder, unless they are there."""
     folder = Path(folder_paths.get_input_directory())
     for picture in _PICTURES.glob("*.png"):
         try:
@@ -41,18 +42,20 @@ def offer_pictures() -> None:
 
 
 def checkpoint_names() -> list[str]:
-    """What a person can choose as a model, the shipped one first."""
+    """The choices of a model, the shipped one first."""
     return [SHIPPED_NAME, *_choices()]
 
 
 def overlay_names() -> list[str]:
+    """The choices of an overlay, none first."""
     return [NO_OVERLAY, *(name for name, path in _choices().items() if path.is_file())]
 
 
 def checkpoint_path(name: str, input_name: str = "checkpoint") -> Path:
+    """The file or folder of a choice. Raises `InputError` if it is gone."""
     path = SHIPPED if name == SHIPPED_NAME else _choices().get(name)
     if path is None:
-        raise FileNotFoundError(
+        raise InputError(
             f"{input_name} is {name!r}, which is in none of models/{FOLDER}, models/{DIFFUSERS} and models/{SAVERS}. Put it "
             "there and refresh the page (R), or choose another."
         )
@@ -60,16 +63,16 @@ def checkpoint_path(name: str, input_name: str = "checkpoint") -> Path:
 
 
 def last_change(path: Path) -> tuple[float, int]:
-    """The newest time and the size in bytes of a file, or of a folder's files."""
+    """The newest time of change, and the size in bytes, of a file or of a folder's files."""
     files = [path] if path.is_file() else [Path(root, name) for root, _, names in os.walk(path) for name in names]
     statuses = [file.stat() for file in files if file.is_file()]
     return max((s.st_mtime for s in statuses), default=0.0), sum(s.st_size for s in statuses)
 
 
 def _choices() -> dict[str, Path]:
-    """Path by the name that is shown: our folder's files and diffusers folders, and what ComfyUI's savers wrote.
+    """Paths by the names that are shown: files and diffusers folders of models, and the files of ComfyUI's savers.
 
-    Where a name is in two places, the later one says where it is.
+    If two have the same name, the later one's gets the kind of its folder behind it.
     """
     folders = [(kind, path, usable) for kind in (FOLDER, DIFFUSERS) for path, usable in _model_folders(kind)]
     inside = {path for _, path, _ in folders}
@@ -83,17 +86,18 @@ def _choices() -> dict[str, Path]:
 
 
 def _files(kind: str) -> list[tuple[str, Path]]:
+    """The names and paths that ComfyUI lists for a kind of folder."""
     try:
         paths = {name: folder_paths.get_full_path(kind, name) for name in folder_paths.get_filename_list(kind)}
     except OSError as error:
-        _say_what_is_left_out(f"models/{kind}", str(error))
+        _warn_of_omission(f"models/{kind}", str(error))
         return []
-    return [(name, Path(path)) for name, path in paths.items() if path is not None and not _goes_in_circles(Path(path), name)]
+    return [(name, Path(path)) for name, path in paths.items() if path is not None and not _is_circular(Path(path), name)]
 
 
-def _goes_in_circles(path: Path, name: str) -> bool:
-    """Whether `path`, which ends with `name`, goes through a link to a folder that the link itself lies in."""
-    links = [part for part in path.parents[: len(Path(name).parents) - 1] if part.is_symlink()]
+def _is_circular(path: Path, name: str) -> bool:
+    """Whether `path`, which ends with `name`, passes a link to a folder above that link."""
+    links = [folder for folder in path.parents[: len(Path(name).parents) - 1] if folder.is_symlink()]
     return any(_real(link) in (_real(link.parent), *_real(link.parent).parents) for link in links)
 
 
@@ -102,40 +106,41 @@ def _real(path: Path) -> Path:
 
 
 def _model_folders(kind: str) -> list[tuple[Path, bool]]:
-    """Folders of models in diffusers' layout, or in the hub's cache, right below ComfyUI's folders of that kind.
+    """Folders of models right below ComfyUI's folders of that kind, in diffusers' layout or the hub cache's.
 
-    False stands with those that cannot be used; one log line says why.
+    Each comes with whether it can be used; if not, the log says why.
     """
     roots = [Path(root) for root in folder_paths.get_folder_paths(kind)]
-    looked_at = [(path, _usable(path)) for root in roots for path in _inside(root)]
-    return [(path, usable) for path, usable in looked_at if usable is not None]
+    checked = [(path, _is_usable(path)) for root in roots for path in _entries(root)]
+    return [(path, usable) for path, usable in checked if usable is not None]
 
 
-def _inside(root: Path) -> list[Path]:
-    """What lies in a folder, in order; nothing where there is none, or none that can be read."""
+def _entries(root: Path) -> list[Path]:
+    """A folder's entries, sorted; none if it is missing or cannot be read."""
     try:
         return sorted(root.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:
-        _say_what_is_left_out(str(root), error.strerror or str(error))
+        _warn_of_omission(str(root), error.strerror or str(error))
         return []
 
 
-def _usable(path: Path) -> bool | None:
-    """None: it is no folder of a model. False: it is one, or may be one, but something is wrong with it."""
-    troubles: list[str] = []
+def _is_usable(path: Path) -> bool | None:
+    """Whether a folder of a model can be used; None for what is no such folder."""
+    faults: list[str] = []
     try:
-        found = model_folder(path, troubles.append) if path.is_dir() else None
+        found = model_folder(path, faults.append) if path.is_dir() else None
     except OSError as error:
-        found, troubles = None, [str(error)]
-    for trouble in troubles:
-        _say_what_is_left_out(str(path), trouble)
-    if troubles:
+        found, faults = None, [str(error)]
+    for fault in faults:
+        _warn_of_omission(str(path), fault)
+    if faults:
         return False
     return None if found is None else True
 
 
 @cache
-def _say_what_is_left_out(path: str, why: str) -> None:
+def _warn_of_omission(path: str, why: str) -> None:
+    """Log, once, why a file or folder is not listed."""
     log.warning(f"{path!r} is left out of the list of models: {why}")

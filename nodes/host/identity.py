@@ -1,7 +1,7 @@
-"""What made a result, as a short text: equal texts mean equal results.
+"""Keys for what made a result: equal keys mean equal results.
 
-Functions and objects of ComfyUI and of this pack are known by their code and their settings, in this run of ComfyUI or another.
-Those of other packs may depend on anything, so they are known by being the same object, in this run alone.
+Functions and objects of ComfyUI and of this pack are identified by their code and settings, so their keys hold in any process.
+Those of other packs may depend on anything: they are identified as objects, so their keys hold in this process alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sysconfig
 import types
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,56 +30,81 @@ from comfyui_version import __version__ as comfyui_version
 
 from . import cuda_graphs, sharing
 
-_DEPTH = 64
+_DEPTH = 64  # of things within things
 _COMFYUI = Path(folder_paths.__file__).resolve().parent
 _PACK = Path(__file__).resolve().parents[2]
 _TORCH = Path(torch.__file__).resolve().parent
 _PYTHON = Path(sysconfig.get_path("stdlib")).resolve()
-# Objects of these kinds note in attributes that begin with _ how far a run has come.
-_PLACES_IN_A_RUN = (ContextHandlerABC, HookKeyframeGroup)
+# Attributes of these objects that begin with _ hold the progress of a run.
+_WITH_PROGRESS = (ContextHandlerABC, HookKeyframeGroup)
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, types.EllipsisType)
 
-_weights: weakref.WeakKeyDictionary[torch.nn.Module, bytes] = weakref.WeakKeyDictionary()
+_weight_digests: weakref.WeakKeyDictionary[torch.nn.Module, bytes] = weakref.WeakKeyDictionary()
 _THIS_PROCESS = uuid.uuid4().hex
 _numbers = itertools.count()
-_numbered: dict[int, tuple[weakref.ref, int]] = {}  # by `id`, as long as the object lives
+_numbered: dict[int, tuple[weakref.ref, int]] = {}  # by `id`, while the object lives
 
 
 class Unidentified(TypeError):
-    """Something whose content cannot be told, such as an object of unknown make."""
+    """Something that cannot be told apart from another thing, such as an object of unknown content."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """`key`, a digest in hexadecimal. `foreign` names what is known in this process alone; None: the key holds in any."""
+    """`key` is a hexadecimal digest. `foreign` names a part of another pack, with which it holds in this process alone."""
 
     key: str
     foreign: str | None
 
 
-def identify(*things: Any) -> Identity:
-    """The identity of numbers, texts, tensors, conditionings, models, VAEs and what they are made of.
+@dataclass(frozen=True)
+class _Foreign:
+    """A thing of another pack."""
 
-    Sampling changes none: what a function of ComfyUI's notes for itself on the way is left out. Raises `Unidentified` for a
-    thing that might differ without showing it.
+    thing: Any
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """A variable that a function closes over, by the `id` of its cell, and the pieces of its value."""
+
+    cell: int
+    pieces: list[_Piece]
+
+
+_Piece = bytes | torch.Tensor | _Foreign | _Variable | Unidentified
+
+
+def identify(*things: Any) -> Identity:
+    """The identity of numbers, texts, tensors, conditionings, models, VAEs and what these hold.
+
+    Sampling does not change it: variables into which a function writes while it runs, such as a running mean, do not count.
+    Raises `Unidentified` for a thing that might differ without showing it.
     """
-    walk = _Walk(_notes(things))
-    digest = hashlib.blake2b(digest_size=20)
-    for thing in things:
-        for piece in walk.pieces(thing, _DEPTH):
-            digest.update(len(piece).to_bytes(8, "little") + piece)
-    return Identity(digest.hexdigest(), walk.foreign)
+    walk = _Walk()
+    pieces = [piece for thing in things for piece in walk.pieces(thing, _DEPTH)]
+    foreign, digest = None, hashlib.blake2b(digest_size=20)
+    for piece in walk.lasting(pieces):
+        if isinstance(piece, Unidentified):
+            raise piece
+        if isinstance(piece, _Foreign):
+            foreign = foreign or _name(piece.thing)
+        content = _content(piece)
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return Identity(digest.hexdigest(), foreign)
 
 
 class _Walk:
-    """`foreign` names the first thing on the way that is known in this process alone."""
+    """Takes things apart into pieces, and collects the variables that functions among them rebind."""
 
-    def __init__(self, notes: set[int]):
-        self.foreign: str | None = None
-        self._notes = notes
-        self._open: list[int] = []  # what holds the present thing
+    def __init__(self):
+        self._rebound: set[int] = set()  # by the `id` of their cells
+        self._open: list[int] = []  # the `id`s of the things that hold the present one
 
-    def pieces(self, thing: Any, depth: int) -> Iterator[bytes]:
+    def pieces(self, thing: Any, depth: int) -> Iterator[_Piece]:
+        if isinstance(thing, types.CellType):
+            yield self._variable(thing, depth)
+            return
         if depth == 0:
             raise Unidentified(f"{type(thing).__qualname__} lies too deep")
         yield type(thing).__qualname__.encode()
@@ -87,45 +112,75 @@ class _Walk:
             yield repr(thing).encode()
         elif isinstance(thing, type):
             yield repr(thing).encode()
-            yield from self._foreign_pieces(thing, _class_origin(thing))
+            if _class_origin(thing) is None:
+                yield _Foreign(thing)
         elif isinstance(thing, torch.Tensor):
-            yield from (str(thing.dtype).encode(), repr(tuple(thing.shape)).encode(), _bytes(thing))
+            yield from (str(thing.dtype).encode(), repr(tuple(thing.shape)).encode(), thing)
         elif id(thing) in self._open:
             yield f"holder {len(self._open) - self._open.index(id(thing))}".encode()
         else:
             self._open.append(id(thing))
-            yield from self._made_of(thing, depth - 1)
+            yield from self._inner_pieces(thing, depth - 1)
             self._open.pop()
 
-    def _made_of(self, thing: Any, depth: int) -> Iterator[bytes]:
+    def lasting(self, pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+        """The pieces without those of rebound variables, once the walk is complete."""
+        for piece in pieces:
+            if not isinstance(piece, _Variable):
+                yield piece
+            elif piece.cell not in self._rebound:
+                yield from self.lasting(piece.pieces)
+
+    def _inner_pieces(self, thing: Any, depth: int) -> Iterator[_Piece]:
         origin = _origin(thing)
         if origin is None:
-            yield from self._foreign_pieces(thing, None)
+            yield _Foreign(thing)
             return
-        parts = _function_parts(thing, origin, self._notes) if isinstance(thing, types.FunctionType) else _parts(thing)
-        for part in parts:
+        if isinstance(thing, types.FunctionType):
+            self._rebound |= _rebound_cells(thing)
+            inner = _function_parts(thing, origin)
+        else:
+            inner = _parts(thing)
+        for part in inner:
             yield from self.pieces(part, depth)
 
-    def _foreign_pieces(self, thing: Any, origin: str | None) -> Iterator[bytes]:
-        """For a thing of another pack: its number in this process."""
-        if origin is None:
-            self.foreign = self.foreign or _name(thing)
-            yield f"{_THIS_PROCESS} {_number(thing)}".encode()
+    def _variable(self, cell: types.CellType, depth: int) -> _Variable:
+        """An unidentifiable value is an error only if the variable counts, so the error becomes a piece."""
+        holders = len(self._open)
+        try:
+            pieces = list(self.pieces(_value_of(cell), depth))
+        except Unidentified as reason:
+            del self._open[holders:]
+            pieces = [reason]
+        return _Variable(id(cell), pieces)
+
+
+def _value_of(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the variable has no value yet
+        return None
+
+
+def _content(piece: bytes | torch.Tensor | _Foreign) -> bytes:
+    if isinstance(piece, _Foreign):
+        return f"{_THIS_PROCESS} {_number(piece.thing)}".encode()
+    return _bytes(piece) if isinstance(piece, torch.Tensor) else piece
 
 
 def _origin(thing: Any) -> str | None:
-    """Whose code a thing is, with its version; None for what may depend on anything."""
+    """The file that a thing's code comes from, with a version; None for code of another pack."""
     if isinstance(thing, types.FunctionType):
         return _file_origin(thing.__code__.co_filename)
     if isinstance(thing, types.ModuleType):
         return _module_origin(thing.__name__)
     if isinstance(thing, comfy.model_patcher.PatcherInjection):
-        return None  # it reaches into the layers themselves
+        return None  # it changes the layers themselves
     return _class_origin(type(getattr(thing, "_orig_mod", thing)))
 
 
 def _class_origin(kind: type) -> str | None:
-    """None where the class or one that it is made from is of another pack."""
+    """As `_origin`; None if the class or one of its bases is of another pack."""
     origins = [_module_origin(cls.__module__) for cls in kind.__mro__]
     return None if None in origins else origins[0]
 
@@ -140,7 +195,7 @@ def _module_file(module: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _file_origin(file: str) -> str | None:
-    """A file of ComfyUI's, of this pack, of torch or of Python itself, as its path in there with the version."""
+    """The path within ComfyUI, this pack, torch or Python, with a version; None for any other file."""
     path = Path(file).resolve()
     for root, version, belongs in _ROOTS:
         if path.is_relative_to(root) and path != root and belongs(path.relative_to(root).parts):
@@ -149,11 +204,11 @@ def _file_origin(file: str) -> str | None:
 
 
 def _is_stock(parts: Sequence[str]) -> bool:
-    """Below ComfyUI's folder there may be other packs and a whole Python as well."""
+    """Whether a path below ComfyUI's folder is ComfyUI's own: other packs, and a whole Python, may lie there too."""
     return parts[0].startswith("comfy") if len(parts) > 1 else parts[0].endswith(".py")
 
 
-# This pack's code changes without its version: it is known by its code, and by ComfyUI's version.
+# This pack's functions are identified by their code. Its own version may lag behind, so ComfyUI's stands in its place.
 _ROOTS = (
     (_COMFYUI, comfyui_version, _is_stock),
     (_PACK, comfyui_version, lambda parts: parts[0] in ("nodes", "dreamvideo_core")),
@@ -163,17 +218,17 @@ _ROOTS = (
 
 
 def _parts(thing: Any) -> list:
-    """What an object is made of."""
+    """What identifies an object."""
     if isinstance(thing, comfy.model_patcher.ModelPatcher):
         return _model_parts(thing)
     if isinstance(thing, VAE):
-        return [_weights_of(thing.first_stage_model)]
+        return [_weight_digest(thing.first_stage_model)]
     if isinstance(thing, torch.nn.Module):
         return _module_parts(thing)
-    if isinstance(thing, _PLACES_IN_A_RUN):
+    if isinstance(thing, _WITH_PROGRESS):
         return [{name: value for name, value in vars(thing).items() if not name.startswith("_")}]
     if isinstance(thing, Mapping):
-        # A patch that notes which devices lack an operation says nothing of its result.
+        # Entries by device are a patch's memory of what a device cannot do; they do not change its result.
         items = [(key, value) for key, value in thing.items() if not isinstance(key, torch.device)]
         return sorted(items, key=lambda item: repr(item[0]))
     if isinstance(thing, (list, tuple)):
@@ -192,14 +247,14 @@ def _parts(thing: Any) -> list:
     if isinstance(thing, types.ModuleType):
         return [thing.__name__]
     if isinstance(thing, uuid.UUID):
-        return []  # a name drawn at random, which changes no result
+        return []  # a random name, which changes no result
     if hasattr(thing, "__dict__"):
         return [type(thing).__module__, vars(thing)]
     raise Unidentified(f"{type(thing).__qualname__} cannot be told apart from another")
 
 
 def _model_parts(patcher: comfy.model_patcher.ModelPatcher) -> list:
-    """The files it was read from, and everything laid over them since."""
+    """The files that a model was read from, and all patches."""
     source = getattr(patcher.model, "source", None)
     if source is None:
         raise Unidentified("the model was not loaded by Load DreamVideo")
@@ -211,23 +266,23 @@ def _model_parts(patcher: comfy.model_patcher.ModelPatcher) -> list:
 
 
 def _foreign_wrappers(patcher: comfy.model_patcher.ModelPatcher) -> list:
-    """Ours change no result; their names hold the folder that the pack lies in, which may move."""
-    of_all_kinds = [item for keyed in patcher.wrappers.values() for item in keyed.items()]
-    ours = sharing.RUN_KEY, sharing.STEP_KEY, cuda_graphs.KEY
-    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in ours]
+    """The wrappers of other nodes. This pack's change no result."""
+    of_all_kinds = [item for by_key in patcher.wrappers.values() for item in by_key.items()]
+    own = sharing.RUN_KEY, sharing.STEP_KEY, cuda_graphs.KEY
+    return [(key, wrappers) for key, wrappers in of_all_kinds if key not in own]
 
 
 def _module_parts(module: torch.nn.Module) -> list:
-    """Its classes, its settings and its weights; a compiled module does what the one behind it does."""
+    """A module's classes, settings and weights; a compiled module is identified as the original one."""
     module = getattr(module, "_orig_mod", module)
     settings = {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
-    return [[kind.__qualname__ for kind in type(module).__mro__], settings, _weights_of(module)]
+    return [[kind.__qualname__ for kind in type(module).__mro__], settings, _weight_digest(module)]
 
 
-def _function_parts(function: types.FunctionType, origin: str, notes: set[int]) -> list:
-    """Its code, and everything that it was given when it was made."""
-    closure = [_content(cell) for cell in function.__closure__ or () if id(cell) not in notes]
-    return [origin, function.__qualname__, function.__code__, function.__defaults__, function.__kwdefaults__, closure]
+def _function_parts(function: types.FunctionType, origin: str) -> list:
+    """A function's code, its defaults and the variables that it closes over."""
+    variables = list(function.__closure__ or ())
+    return [origin, function.__qualname__, function.__code__, function.__defaults__, function.__kwdefaults__, variables]
 
 
 def _code_parts(code: types.CodeType) -> list:
@@ -236,81 +291,46 @@ def _code_parts(code: types.CodeType) -> list:
     return [code.co_code, code.co_consts, *names, *counts]
 
 
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
-        return None
-
-
-def _notes(things: Any) -> set[int]:
-    """Variables, by the `id` of their cells, into which functions of ComfyUI's write while they run, such as a running mean.
-
-    They hold what the last run left, and say nothing of the next result.
-    """
-    found, seen, waiting = set(), set(), list(things)
-    while waiting:
-        thing = waiting.pop()
-        if (
-            id(thing) in seen
-            or thing is None
-            or isinstance(thing, (torch.Tensor, torch.nn.Module, types.ModuleType, type, *_PLAIN))
-        ):
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, types.FunctionType):
-            cells = dict(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True))
-            found |= {id(cells[name]) for name in _rebound(thing.__code__) if name in cells}
-            waiting += [thing.__defaults__, thing.__kwdefaults__, *map(_content, cells.values())]
-        elif isinstance(thing, comfy.model_patcher.ModelPatcher):
-            waiting += [thing.object_patches, thing.model_options, thing.wrappers, thing.callbacks, thing.additional_models]
-        elif isinstance(thing, Mapping):
-            waiting += thing.values()
-        elif isinstance(thing, (list, tuple, set, frozenset)):
-            waiting += thing
-        elif isinstance(thing, functools.partial):
-            waiting += [thing.func, thing.args, thing.keywords]
-        elif isinstance(thing, types.MethodType):
-            waiting += [thing.__func__, thing.__self__]
-        elif hasattr(thing, "__dict__"):
-            waiting.append(vars(thing))
-    return found
+def _rebound_cells(function: types.FunctionType) -> set[int]:
+    """The `id`s of the cells of a function's variables that it rebinds when it runs."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    return {id(cells[name]) for name in _rebound(function.__code__)}
 
 
 def _rebound(code: types.CodeType) -> set[str]:
-    """The variables of functions around it that a function, or one within it, gives new values."""
+    """The free variables that code, or a function within it, assigns to or deletes (`nonlocal`)."""
     names = {step.argval for step in dis.get_instructions(code) if step.opname in ("STORE_DEREF", "DELETE_DEREF")}
     inner = (_rebound(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return names.union(*inner) & set(code.co_freevars)
 
 
 def _name(thing: Any) -> str:
-    """What a thing of another pack is called, and where it comes from."""
+    """The name of a thing of another pack, and its module's."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     file = Path(_module_file(named.__module__) or named.__module__)
     return f"{named.__qualname__} of {file.parent.name if file.stem == '__init__' else file.stem}"
 
 
 def _number(thing: Any) -> int:
-    """A number that no other object of this process ever has, also when this one is gone."""
-    place = id(thing)
-    if place not in _numbered:
+    """A number that no other object of this process ever gets, even after this one is gone."""
+    address = id(thing)
+    if address not in _numbered:
         try:
-            reference = weakref.ref(thing, lambda _: _numbered.pop(place, None))
+            reference = weakref.ref(thing, lambda _: _numbered.pop(address, None))
         except TypeError:
             raise Unidentified(f"{_name(thing)} cannot be told apart from another") from None
-        _numbered[place] = reference, next(_numbers)
-    return _numbered[place][1]
+        _numbered[address] = reference, next(_numbers)
+    return _numbered[address][1]
 
 
-def _weights_of(module: torch.nn.Module) -> bytes:
-    """A digest of all weights, made once for each module that lives."""
-    if module not in _weights:
+def _weight_digest(module: torch.nn.Module) -> bytes:
+    """A digest of all weights, computed once per module."""
+    if module not in _weight_digests:
         digest = hashlib.blake2b(digest_size=20)
         for name, tensor in module.state_dict().items():
             digest.update(name.encode() + _bytes(tensor))
-        _weights[module] = digest.digest()
-    return _weights[module]
+        _weight_digests[module] = digest.digest()
+    return _weight_digests[module]
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

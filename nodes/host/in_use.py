@@ -1,7 +1,7 @@
-"""Parts of models that are loaded and still in use: whoever asks for one again is given the same weights.
+"""Parts of models that are loaded and still in use, so that the same weights are not loaded twice.
 
-With `--cache-none` ComfyUI asks Load DreamVideo again for every node that a chain makes of itself. Nothing is kept alive here:
-a part that nobody else holds any more is loaded again.
+With `--cache-none`, ComfyUI runs Load DreamVideo again for every node that a chain expands into. References here are weak: a
+part that nobody else holds is loaded again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _parts: WeakValueDictionary[Hashable, object] = WeakValueDictionary()
 
 
 def still_in_use(key: Hashable, load: Callable[[], Part]) -> Part:
-    """The part of that key, which `load` makes where nobody holds one; `key` names everything that it depends on."""
+    """The part under `key`, which names all that it depends on; loaded by `load` if nobody holds it."""
     part = _parts.get(key)
     if part is None:
         _parts[key] = part = load()

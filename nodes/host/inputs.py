@@ -1,4 +1,4 @@
-"""What a node is given, as its schema declares it: ComfyUI checks what is typed in, not what comes through a link."""
+"""Checking a node's inputs against its schema: ComfyUI checks values of widgets, but not those that come through links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBERS = {io.Int.Input: (int, "whole numbers"), io.Float.Input: (float, "numbe
 
 
 def as_declared(node: type[io.ComfyNode], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with numbers and texts of the types that the node declares; `InputError` for what it does not allow."""
+    """`given` with numbers and texts converted to the declared types. Raises `InputError` for values that are not allowed."""
     declared = {entry.id: entry for entry in node.define_schema().inputs}
     return {name: _as_declared(declared[name], value) if name in declared else value for name, value in given.items()}
 
@@ -38,7 +38,7 @@ def _number(entry: io.Input, value: Any) -> float:
     try:
         number = kind(value)
         if kind is int and not isinstance(value, str) and number != value:
-            raise ValueError("a part of it would be lost")
+            raise ValueError("a fraction")
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{entry.id} is {shown(value)}; allowed: {allowed} from {entry.min} to {entry.max}") from None
     check_number(entry.id, number, entry.min, entry.max)

@@ -50,6 +50,19 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 }
 
 
+class Source(NamedTuple):
+    """Where a model comes from; `variant` is for a file that does not say which model it is (`open_model`)."""
+
+    path: Path
+    overlay: Path | None = None
+    variant: str | None = None
+
+    def state(self) -> tuple:
+        """What changes where the files do."""
+        files = tuple((file, *last_change(file)) for file in (self.path, self.overlay) if file is not None)
+        return files if self.variant is None else (*files, self.variant)
+
+
 class Loaded(NamedTuple):
     """What a checkpoint gives; a part that it lacks is None. `shortcomings` says what that means, and what has no effect."""
 
@@ -60,31 +73,31 @@ class Loaded(NamedTuple):
     shortcomings: list[str]
 
 
-def load_all(path: Path, weight_dtype: str, overlay: Path | None = None, cuda_graphs: bool = False) -> Loaded:
+def load_all(source: Source, weight_dtype: str, cuda_graphs: bool = False) -> Loaded:
     """All parts of a checkpoint; raises CheckpointError for a file that is none.
 
     A part that is loaded already and still in use is given again: the model and the text encoder as clones, which keep what
     nodes lay over them to themselves. With `cuda_graphs` passes become graphs, which want weights that ComfyUI does not move:
     no dynamic memory.
     """
-    checkpoint = _open(path, overlay)
-    shortcomings = [f"no {LACKING[part]}" for part in checkpoint.lacks()]
+    checkpoint = _open(source)
+    shortcomings = [*checkpoint.remarks, *checkpoint.shortcomings()]
     if is_untrained(checkpoint.parts.get("retention")):
         shortcomings.append("the retention branch is untrained: the image has no effect yet")
-    files = tuple((file, *last_change(file)) for file in (path, overlay) if file is not None)
+    files = source.state()
     device = comfy.model_management.get_torch_device()
     graphed = cuda_graphs and graphs_available(device)
     if cuda_graphs and not graphed:
         shortcomings.append("cuda_graphs: no effect without an NVIDIA GPU")
 
     def load_clip() -> comfy.sd.CLIP:
-        return _renewable(_load_clip(checkpoint), _clip_patcher, path, overlay)
+        return _renewable(_load_clip(checkpoint), _clip_patcher, source)
 
     def load_vae() -> comfy.sd.VAE:
-        return _renewable(_load_vae(checkpoint), _vae_patcher, path, overlay)
+        return _renewable(_load_vae(checkpoint), _vae_patcher, source)
 
     def load_model() -> comfy.model_patcher.ModelPatcher:
-        model = load_patcher(path, weight_dtype, overlay, disable_dynamic=graphed, checkpoint=checkpoint)
+        model = load_patcher(source, weight_dtype, disable_dynamic=graphed, checkpoint=checkpoint)
         if graphed:
             install_graphs(model)
             lay_out_weights(model.model.diffusion_model, model.load_device)
@@ -109,16 +122,17 @@ def _lent(clip: comfy.sd.CLIP) -> comfy.sd.CLIP:
     return lent
 
 
-def _renewable(part: Part, load: Callable[..., comfy.model_patcher.ModelPatcher], path: Path, overlay: Path | None) -> Part:
+def _renewable(part: Part, load: Callable[..., comfy.model_patcher.ModelPatcher], source: Source) -> Part:
     """Have ComfyUI call `load` where it wants the part's weights anew."""
-    part.patcher.cached_patcher_init = (load, (path, overlay))
+    part.patcher.cached_patcher_init = (load, (source,))
     return part
 
 
-def _open(path: Path, overlay: Path | None) -> Checkpoint:
-    checkpoint = open_model(path)
-    if overlay is not None:
-        checkpoint = checkpoint.overlaid(open_model(overlay))
+def _open(source: Source) -> Checkpoint:
+    path = source.path
+    checkpoint = open_model(path, variant=source.variant)
+    if source.overlay is not None:
+        checkpoint = checkpoint.overlaid(open_model(source.overlay))
     if not {"unet", "retention"} & checkpoint.parts.keys():
         raise CheckpointError(f"{path.name} has no {LACKING['unet']}. Choose a model that has one.")
     if checkpoint.is_overlay():
@@ -130,14 +144,13 @@ def _open(path: Path, overlay: Path | None) -> Checkpoint:
 
 
 def load_patcher(
-    path: Path,
+    source: Source,
     weight_dtype: str,
-    overlay: Path | None = None,
     disable_dynamic: bool = False,
     checkpoint: Checkpoint | None = None,
 ) -> comfy.model_patcher.ModelPatcher:
     """The diffusion model alone; ComfyUI calls this again when it wants the weights anew."""
-    checkpoint = checkpoint or _open(path, overlay)
+    checkpoint = checkpoint or _open(source)
     state = {**checkpoint.parts["unet"]}
     for part in INNER_PARTS:
         state |= {f"{part}.{name}": tensor for name, tensor in checkpoint.parts.get(part, {}).items()}
@@ -151,8 +164,9 @@ def load_patcher(
     offload_device = comfy.model_management.unet_offload_device()
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     model.load_model_weights(state, "", assign=getattr(patcher, "is_dynamic", lambda: False)())
-    patcher.cached_patcher_init = (load_patcher, (path, weight_dtype, overlay))
-    model.source = [(file.name, *last_change(file)) for file in (path, overlay) if file is not None] + [str(dtype)]
+    patcher.cached_patcher_init = (load_patcher, (source, weight_dtype))
+    files = [(file.name, *last_change(file)) for file in (source.path, source.overlay) if file is not None]
+    model.source = [*files, *([source.variant] if source.variant else []), str(dtype)]
     sharing.install(patcher)
     return patcher
 
@@ -202,9 +216,9 @@ def _idle_layer(state: dict[str, Tensor], number: int) -> dict[str, Tensor]:
     return {name.replace(before, idle): torch.zeros_like(state[name]) for name in state if name.startswith(before)}
 
 
-def _clip_patcher(path: Path, overlay: Path | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+def _clip_patcher(source: Source, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """The text encoder alone; ComfyUI calls this when it wants the weights anew."""
-    return _load_clip(_open(path, overlay), disable_dynamic).patcher
+    return _load_clip(_open(source), disable_dynamic).patcher
 
 
 def _text_model(config: TextConfig) -> type:
@@ -255,9 +269,9 @@ def _load_clip_vision(checkpoint: Checkpoint) -> ClipVisionModel:
     return clip_vision
 
 
-def _vae_patcher(path: Path, overlay: Path | None, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+def _vae_patcher(source: Source, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     # ComfyUI's VAE has no other kind of memory to be asked for, its own loader ignores the wish, too.
-    return _load_vae(_open(path, overlay)).patcher
+    return _load_vae(_open(source)).patcher
 
 
 def _kl_config(config: AutoencoderConfig) -> dict:

@@ -1,4 +1,4 @@
-"""What LoRA files call this model's layers. ComfyUI itself knows `lora_unet_<path with _>` and `diffusion_model.<path>`."""
+"""The names of this model's layers in LoRA files, beyond ComfyUI's `lora_unet_<path with _>` and `diffusion_model.<path>`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFIX, _SUFFIX = "diffusion_model.", ".weight"
 def register() -> None:
     """Teach ComfyUI's LoRA loaders and hooks diffusers' and PEFT's names.
 
-    ComfyUI keeps the names of all models in one function and has no place to add to it, so that function is wrapped.
+    ComfyUI has all models' names in one function and no way to add to it, so that function is wrapped.
     """
     known = comfy.lora.model_lora_keys_unet
 
@@ -37,5 +37,5 @@ def _aliases(path: str) -> Iterator[str]:
     yield f"base_model.model.{path}"
     yield f"unet.base_model.model.{path}"
     yield f"lycoris_{path.replace('.', '_')}"
-    # Older diffusers kept LoRAs in the attention processors.
+    # Older versions of diffusers keep LoRAs in attention processors.
     yield f"unet.{path.replace('.to_', '.processor.to_').replace('.to_out.0', '.to_out')}"

@@ -1,4 +1,4 @@
-"""Words for the person at the screen."""
+"""Messages to the user: log, text on a node, remarks."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ import logging
 from comfy_api.latest import io
 from server import PromptServer
 
-from ...dreamvideo_core.common.consoles import Escaping
+from ...dreamvideo_core.common.consoles import EscapeFilter
 
 log = logging.getLogger("DreamVideo")
-log.addFilter(Escaping())
+log.addFilter(EscapeFilter())
 
 REMARK = "dreamvideo_remark"  # what web/remarks.js draws on the node
 
-# For the schema of a node with remarks: ComfyUI sends them again when it has the node's result already. 0.16.3 knows no such
-# option; there the browser keeps what it was sent before.
-_SENT_AGAIN = "has_intermediate_output"
-SENT_AGAIN = {_SENT_AGAIN: True} if _SENT_AGAIN in {field.name for field in dataclasses.fields(io.Schema)} else {}
+# For the schema of a node with remarks: ComfyUI sends them again when it takes the node's result from its cache. ComfyUI 0.16.3
+# lacks the option; there the browser keeps the earlier remarks.
+_OPTION = "has_intermediate_output"
+KEEPS_REMARKS = {_OPTION: True} if _OPTION in {field.name for field in dataclasses.fields(io.Schema)} else {}
 
 
 def own_id(node: type[io.ComfyNode]) -> str:
-    """The id of the node that is running. It is empty where an executor other than ComfyUI's calls it without hidden values."""
+    """The running node's id, or "" if another executor than ComfyUI's calls it without hidden values."""
     return getattr(node.hidden, "unique_id", None) or ""
 
 
 def say(node_id: str, text: str, about: str = "") -> None:
-    """Show `text` on the node that is running and log it, there behind `about`, which the node shows anyway.
-
-    It is only logged where the node is not known or where there is no server.
-    """
+    """Show `text` on the running node, and log it, there behind `about`. Without a node or a server it is only logged."""
     log.info("%s", f"{about}: {text}" if about else text)
     server = getattr(PromptServer, "instance", None)
     if node_id and server is not None:
@@ -38,5 +35,5 @@ def say(node_id: str, text: str, about: str = "") -> None:
 
 
 def remark(*lines: str) -> dict[str, list[str]]:
-    """What a node says of its result, as `ui` of its `io.NodeOutput`: it stays on the node until that runs anew."""
+    """Remarks on a node's result, as `ui` of its `io.NodeOutput`: they stay on the node until it runs again."""
     return {REMARK: list(lines)}

@@ -1,4 +1,4 @@
-"""What is seen while a clip is made: all its frames, moving in our own nodes, side by side in stock samplers."""
+"""Previews of a clip while it is sampled: moving in the pack's nodes, frames side by side in stock samplers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ from ...dreamvideo_core.sprites import render_batch, sample_clip
 from ...dreamvideo_core.sprites.scene import seeded
 from .messages import log
 
-# A moving preview is at most 128 pixels a side and 16 frames long, so with a byte a pixel it is below 300 kB.
+# The largest moving preview: with one byte per pixel it is below 300 kB.
 _SIDE, _FRAMES = 128, 16
-_MILLISECONDS = 125  # a frame of the clip
+_MILLISECONDS = 125  # per frame of the clip
 _SHARE = 0.05  # of the sampling time that previews may take
-_FIRST_COST = 0.01  # of a preview before one was measured, in seconds
-_SCENES = 8  # that the colours of previews are learned from
+_FIRST_COST = 0.01  # seconds: an estimate until the first preview is measured
+_SCENES = 8  # to fit the colours of previews on
 
 
 class ClipLatents(comfy.latent_formats.SD15):
-    """Stable Diffusion 1's latents, whose frames previews show side by side; `vae` gives colours of its own."""
+    """Stable Diffusion 1's latents with previews of all frames side by side.
+
+    `vae` holds the weights of a `taesd` autoencoder, whose latents have other colours.
+    """
 
     def __init__(self, vae: Mapping[str, Tensor] | None = None):
         super().__init__()
@@ -44,7 +47,7 @@ class ClipLatents(comfy.latent_formats.SD15):
 
 
 def side_by_side(latents: Tensor) -> Tensor:
-    """(T, C, h, w) as one picture (1, C, rows h, columns w); what is left of the last row is empty."""
+    """Latents (T, C, h, w) as one picture (1, C, rows h, columns w); the rest of the last row is 0."""
     columns = math.ceil(len(latents) ** 0.5)
     rows = math.ceil(len(latents) / columns)
     blank = latents.new_zeros(rows * columns - len(latents), *latents.shape[1:])
@@ -53,9 +56,9 @@ def side_by_side(latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _rgb_factors(vae: Mapping[str, Tensor]) -> tuple[list[list[float]], list[float]]:
-    """The linear map from latents to the mean RGB of their pixels, in [-1, 1], that is nearest to the truth over some scenes.
+    """The linear map from latents to their pixels' mean RGB in [-1, 1], by least squares over some scenes.
 
-    Not over plain colours: the latents of those have little in common with a picture's.
+    Plain colours would not do: their latents are unlike those of pictures.
     """
     autoencoder = Autoencoder().eval()
     autoencoder.load_state_dict({name: tensor.float() for name, tensor in vae.items()})
@@ -69,10 +72,10 @@ def _rgb_factors(vae: Mapping[str, Tensor]) -> tuple[list[list[float]], list[flo
 
 
 class MovingPreview:
-    """An animated PNG, ready to be sent; ComfyUI's server calls `save` as it would a picture's."""
+    """An animated PNG; ComfyUI's server calls `save` as it does with Pillow's images."""
 
     def __init__(self, frames: list[Image.Image], milliseconds: float):
-        """Raises where Pillow cannot write it: here, for an error in `save` would end the server's messages."""
+        """Encodes the PNG now: an exception in `save` would end the server's messages."""
         file = io.BytesIO()
         first, *others = _in_one_palette(frames)
         first.save(file, "PNG", save_all=True, append_images=others, duration=milliseconds, loop=0, compress_level=1)
@@ -83,7 +86,7 @@ class MovingPreview:
 
 
 def _in_one_palette(frames: list[Image.Image]) -> list[Image.Image]:
-    """The frames in the 256 colours that suit them best together: a byte a pixel, so their number bounds the file's size."""
+    """The frames in one palette of 256 colours: one byte per pixel bounds the file's size."""
     width, height = frames[0].size
     column = Image.new("RGB", (width, height * len(frames)))
     for number, frame in enumerate(frames):
@@ -93,39 +96,39 @@ def _in_one_palette(frames: list[Image.Image]) -> list[Image.Image]:
 
 
 def preview_callback(model, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:
-    """The sampler's callback: progress, and previews as the user has set them. It never raises into sampling."""
+    """The sampler's callback for progress, and for previews if the user wants them. Previews never raise into sampling."""
     previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
     if not isinstance(previewer, latent_preview.Latent2RGBPreviewer):
         return latent_preview.prepare_callback(model, steps)
     bar, previews = comfy.utils.ProgressBar(steps), _Previews(model.model.latent_format)
 
     def callback(step: int, denoised: Tensor, noisy: Tensor, total: int) -> None:
-        bar.update_absolute(step + 1, total, previews.after_a_step(denoised))
+        bar.update_absolute(step + 1, total, previews.after_step(denoised))
 
     return callback
 
 
 class _Previews:
-    """The previews of one run. Steps that are too quick for their share of the time have none."""
+    """The previews of one run. A step has none if that would exceed the previews' share of the time."""
 
     def __init__(self, latent_format: comfy.latent_formats.LatentFormat):
         self.latent_format = latent_format
-        self.begin, self.spent, self.cost = time.perf_counter(), 0.0, _FIRST_COST
+        self.begin, self.spent, self.cost = time.perf_counter(), 0.0, _FIRST_COST  # seconds
 
-    def after_a_step(self, latents: Tensor) -> tuple | None:
-        """For ComfyUI's progress bar; None where it is not the time for one, or where it cannot be made."""
+    def after_step(self, latents: Tensor) -> tuple | None:
+        """A preview of latents (T, C, h, w) for ComfyUI's progress bar, or None if it is not time or it fails."""
         if self.spent + self.cost > _SHARE * (time.perf_counter() - self.begin):
             return None
         try:
-            small = latents.detach().float().cpu()  # waits for the step to end, which is no cost of the preview's
+            on_cpu = latents.detach().float().cpu()  # not timed: this waits for the sampling step
             begin = time.perf_counter()
-            preview = ("PNG", self._moving(small), None)
+            preview = ("PNG", self._moving(on_cpu), None)
             self.cost = time.perf_counter() - begin
             self.spent += self.cost
             return preview
         except Exception as error:
             log.warning("this run has no previews: %s", error, exc_info=log.isEnabledFor(logging.DEBUG))
-            self.spent = math.inf  # the next would fail too
+            self.spent = math.inf  # no further previews
             return None
 
     def _moving(self, latents: Tensor) -> MovingPreview:
@@ -139,6 +142,6 @@ class _Previews:
         scale = _SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         frames = [Image.fromarray(frame.numpy()).resize(size, Image.Resampling.BILINEAR) for frame in to_uint8(pixels)]
-        # Each preview replaces the one before: it begins where that one has come to, or quick steps show no late frame.
+        # A preview replaces the one before, so it begins at the frame that one has come to: late frames are shown as well.
         begin = int(1000 * time.monotonic() / milliseconds) % shown
         return MovingPreview(frames[begin:] + frames[:begin], milliseconds)

@@ -1,4 +1,4 @@
-"""Noise levels, the very ones that ComfyUI's KSampler takes."""
+"""Sigmas, computed by ComfyUI's KSampler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def sampling_sigmas(model, sampler: str, scheduler: str, steps: int, denoise: float) -> Tensor:
-    """The noise levels of a run; with denoise below 1 the last part of a longer run, none at 0."""
+    """The sigmas of a run. With `denoise` below 1 they are the last ones of a longer run; with 0 there are none."""
     if denoise <= 0:
         return torch.empty(0)
     return comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler, denoise).sigmas

@@ -1,5 +1,5 @@
-"""A real ComfyUI below the repository: get one, start it, run workflows in it.
+"""A real ComfyUI below the repository: fetching it, starting it, and running workflows in it.
 
-`paths`, `errors`, `console`, `releases` and `environment` need nothing but Python. The other modules run inside
-the environment that `environment.prepare` makes.
+What the first command needs (`paths`, `errors`, `console`, `locks`, `packages`, `releases`, `frontends`, `environment`) uses
+only Python itself. The other modules need the environment that `environment.prepare` makes.
 """

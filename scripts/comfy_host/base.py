@@ -1,4 +1,4 @@
-"""ComfyUI's base directory: its custom nodes, models, inputs and outputs, apart from ComfyUI's code."""
+"""ComfyUI's base directory: custom nodes, models, inputs and outputs, apart from ComfyUI's code."""
 
 import os
 import shutil
@@ -42,33 +42,33 @@ class BaseDirectory:
         return self.custom_nodes / PACK_NAME
 
     def prepare(self) -> "BaseDirectory":
-        """Make the folders and link the pack into `custom_nodes`."""
+        """Create the folders, and link the pack into `custom_nodes`."""
         for folder in (self.custom_nodes, self.models, self.input, self.output, self.user):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.pack.exists():
-            if os.path.lexists(self.pack):  # a link to a repository that is gone
+            if os.path.lexists(self.pack):  # a broken link to a former repository
                 (os.rmdir if _ON_WINDOWS else os.unlink)(self.pack)
             link_folder(self.pack, REPOSITORY)
         return self
 
     def has_input(self, name: str) -> bool:
-        """Whether a file of this name, relative to the input folder, is there."""
+        """Whether the input folder has a file with this relative name."""
         return not Path(name).is_absolute() and (self.input / name).is_file()
 
     def add_input(self, file: Path, name: str | None = None) -> str:
-        """Copy a file into the input folder and return the name that LoadImage knows it by."""
+        """Copy a file into the input folder; returns its name for LoadImage."""
         name = name or Path(file).name
         shutil.copyfile(file, self.input / name)
         return name
 
 
-def link_folder(place: Path, folder: Path) -> None:
-    """Make `place` a link to a folder: on Windows a junction, where this user may make no links."""
+def link_folder(link: Path, folder: Path) -> None:
+    """Link to a folder, on Windows by a junction if the user may not create symbolic links."""
     try:
-        os.symlink(folder, place, target_is_directory=True)
+        os.symlink(folder, link, target_is_directory=True)
     except OSError:
         if not _ON_WINDOWS:
             raise
         import _winapi
 
-        _winapi.CreateJunction(str(folder), str(place))
+        _winapi.CreateJunction(str(folder), str(link))

@@ -1,4 +1,4 @@
-"""ComfyUI's page in a browser without a window: what a person sees and does there."""
+"""ComfyUI's page in a headless browser: what a user sees and does there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZE = {"width": 1600, "height": 1000}
 _START_SECONDS = 120
 _SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Execution.PreviewMethod": "latent2rgb"}
 
-# The page opens a first workflow after the app is ready; whatever was selected before is lost then.
+# The page opens a first workflow after the app is ready, which would undo earlier actions.
 _READY = """() => {
     const manager = window.app?.extensionManager;
     return window.app?.vueAppReady && manager.workflow.activeWorkflow && !manager.spinner;
@@ -83,18 +83,17 @@ _DROP = """([name, content]) => {
     const bytes = Uint8Array.from(atob(content), character => character.charCodeAt(0));
     const dataTransfer = new DataTransfer();
     dataTransfer.items.add(new File([bytes], name));
-    const place = {dataTransfer, bubbles: true, cancelable: true, clientX: 800, clientY: 500};
+    const details = {dataTransfer, bubbles: true, cancelable: true, clientX: 800, clientY: 500};
     for (const kind of ["dragenter", "dragover", "drop"])
-        window.app.canvas.canvas.dispatchEvent(new DragEvent(kind, place));
+        window.app.canvas.canvas.dispatchEvent(new DragEvent(kind, details));
 }"""
 
 
 class Canvas:
-    """The graph editor of a running server. Use it as a context manager.
+    """The graph editor of a running server, as a context manager.
 
-    With `nodes_2` nodes are elements of the page ("Nodes 2.0"), else they are drawn. `page` is Playwright's; `complaints` are
-    the errors in the browser's console that concern the pack. While it is open, `Client.run` cannot be used: both would run
-    an event loop.
+    With `nodes_2`, nodes are elements of the page ("Nodes 2.0"), else they are drawn. `page` is Playwright's. `complaints`
+    are the browser console's errors about the pack. `Client.run` cannot be used meanwhile: both would run an event loop.
     """
 
     def __init__(self, server: Server, nodes_2: bool = False):
@@ -121,7 +120,7 @@ class Canvas:
         self._playwright.stop()
 
     def reload(self, locale: str = "en") -> None:
-        """Open the page anew, in a language, with an empty graph."""
+        """Open the page in a language, with an empty graph."""
         settings = {**_SETTINGS, "Comfy.Locale": locale, "Comfy.VueNodes.Enabled": self.nodes_2}
         self.server.client.post("/settings", settings)
         self.page.goto(self.server.url)
@@ -129,7 +128,7 @@ class Canvas:
         self.clear()
 
     def refresh(self) -> None:
-        """Load the page again, as a person does: the graph comes back."""
+        """Load the page again, as a user does: the graph comes back."""
         self.page.reload()
         self._wait_until_ready()
 
@@ -137,11 +136,11 @@ class Canvas:
         self.page.wait_for_function(_READY, timeout=1000 * _START_SECONDS)
 
     def clear(self) -> None:
-        """Take every node away."""
+        """Remove every node."""
         self.page.evaluate("() => window.app.graph.clear()")
 
     def command(self, name: str) -> None:
-        """Run one of the frontend's commands, as its menus do."""
+        """Run one of the frontend's commands, as from its menus."""
         self.page.evaluate("name => window.app.extensionManager.command.execute(name)", name)
 
     def open(self, workflow: dict) -> None:
@@ -150,11 +149,11 @@ class Canvas:
         self.fit()
 
     def open_prompt(self, prompt: dict[str, dict]) -> None:
-        """Open what the server would run, as if it had been saved as a workflow."""
+        """Open a prompt in API format, as if it had been saved as a workflow."""
         self.open(self.page.evaluate(_AS_WORKFLOW, prompt))
 
     def open_templates(self) -> None:
-        """Show the pack's page of the template browser, in a fresh page: a dialog still closing would take it along."""
+        """Show the pack's templates, in a reloaded page: a dialog that is still closing would close this one too."""
         self.reload()
         self.command("Comfy.BrowseTemplates")
         self.page.get_by_role("dialog").get_by_text(PACK_NAME, exact=True).click()
@@ -166,19 +165,19 @@ class Canvas:
     def fit(self) -> None:
         """Show the whole graph."""
         self.command("Comfy.Canvas.FitView")
-        self.page.wait_for_timeout(500)  # the canvas glides there
+        self.page.wait_for_timeout(500)  # the view moves gradually
 
     def picture(self, titles: Sequence[str]) -> bytes:
-        """A PNG of the nodes with these titles and of what lies between them, at full size where the window allows."""
+        """A PNG of the area of the nodes with these titles, at full size if the window allows."""
         ids = [node["id"] for node in self.nodes if node["title"] in titles]
-        place = self.page.evaluate(_SHOW, [ids, 16])
+        area = self.page.evaluate(_SHOW, [ids, 16])
         self.page.mouse.move(0, 0)
         self.page.wait_for_timeout(500)  # elements follow the canvas
-        return self.page.screenshot(clip=place)
+        return self.page.screenshot(clip=area)
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
-        """What is on the canvas: id, type, title, mode, whether its type is known, widgets."""
+        """All nodes: id, type, title, mode, whether the type is known, and widgets."""
         return self.page.evaluate(_NODES)
 
     @property
@@ -192,7 +191,7 @@ class Canvas:
 
     @property
     def overlaps(self) -> list[str]:
-        """Pairs of nodes that lie over each other."""
+        """Pairs of nodes that overlap."""
         return self.page.evaluate(_OVERLAPS)
 
     def set(self, node_id: int, widget: str, value: Any) -> None:
@@ -205,7 +204,7 @@ class Canvas:
         self.page.evaluate("id => window.app.canvas.selectNode(window.app.graph.getNodeById(id))", node_id)
 
     def search(self, words: str) -> Locator:
-        """The nodes that the search box offers for some words."""
+        """The nodes that the search box offers for these words."""
         box = self.page.get_by_role("dialog").get_by_role("combobox").first
         if not box.is_visible():
             self.command("Workspace.SearchBox.Toggle")
@@ -233,7 +232,7 @@ class Canvas:
         self.page.get_by_test_id("queue-button").click()
 
     def wait(self) -> tuple[str, dict]:
-        """How the run ended, in ComfyUI's words: `execution_success`, `execution_error` or `execution_interrupted`."""
+        """Wait for the run's last event: `execution_success`, `execution_error` or `execution_interrupted`, and its data."""
         kind, detail = self.page.evaluate("() => window.dreamvideoRun")
         return kind, detail
 
@@ -244,12 +243,12 @@ class Canvas:
 
 
 def launch(playwright: Playwright) -> Browser:
-    """Chromium without a window; raises `SetupFailed` where there is none."""
+    """Headless Chromium; raises `SetupFailed` if there is none."""
     return playwright.chromium.launch(executable_path=_chromium(), args=_ARGUMENTS)
 
 
 def _chromium() -> str:
-    """The program: what CHROMIUM names, or the first of the usual names."""
+    """The program that CHROMIUM names, or the first of the usual names."""
     named = os.environ.get("CHROMIUM")
     found = named or next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""Talk to a running ComfyUI server."""
+"""A client of a running ComfyUI server."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ from .execution import Event, Execution
 from .logs import tail
 
 Listener = Callable[[Event], None]
-_TEXT = 3  # BinaryEventTypes.TEXT, in which a node says something
+_TEXT = 3  # ComfyUI's BinaryEventTypes.TEXT: text that a node shows
 
 
 class Client:
-    """One server, by its address (`127.0.0.1:8188`). `log_path` is quoted when the server goes away."""
+    """A client of the server at `address` (`127.0.0.1:8188`). Errors quote the end of the log at `log_path`."""
 
     def __init__(self, address: str, log_path: Path | None = None):
         self.address = address
@@ -30,11 +30,11 @@ class Client:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> Any:
-        """GET a path, return the JSON answer."""
+        """GET a path; returns the JSON answer."""
         return self._request(path)
 
     def post(self, path: str, payload: dict) -> Any:
-        """POST JSON to a path, return the JSON answer."""
+        """POST JSON to a path; returns the JSON answer."""
         return self._request(path, json.dumps(payload).encode())
 
     def is_ready(self) -> bool:
@@ -46,7 +46,7 @@ class Client:
         return True
 
     def object_info(self) -> dict[str, dict]:
-        """Every node the server knows: `{class name: schema}`."""
+        """The schemas of the server's nodes by class name."""
         return self.get("/object_info")
 
     def run(
@@ -54,8 +54,8 @@ class Client:
     ) -> Execution:
         """Run an API-format prompt to its end.
 
-        `listener` hears every event as it comes; `timeout` is in seconds. Raises `PromptRejected`,
-        `ExecutionFailed`, `ExecutionInterrupted`, `ServerFailed` when the server goes away, or `TimeoutError`.
+        `listener` is told every event; `timeout` is in seconds. Raises `PromptRejected`, `ExecutionFailed`,
+        `ExecutionInterrupted`, `ServerFailed` or `TimeoutError`.
         """
         try:
             return asyncio.run(asyncio.wait_for(self._run(prompt, extra_data or {}, listener), timeout))
@@ -73,7 +73,7 @@ class Client:
         return Execution(prompt_id, events, history)
 
     def _submit(self, prompt: dict, extra_data: dict, client_id: str) -> str:
-        """Queue a prompt and return its id. A prompt of which the server would run a part only is refused too."""
+        """Queue a prompt and return its id. A prompt that the server would run only in part is rejected too."""
         payload = {"prompt": prompt, "extra_data": extra_data, "client_id": client_id}
         try:
             answer = self.post("/prompt", payload)
@@ -87,7 +87,7 @@ class Client:
     async def _follow(
         self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str, prompt: dict, listener: Listener | None
     ) -> list[Event]:
-        """Collect the events of one prompt until it is done."""
+        """The events of a prompt until it is done."""
         events, titles = [], _titles(prompt)
         async for message in socket:
             event = _event(message)
@@ -120,11 +120,11 @@ class Client:
 
 
 def _event(message: aiohttp.WSMessage) -> Event | None:
-    """What a message tells: JSON, or a node's words. None for others, such as previews."""
+    """The event in a message: JSON, or a node's text. None for other messages, such as previews."""
     now = time.monotonic()
     if message.type == aiohttp.WSMsgType.TEXT:
-        told = json.loads(message.data)
-        return Event(now, told.get("type", ""), told.get("data") or {})
+        content = json.loads(message.data)
+        return Event(now, content.get("type", ""), content.get("data") or {})
     if message.type != aiohttp.WSMsgType.BINARY or struct.unpack_from(">I", message.data)[0] != _TEXT:
         return None
     begin = 8 + struct.unpack_from(">I", message.data, 4)[0]
@@ -132,7 +132,7 @@ def _event(message: aiohttp.WSMessage) -> Event | None:
 
 
 def _is_of(event: Event, prompt_id: str, prompt: dict) -> bool:
-    """Whether an event belongs to a prompt. Words name their node alone, which may be one of an expansion."""
+    """Whether an event belongs to a prompt. A node's text names only the node, which may be one of an expansion."""
     if event.kind == "progress_text":
         return event.data["node"].partition(".")[0] in prompt
     return event.data.get("prompt_id") == prompt_id
@@ -144,7 +144,7 @@ def _titles(prompt: dict) -> dict[str, str]:
 
 
 def _json_body(error: urllib.error.HTTPError) -> dict:
-    """The server's explanation of a refusal; what is no JSON becomes the message."""
+    """The body of an HTTP error as JSON; any other body becomes its message."""
     text = error.read().decode(errors="replace")
     try:
         return json.loads(text)

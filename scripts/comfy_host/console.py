@@ -1,14 +1,14 @@
-"""Words for the person in front of the terminal. They go to stderr, results go to stdout."""
+"""Messages to the user on stderr; results go to stdout."""
 
 import sys
 
 
 def print_anything() -> None:
-    """What the console's encoding lacks, such as an emoji in a file's name, is printed as an escape and ends no command."""
+    """Print characters that the console's encoding lacks, such as emoji, as escapes, and raise no error."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
 
 
 def say(message: str) -> None:
-    """Tell what happens now."""
+    """Print a line on stderr."""
     print(message, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """The Python environment below the repository: torch, ComfyUI's requirements and the pack itself.
 
-pip brings uv, uv makes the environment and fills it. A stamp, written last, tells a finished environment from one
-whose making was interrupted, and a fitting one from one whose requirements have changed since.
+pip installs uv, which creates the environment and installs the packages. A stamp, written last, holds a hash of the
+requirements: a missing one means an unfinished environment, a different one changed requirements.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ PYTHON = SCRIPTS / ("python.exe" if os.name == "nt" else "python")
 
 
 def prepare(comfyui: Path) -> None:
-    """Make the environment, or bring it up to date, for the ComfyUI in the folder `comfyui`."""
+    """Create the environment, or update it, for the ComfyUI in the folder `comfyui`."""
     ENVIRONMENT.parent.mkdir(parents=True, exist_ok=True)
-    # Of two processes the second would take the first one's unfinished environment for a broken one.
+    # Locked, since a second process would delete the first one's unfinished environment.
     with alone(ENVIRONMENT.parent / "environment.lock"):
         _prepare(comfyui)
 
@@ -62,7 +62,7 @@ def _prepare(comfyui: Path) -> None:
 
 
 def fingerprint(files: list[Path]) -> str:
-    """One hash over the contents of the files that decide what is installed."""
+    """A hash of the files that decide what is installed."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -70,29 +70,29 @@ def fingerprint(files: list[Path]) -> str:
 
 
 def is_active() -> bool:
-    """Whether this very process runs inside the environment."""
+    """Whether this process runs inside the environment."""
     return Path(sys.prefix).resolve() == ENVIRONMENT.resolve()
 
 
 def variables() -> dict[str, str]:
-    """The variables of a process that runs inside the environment."""
+    """The environment variables of a process inside the environment."""
     path = os.pathsep.join([str(SCRIPTS), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "VIRTUAL_ENV": str(ENVIRONMENT)}
 
 
 def execute(command: list[str]) -> NoReturn:
-    """Become `command` inside the environment: same process, hence same signals and exit status."""
-    scope = variables()
-    program = shutil.which(command[0], path=scope["PATH"])
+    """Replace this process by `command` inside the environment, so that signals and exit status are the command's."""
+    env = variables()
+    program = shutil.which(command[0], path=env["PATH"])
     if program is None:
         raise HostError(f"there is no command named {command[0]}")
     if os.name == "nt":
-        sys.exit(subprocess.call([program, *command[1:]], env=scope))
-    os.execve(program, command, scope)
+        sys.exit(subprocess.call([program, *command[1:]], env=env))
+    os.execve(program, command, env)
 
 
 def _create(uv: Path) -> None:
-    """Make an empty environment in place of whatever an interrupted attempt left."""
+    """Create an empty environment, and delete what an interrupted attempt left."""
     say("making a Python environment")
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     base_python = getattr(sys, "_base_executable", sys.executable)
@@ -100,7 +100,7 @@ def _create(uv: Path) -> None:
 
 
 def _get_uv() -> Path:
-    """Have pip bring uv, which installs the same packages many times faster, and return its program."""
+    """Have pip install uv, which is many times faster; returns its program."""
     uv = TOOLS / "bin" / ("uv.exe" if os.name == "nt" else "uv")
     if not uv.is_file():
         say("fetching the installer")
@@ -124,14 +124,14 @@ def _get_uv() -> Path:
 
 
 def _call(command: list, purpose: str) -> None:
-    """Run an installer; what it prints goes to stderr."""
+    """Run an installer with its output on stderr."""
     status = subprocess.call([str(part) for part in command], cwd=REPOSITORY, stdout=sys.stderr.fileno())
     if status:
         raise SetupFailed(f"{purpose} failed with exit status {status}; the messages above say why")
 
 
 def _quiet() -> list[str]:
-    """Progress bars are for terminals; elsewhere uv shows errors only."""
+    """uv's option without progress bars, where stderr is no terminal."""
     return [] if sys.stderr.isatty() else ["--quiet"]
 
 

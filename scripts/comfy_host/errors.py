@@ -1,10 +1,10 @@
-"""What can go wrong, each with a text that can be shown to a person as it is."""
+"""Errors whose texts can be shown to the user as they are."""
 
 
 class HostError(Exception):
-    """Anything that ends a command with a message in place of a traceback."""
+    """An error that ends a command with a message, not with a traceback."""
 
-    keeps_log = True  # of a server that was running then
+    keeps_log = True  # whether the log of a running server is kept
 
 
 class SetupFailed(HostError):
@@ -12,7 +12,7 @@ class SetupFailed(HostError):
 
 
 class ServerFailed(HostError):
-    """The server did not start, or went away."""
+    """The server did not start, or ended."""
 
 
 class PackNotLoaded(ServerFailed):
@@ -20,20 +20,17 @@ class PackNotLoaded(ServerFailed):
 
 
 class PortUnusable(HostError):
-    """A server cannot listen where it should."""
+    """A server cannot listen on its port."""
 
 
 class WorkflowInvalid(HostError):
-    """A workflow file or an override of it makes no sense."""
+    """A workflow file, or an override of one of its inputs, is not valid."""
 
     keeps_log = False
 
 
 class PromptRejected(HostError):
-    """The server refused a prompt before running it.
-
-    `node_errors` is the server's own mapping of node id to errors.
-    """
+    """The server refused a prompt before running it; `node_errors` has its errors by node id."""
 
     keeps_log = False
 
@@ -51,7 +48,7 @@ class PromptRejected(HostError):
 
 
 class ExecutionFailed(HostError):
-    """A node raised while the server ran a prompt."""
+    """A node raised an exception while the server ran a prompt."""
 
     def __init__(self, data: dict, titles: dict[str, str]):
         self.node_id = data.get("node_id")
@@ -78,5 +75,5 @@ def _sentence(error: dict) -> str:
 
 
 def _node_name(node_id: str | None, node_type: str | None, title: str | None) -> str:
-    """Name a node so that a person finds it in the graph."""
+    """A node's id, title and type, by which a user finds it in the graph."""
     return f'node {node_id} "{title}" ({node_type})' if title and title != node_type else f"node {node_id} ({node_type})"

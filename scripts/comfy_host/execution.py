@@ -1,4 +1,4 @@
-"""What happened when a server ran a prompt."""
+"""The record of a prompt that a server ran."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Event:
-    """A message of the server's: when it came (`time.monotonic`), its type and its data."""
+    """A message of the server: its time of arrival (`time.monotonic`), type and data."""
 
     time: float
     kind: str
@@ -15,7 +15,7 @@ class Event:
 
     @property
     def node(self) -> str | None:
-        """The node that begins now, where one does; nodes of an expansion have ids like `3.0.0.stage0`."""
+        """The node that begins now, if one does; nodes of an expansion have ids like `3.0.0.stage0`."""
         return self.data.get("node") if self.kind == "executing" else None
 
     @property
@@ -38,32 +38,32 @@ class Execution:
 
     @property
     def outputs(self) -> dict[str, dict]:
-        """What each output node reported: `{node id: {"images": [...], ...}}`."""
+        """The reports of output nodes by id: `{"3": {"images": [...], ...}}`."""
         return self.history["outputs"]
 
     @property
     def executed(self) -> list[str]:
-        """The ids of the nodes that ran, in order; nodes of an expansion too."""
+        """The ids of the nodes that ran, in order, with those of expansions."""
         return list(dict.fromkeys(event.node for event in self.events if event.node))
 
     @property
     def cached(self) -> list[str]:
-        """The ids of the nodes whose results the server still had."""
+        """The ids of the nodes whose results the server had cached."""
         return [node for event in self.events if event.kind == "execution_cached" for node in event.data["nodes"]]
 
     def seconds(self, nodes: Collection[str]) -> float:
-        """The time spent in these nodes of the graph, expansions included."""
+        """The time spent in these nodes of the graph, with their expansions."""
         return sum(length for node, length in self._spans() if node in nodes)
 
     def saved(self) -> Iterator[dict]:
-        """Every file in the output folder that a node reports: `{"filename": ..., "subfolder": ..., "type": "output"}`."""
+        """The files that nodes saved to the output folder: `{"filename": ..., "subfolder": ..., "type": "output"}`."""
         for report in self.outputs.values():
             for items in report.values():
                 if isinstance(items, list):
                     yield from (item for item in items if isinstance(item, dict) and item.get("type") == "output")
 
     def _spans(self) -> Iterator[tuple[str, float]]:
-        """How long each begun node ran: until the next one begins or the prompt ends."""
+        """The seconds from each node's begin to the next one's, or to the prompt's end."""
         begins = [event for event in self.events if event.kind == "executing"]
         for event, following in pairwise(begins):
             if event.node:

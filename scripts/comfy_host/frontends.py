@@ -1,4 +1,4 @@
-"""Get a frontend of ComfyUI other than the one that its release asks for: the page in the browser is a package of its own."""
+"""Fetching another frontend (the page in the browser) than the one that a release of ComfyUI asks for."""
 
 import re
 import tempfile
@@ -12,13 +12,12 @@ from .paths import FRONTENDS
 
 PACKAGE = "comfyui-frontend-package"
 PAGE = "comfyui_frontend_package/static/"
-# The newest one, in which the tests look at the nodes too.
-NEWEST = "1.58.1"
+NEWEST = "1.58.1"  # the tests use it as well as the release's own
 PINNED = {NEWEST: "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"}
 
 
 def fetch(version: str, folder: Path = FRONTENDS) -> Path:
-    """Return the folder of a frontend below `folder`, downloading it if it is not there yet; a pinned one is verified."""
+    """The folder of a frontend below `folder`, after downloading it if it is missing; pinned ones are verified."""
     if not re.fullmatch(r"\d+(\.\d+)*", version):
         raise SetupFailed(f'frontend is "{version}"; allowed: a version, such as {NEWEST}')
     target = folder / version
@@ -35,7 +34,7 @@ def fetch(version: str, folder: Path = FRONTENDS) -> Path:
 
 
 def unpack(wheel: Path, folder: Path) -> Path:
-    """Take the page out of `wheel` and return its folder."""
+    """Extract the page from `wheel` into `folder`; returns the page's folder."""
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.startswith(PAGE)]
         if f"{PAGE}index.html" not in members:

@@ -1,4 +1,4 @@
-"""ComfyUI inside this process, loaded the way its own `main.py` does it, without serving."""
+"""ComfyUI inside this process, loaded as its own `main.py` does, but without a server."""
 
 import asyncio
 import importlib
@@ -14,9 +14,9 @@ from .server import device_arguments
 
 
 class InProcessComfyUI:
-    """ComfyUI's modules with this pack among its nodes. There can be one in a process.
+    """ComfyUI's modules with this pack among its nodes; at most one per process.
 
-    `nodes` maps node ids to classes, `pack` is the pack's module, `base` the base directory.
+    `nodes` are node classes by id, `pack` is the pack's module, `base` the base directory.
     """
 
     def __init__(self, comfyui: Path, base: BaseDirectory):
@@ -27,11 +27,11 @@ class InProcessComfyUI:
         self.pack = sys.modules[_module_name(base.pack)]
 
     def module(self, name: str) -> ModuleType:
-        """A module of the pack as ComfyUI has loaded it, by its name inside the pack: `nodes.host.guider`."""
+        """A module of the pack as ComfyUI loaded it, by its name inside the pack, such as `nodes.host.guider`."""
         return importlib.import_module(f"{self.pack.__name__}.{name}")
 
     def call(self, node_id: str, /, **inputs: Any) -> tuple:
-        """Run one node the way the executor does and return its outputs."""
+        """Run one node as the executor does; returns its outputs."""
         node = self.nodes[node_id]
         with torch.inference_mode():
             if hasattr(node, "PREPARE_CLASS_CLONE"):
@@ -40,7 +40,7 @@ class InProcessComfyUI:
 
 
 def _make_importable(comfyui: Path) -> None:
-    """Put ComfyUI first on the path: its `nodes`, `server` and `utils` are top-level modules."""
+    """Put ComfyUI first on the path, since its `nodes`, `server` and `utils` are top-level modules."""
     foreign = sys.modules.get("nodes")
     if foreign is not None:
         raise RuntimeError(f"a module named `nodes` was imported before ComfyUI's: {foreign}")
@@ -48,7 +48,7 @@ def _make_importable(comfyui: Path) -> None:
 
 
 def _configure(base: BaseDirectory) -> None:
-    """Give ComfyUI its options before the modules that read them are imported; pytest's own stay out of it."""
+    """Set ComfyUI's options before the modules that read them are imported. It does not parse pytest's own."""
     from comfy import cli_args
 
     cli_args.args.cpu = "--cpu" in device_arguments()
@@ -56,7 +56,7 @@ def _configure(base: BaseDirectory) -> None:
 
 
 def _load_nodes(pack: Path) -> dict[str, type]:
-    """Have ComfyUI load its own nodes and then the pack."""
+    """Have ComfyUI load its own nodes, then the pack; returns all node classes by id."""
     import server
 
     import nodes
@@ -69,5 +69,5 @@ def _load_nodes(pack: Path) -> dict[str, type]:
 
 
 def _module_name(pack: Path) -> str:
-    """The name under which ComfyUI puts a pack into `sys.modules`."""
+    """The pack's name in `sys.modules`, as ComfyUI derives it."""
     return str(pack).replace(".", "_x_")

@@ -1,4 +1,4 @@
-"""One process at a time, by Python's own means: nothing else is installed where this is needed first."""
+"""A lock between processes with Python's own means, because it is needed before anything is installed."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has `msvcrt` in its place
+except ImportError:  # Windows has `msvcrt` instead
     fcntl = None
 
 _SECONDS = 0.2  # between two attempts on Windows
@@ -15,13 +15,13 @@ _SECONDS = 0.2  # between two attempts on Windows
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is within `alone` of this file, which is made where it is missing."""
+    """Hold a lock on a file, which is created if it is missing; waits for other processes."""
     with path.open("a") as file:
         if fcntl is None:
             _lock_on_windows(file.fileno())
         else:
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file ends the lock
+        yield  # closing the file releases the lock
 
 
 def _lock_on_windows(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Read a server's log."""
+"""Reading a server's log."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
 
 
 def pack_error(log: Path, pack: str) -> str:
-    """What the log says about why `pack` was not loaded: ComfyUI's sentence, and the traceback of a failed import."""
+    """Why `pack` was not loaded: ComfyUI's message, with the traceback of a failed import."""
     lines = _lines(log)
     for number, line in enumerate(lines):
         if f"custom_nodes/{pack}" not in line.replace("\\", "/"):

@@ -1,4 +1,4 @@
-"""What a run leaves: which of the saved files is the clip, and a picture of all its frames."""
+"""The outputs of a run: the clip among the saved files, and a contact sheet of its frames."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ GAP = 2
 
 
 def find_clip(files: list[Path]) -> Path | None:
-    """The first file that moves."""
+    """The first video or animation."""
     return next((file for file in files if _is_clip(file)), None)
 
 
 def read_frames(file: Path) -> list[Image.Image]:
-    """Every frame of a video, an animated image or a still."""
+    """Every frame of a video, an animation or a still picture."""
     if file.suffix.lower() in VIDEOS:
         with av.open(str(file)) as container:
             return [frame.to_image() for frame in container.decode(video=0)]
@@ -26,7 +26,7 @@ def read_frames(file: Path) -> list[Image.Image]:
 
 
 def write_contact_sheet(files: list[Path], folder: Path) -> Path | None:
-    """Lay out the clip's frames (or, without a clip, all stills) in one PNG in `folder`."""
+    """Write the clip's frames, or without a clip all stills, as one PNG in `folder`; returns its path."""
     clip = find_clip(files)
     sources = [clip] if clip else [file for file in files if file.suffix.lower() in PICTURES]
     if not sources:
@@ -38,7 +38,7 @@ def write_contact_sheet(files: list[Path], folder: Path) -> Path | None:
 
 
 def contact_sheet(frames: list[Image.Image]) -> Image.Image:
-    """A grid of frames, read like a page. Large frames are made smaller, the first one's size holds for all."""
+    """A grid of frames, row by row. All get the first frame's size, at most 256 pixels a side."""
     width, height = _tile_size(frames[0])
     columns = min(len(frames), 4 if len(frames) <= 16 else 8)
     rows = -(-len(frames) // columns)

@@ -1,4 +1,4 @@
-"""Files of the Python package index, fetched by pip and compared with what is pinned."""
+"""Files of the Python package index, downloaded by pip and verified."""
 
 import hashlib
 import subprocess
@@ -9,7 +9,7 @@ from .errors import SetupFailed
 
 
 def download(requirement: str, folder: Path, *options: str) -> Path:
-    """Have pip download the one file of a requirement such as `name==1.0`, without what it depends on."""
+    """Have pip download the file of a requirement such as `name==1.0`, without dependencies."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), *options, requirement]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     files = list(folder.iterdir())
@@ -19,7 +19,7 @@ def download(requirement: str, folder: Path, *options: str) -> Path:
 
 
 def verify(file: Path, sha256: str) -> None:
-    """Refuse a file that is not the pinned one."""
+    """Raise `SetupFailed` for a file with another hash than the pinned one."""
     actual = hashlib.sha256(file.read_bytes()).hexdigest()
     if actual != sha256:
         raise SetupFailed(f"{file.name} is not the pinned file: its SHA-256 is {actual}, expected {sha256}")

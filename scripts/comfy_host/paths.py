@@ -1,4 +1,4 @@
-"""Where everything lies. What is generated lies below `.host/`, which git ignores."""
+"""All paths. Generated files are below `.host/`, which git ignores."""
 
 from pathlib import Path
 

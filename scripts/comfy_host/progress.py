@@ -1,4 +1,4 @@
-"""Show how far a running workflow is."""
+"""The progress of a running workflow on the terminal."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from .execution import Event
 
 
 class Progress:
-    """Listens to a prompt's events: one line a node and what it says, or on a terminal one live line with the steps."""
+    """A listener to a prompt's events. It prints a line per node and its texts; on a terminal, one live line with steps."""
 
     def __init__(self, prompt: dict[str, dict], stream: TextIO | None = None):
         self._titles = {node_id: _title(node) for node_id, node in prompt.items()}
@@ -33,7 +33,7 @@ class Progress:
             self.close()
 
     def close(self) -> None:
-        """End the live line, so that what follows begins on its own."""
+        """End the live line, so that later output begins on a new one."""
         if self._live and self._current:
             self._stream.write("\n")
         self._current = ""
@@ -46,7 +46,7 @@ class Progress:
         self._write(line)
 
     def _number(self, node_id: str) -> int:
-        """Nodes are counted as they come; one that goes on after others keeps its number."""
+        """A node's number, in the order of their begins; one that continues later keeps its number."""
         return self._numbers.setdefault(node_id, len(self._numbers) + 1)
 
     def _show_steps(self, value: float, total: float) -> None:
@@ -54,7 +54,7 @@ class Progress:
             self._write(f"{self._current}  {value:g}/{total:g}")
 
     def _say(self, text: str) -> None:
-        """On a terminal above the live line."""
+        """Print a node's text, on a terminal above the live line."""
         words = indent(text, "    ") + "\n"
         self._stream.write(f"\r\x1b[K{words}" if self._live else words)
         if self._live and self._current:
@@ -67,6 +67,6 @@ class Progress:
 
 
 def _title(node: dict) -> str:
-    """A node's title, and its class where the title hides it."""
+    """A node's title, with its class if that differs."""
     title = node.get("_meta", {}).get("title") or node["class_type"]
     return title if title == node["class_type"] else f"{title} ({node['class_type']})"

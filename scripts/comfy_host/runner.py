@@ -1,4 +1,4 @@
-"""Run one workflow file in a server of its own."""
+"""Running a workflow file in a server of its own."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ UPLOADS = ("image_upload", "video_upload", "audio_upload")
 
 @dataclass(frozen=True)
 class Report:
-    """What a run gave. A workflow that saves stills only has no clip, one that saves nothing no contact sheet."""
+    """The results of a run; `clip` and `contact_sheet` are None if the workflow saves no clip, or nothing."""
 
     clip: str | None
     contact_sheet: str | None
@@ -27,7 +27,7 @@ class Report:
     outputs: list[str]
 
     def text(self) -> str:
-        """For a person, and in the last line for a program."""
+        """The report for a person, with JSON for programs in the last line."""
         return "\n".join(
             [
                 f"clip           {self.clip or 'none'}",
@@ -40,7 +40,7 @@ class Report:
 
 
 def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = None, frontend: str | None = None) -> Report:
-    """Run the workflow in `file` with overrides such as `Sampler.seed=1`, saving to the folder `output`."""
+    """Run the workflow in `file` with overrides such as `Sampler.seed=1`; it saves to the folder `output`."""
     graph = workflow.load(file)
     folder = (output or OUTPUT / file.stem).resolve()
     with start(comfyui, folder, frontend=frontend) as server:
@@ -54,7 +54,7 @@ def run(comfyui: Path, file: Path, settings: list[str], output: Path | None = No
 
 
 def start(comfyui: Path, output: Path | None = None, port: int | None = None, frontend: str | None = None) -> Server:
-    """A server, not started yet, on the base directory below the repository; `frontend` is a version of its page."""
+    """A server on the repository's base directory, to be used as a context manager; `frontend` is a version."""
     page = frontends.fetch(frontend) if frontend else None
     server = Server(comfyui, BaseDirectory(BASE).prepare(), output, port=port, page=page)
     say(f"starting ComfyUI at {server.url}, log in {server.log_path} (kept only if something fails)")
@@ -72,7 +72,7 @@ def _follow(server: Server, prompt: dict[str, dict], extra_data: dict) -> Execut
 def _usable(
     override: workflow.Override, prompt: dict[str, dict], schemas: dict[str, dict], base: BaseDirectory
 ) -> workflow.Override:
-    """The override itself, or where a widget picks from the input folder and the value is a file elsewhere, of a copy there."""
+    """The override, if its value is among the widget's choices. A file is first copied to the input folder if it must be."""
     inputs = schemas.get(prompt[override.node_id]["class_type"], {}).get("input", {})
     spec = {**inputs.get("required", {}), **inputs.get("optional", {})}.get(override.input, [])
     if len(spec) > 1 and any(spec[1].get(name) for name in UPLOADS):

@@ -1,4 +1,4 @@
-"""A ComfyUI server as a child process: start it, wait for it, always end it."""
+"""A ComfyUI server as a child process that is always ended."""
 
 import os
 import shutil
@@ -20,10 +20,10 @@ STOP_SECONDS = 10
 
 
 class Server:
-    """A ComfyUI server on 127.0.0.1. Use it as a context manager.
+    """A ComfyUI server on 127.0.0.1, as a context manager.
 
-    `base` is its base directory, `output` the folder it saves to, `port` a free one where none is given, `page` the folder
-    of a frontend other than its own, `client` the way to talk to it. The log stays when something went wrong.
+    `base` is its base directory, `output` the folder that it saves to, `port` by default any free one, `page` the folder of
+    another frontend than its own, `client` a client for it. Its log is kept if something goes wrong.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process that runs the graphs."""
+        """The server's process id."""
         return self._process.pid
 
     @property
     def peak_memory(self) -> int:
-        """The most resident memory that the process has had, in bytes (Linux)."""
+        """The peak of the process's resident memory in bytes (Linux only)."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
@@ -75,11 +75,11 @@ class Server:
         self._end(error)
 
     def wait(self) -> None:
-        """Stay until interrupted; raises `ServerFailed` when the server ends by itself."""
+        """Wait until interrupted; raises `ServerFailed` if the server ends by itself."""
         raise ServerFailed(f"ComfyUI ended by itself, with exit status {self._process.wait()}; {self._log_end()}")
 
     def stop(self) -> None:
-        """End the server: politely, then by force."""
+        """Terminate the server, and kill it if it does not end in time."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -110,7 +110,7 @@ class Server:
             )
 
     def _command(self) -> list[str]:
-        """The command line. `temp` and the database are the server's own, so that servers can share a base directory."""
+        """The command line. Each server has its own `temp` and database, so that servers can share a base directory."""
         return [
             sys.executable,
             str(self.comfyui / "main.py"),
@@ -153,24 +153,21 @@ class Server:
 
 
 def device_arguments() -> list[str]:
-    """`--cpu` where torch finds no CUDA device."""
-    import torch  # takes seconds, and only a starting server needs it
+    """`--cpu` if torch finds no CUDA device."""
+    import torch  # imported here, because it takes seconds
 
     return [] if torch.cuda.is_available() else ["--cpu"]
 
 
 def _variables() -> dict[str, str]:
-    """The server's variables: compiled modules go below `.host`, so that a ComfyUI of the user's stays untouched.
-
-    Its log is UTF-8 on every system.
-    """
+    """The server's environment variables. Bytecode goes below `.host`, not into the user's ComfyUI; the log is UTF-8."""
     return {**os.environ, "PYTHONPYCACHEPREFIX": str(HOST / "pycache"), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def _free_port(wanted: int | None) -> int:
-    """`wanted`, which must be free, or any that is."""
+    """`wanted` if it is free, or any free port for None. Raises `PortUnusable`."""
     with socket.socket() as probe:
-        if os.name == "posix":  # as servers do: connections that a server before has closed do not matter
+        if os.name == "posix":  # as servers do: closed connections of an earlier server do not matter
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted or 0))

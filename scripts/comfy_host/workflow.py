@@ -1,7 +1,4 @@
-"""Workflow files: read them, override widgets, turn them into what the server runs.
-
-The conversion from the file a person saves to the server's format is comfy-cli's.
-"""
+"""Workflow files: reading them, overriding widgets, and converting them to the server's API format (by comfy-cli)."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ from .errors import WorkflowInvalid
 
 @dataclass(frozen=True)
 class Override:
-    """A value for one input of one node of a prompt."""
+    """A value for an input of a node."""
 
     node_id: str
     input: str
@@ -23,7 +20,7 @@ class Override:
 
 
 def load(path: Path) -> dict:
-    """Read a workflow file."""
+    """Read a workflow file; raises `WorkflowInvalid`."""
     try:
         workflow = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -36,7 +33,7 @@ def load(path: Path) -> dict:
 
 
 def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
-    """Turn a saved workflow into an API-format prompt, for a server that knows the nodes in `object_info`."""
+    """Convert a saved workflow to an API-format prompt; `object_info` has the schemas of the server's nodes."""
     try:
         prompt = convert_ui_to_api(workflow, object_info)
     except WorkflowConversionError as error:
@@ -47,15 +44,15 @@ def to_prompt(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
 
 
 def metadata(workflow: dict) -> dict:
-    """The `extra_data` that has savers write the workflow into their files, so that they open in ComfyUI again."""
+    """The `extra_data` by which savers write the workflow into their files, so that ComfyUI can open these."""
     return {} if is_api_format(workflow) else {"extra_pnginfo": {"workflow": workflow}}
 
 
 def parse_override(text: str, prompt: dict[str, dict]) -> Override:
-    """Understand `NODE TITLE.input=value`.
+    """Parse `NODE TITLE.input=value`; a node's id may replace its title.
 
-    A value that is JSON is taken as such, any other is a string; what was true or false stays so, for ComfyUI takes any
-    string for true. A node's id may stand for its title.
+    The value is JSON, or else a string. An input that is true or false allows nothing else, because ComfyUI takes any
+    string for true.
     """
     node_id, rest = _find_node(text, prompt)
     name, equals, value = rest.partition("=")
@@ -73,7 +70,7 @@ def parse_override(text: str, prompt: dict[str, dict]) -> Override:
 
 
 def choices(spec: list) -> list:
-    """What a widget offers, by its entry in `object_info`: `["COMBO", {"options": [...]}]`, once `[[...], {...}]`."""
+    """A widget's choices by its entry in `object_info`: `["COMBO", {"options": [...]}]`, formerly `[[...], {...}]`."""
     kind = spec[0] if spec else None
     if kind == "COMBO":
         return spec[1].get("options", [])
@@ -81,7 +78,7 @@ def choices(spec: list) -> list:
 
 
 def apply(prompt: dict[str, dict], overrides: list[Override]) -> dict[str, dict]:
-    """A copy of `prompt` with the overridden values in it."""
+    """A copy of `prompt` with the overrides applied."""
     result = {node_id: {**node, "inputs": dict(node["inputs"])} for node_id, node in prompt.items()}
     for override in overrides:
         result[override.node_id]["inputs"][override.input] = override.value
@@ -89,7 +86,7 @@ def apply(prompt: dict[str, dict], overrides: list[Override]) -> dict[str, dict]
 
 
 def _find_node(text: str, prompt: dict[str, dict]) -> tuple[str, str]:
-    """The node whose title or id begins `text`, and what follows the dot. Titles may hold dots, so the longest wins."""
+    """The node whose title or id begins `text`, and the rest after the dot. Titles may hold dots, so the longest wins."""
     names = [(name, node_id) for node_id in prompt for name in {_title(prompt, node_id), node_id}]
     matches = [(name, node_id) for name, node_id in names if text.startswith(f"{name}.")]
     if not matches:
@@ -110,7 +107,7 @@ def _title(prompt: dict[str, dict], node_id: str) -> str:
 
 
 def _is_link(value: Any, prompt: dict[str, dict]) -> bool:
-    """Whether an input's value is another node's output: `[node id, output]`."""
+    """Whether an input's value is a link to another node's output: `[node id, output]`."""
     return isinstance(value, list) and len(value) == 2 and value[0] in prompt
 
 

@@ -213,7 +213,7 @@ def test_a_manifest_that_is_not_ours_stays_as_it_is(server: Server):
     [
         ({"prompts": "\n# nothing\n"}, "prompts has no sentence"),
         ({"prompts": "a\n" * 65}, "prompts has 65 sentences; allowed: up to 64"),
-        ({"width": 60}, "width is 60; it must be a multiple of 8"),
+        ({"width": 60}, "width is 60; allowed: multiples of 8 up to 4096. Take 64"),
         ({"seeds": "x"}, "seeds holds 'x'"),
         ({"save_stages": True, "folder": "../out"}, "folder is '../out'; allowed: a name or a path below"),
         ({"save_stages": True, "folder": "C:\\out"}, "it begins at another place"),

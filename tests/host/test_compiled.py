@@ -33,7 +33,7 @@ def compiled_sizes(host: InProcessComfyUI, monkeypatch) -> Iterator[list[int]]:
 
 
 def test_passes_are_compiled_whole_and_once_for_all_sentences_and_pictures(host, compiled_sizes):
-    model, clip, _ = host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default")
+    model, clip, _, _ = host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default")
     (compiled,) = host.call("TorchCompileModel", model=model, backend="counting")
     counts = []
     for number, text in enumerate(("the red circle moves left", "a blue star grows", "a blue star grows")):

@@ -133,7 +133,7 @@ def test_not_where_weights_are_not_whole_in_the_gpus_memory(host, loaded, record
 
 def test_without_a_gpu_it_is_said_once_and_changes_nothing(host, plain, caplog):
     with caplog.at_level(logging.INFO, "DreamVideo"):
-        model, clip, _ = host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default", cuda_graphs=True)
+        model, clip, _, _ = host.call("LoadDreamVideo", checkpoint=SHIPPED, weight_dtype="default", cuda_graphs=True)
     assert "cuda_graphs: no effect without an NVIDIA GPU" in caplog.text
     given = conditioned(host, clip)
     torch.testing.assert_close(sample(host, model, given), sample(host, plain, given), rtol=0, atol=0)

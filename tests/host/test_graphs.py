@@ -140,7 +140,7 @@ def test_stock_nodes_behind(any_server: Server):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"width": 60}, ["width", "60", "multiple of 8", "Try 64"]),
+        ({"width": 60}, ["width is 60; allowed: multiples of 8 up to 4096. Take 64"]),
         ({"height": 0}, ["height", "0", "min of 8"]),
         ({"frames": 0}, ["frames", "0", "min of 1"]),
         ({"start": 0.8, "end": 0.2}, ["start", "0.8", "end", "0.2"]),

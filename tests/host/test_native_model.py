@@ -239,9 +239,8 @@ def test_a_lora_applies_and_comes_off_exactly(host, loaded, conditioned, names, 
 
 def test_a_low_vram_load_gives_the_same(host, loaded, conditioned):
     plain = sample(host, loaded[0], conditioned)
-    patcher = host.module("nodes.host.loader").load_patcher(
-        host.module("nodes.host.files").checkpoint_path(SHIPPED), "default", disable_dynamic=True
-    )
+    loader, path = host.module("nodes.host.loader"), host.module("nodes.host.files").checkpoint_path(SHIPPED)
+    patcher = loader.load_patcher(loader.Source(path), "default", disable_dynamic=True)
     import comfy.model_management
 
     comfy.model_management.load_models_gpu([patcher])

@@ -47,7 +47,7 @@ def conditioned(host: InProcessComfyUI, clip, image=None):
 
 def test_a_diffusers_folder_gives_what_the_pipeline_gives(host, folder, core, caplog):
     with caplog.at_level(logging.INFO, "DreamVideo"):
-        model, clip, vae = load(host, "small-t2v")
+        model, clip, vae, _ = load(host, "small-t2v")
     assert "small-t2v: no retention branch: text to video only" in caplog.text
     samples = sample(host, model, conditioned(host, clip), steps=3)
     (frames,) = host.call("VAEDecode", vae=vae, samples={"samples": samples})
@@ -57,7 +57,7 @@ def test_a_diffusers_folder_gives_what_the_pipeline_gives(host, folder, core, ca
 
 def test_an_untrained_branch_is_said_and_changes_nothing(host, folder, started, caplog):
     with caplog.at_level(logging.INFO, "DreamVideo"):
-        model, clip, _ = load(host, "started.safetensors")
+        model, clip, _, _ = load(host, "started.safetensors")
     assert "started.safetensors: the retention branch is untrained: the image has no effect yet" in caplog.text
     image = torch.rand(1, 32, 32, 3)
     plain = load(host, "small-t2v")[0]
@@ -75,8 +75,8 @@ def test_trained_layers_are_laid_over_their_model(host, folder, started, core):
         started.with_name("trained.safetensors"), started.with_name("layers.safetensors"), parts=("retention", "temporal")
     )
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0))
-    whole, clip, _ = load(host, "trained.safetensors")
-    laid, _, vae = load(host, "small-t2v", overlay="layers.safetensors")
+    whole, clip, _, _ = load(host, "trained.safetensors")
+    laid, _, vae, _ = load(host, "small-t2v", overlay="layers.safetensors")
     assert vae is not None
     expected = sample(host, whole, conditioned(host, clip, image))
     torch.testing.assert_close(sample(host, laid, conditioned(host, clip, image)), expected, rtol=1e-4, atol=1e-4)
@@ -88,11 +88,11 @@ def test_trained_layers_are_laid_over_their_model(host, folder, started, core):
 
 
 def test_a_full_size_layout_survives_comfyuis_saver(host, folder, started, core):
-    model, clip, vae = load(host, "small-t2v")
+    model, clip, vae, _ = load(host, "small-t2v")
     host.call("CheckpointSave", model=model, clip=clip, vae=vae, filename_prefix="checkpoints/small")
     saved = next((host.base.root / "output" / "checkpoints").glob("small*.safetensors"))
     saved.rename(started.with_name("saved.safetensors"))
-    again, clip_again, vae_again = load(host, "saved.safetensors")
+    again, clip_again, vae_again, _ = load(host, "saved.safetensors")
     pipelines = [core[0].Pipeline.load(path) for path in (folder, started.with_name("saved.safetensors"))]
     frames = torch.rand(1, 1, 3, 16, 16)
     encoded, encoded_again = (pipeline.encode(frames) for pipeline in pipelines)
@@ -125,5 +125,5 @@ def test_a_model_folder_is_one_choice(host, folder, tmp_path):
 
 
 def test_names_that_are_no_model(host, folder):
-    with pytest.raises(FileNotFoundError, match="overlay is 'gone"):
+    with pytest.raises(ValueError, match="overlay is 'gone"):
         load(host, "small-t2v", overlay="gone.safetensors")

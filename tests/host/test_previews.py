@@ -94,7 +94,7 @@ def test_previews_take_a_twentieth_of_the_time(host, monkeypatch, step: float, c
     previews, latents, made = module._Previews(None), torch.zeros(1), 0
     for _ in range(2000):
         clock.now += step
-        made += previews.after_a_step(latents) is not None
+        made += previews.after_step(latents) is not None
         assert made <= 1 or (made - 1) * cost <= 0.05 * clock.now
     assert made * cost >= min(0.04 * clock.now, 2000 * cost)  # and as many as there is time for
 

@@ -74,7 +74,7 @@ def test_a_stage_that_vanishes_when_it_was_found_is_there_all_the_same(host, inp
 
 
 def test_what_is_held_is_let_go(host, inputs):
-    asked = host.module("nodes.stage")._asked
+    asked = host.module("nodes.stage")._pending
     Executor(host).keep(**inputs)
     assert not asked
     for index in range(2):

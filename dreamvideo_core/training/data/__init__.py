@@ -1,1 +1,1 @@
-"""Where training clips come from: the small world, or a user's own videos."""
+"""Sources of training clips: the small world, or a user's own videos."""

@@ -1,4 +1,4 @@
-"""Clips that are never trained on, so that samples show what was not learned by heart."""
+"""Held-out clips: never trained on, so that samples show what was not memorised."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_CLIPS_FOR_EACH = 10
+_FILES_PER_HELD_OUT = 10
 
 
 def choose_held_out(files: Sequence[int], count: int, seed: int) -> list[int]:
-    """`count` of the files that can be used, but never more than a tenth of them: a function of the files and the seed."""
-    count = min(count, len(files) // _CLIPS_FOR_EACH)
+    """`count` of the usable files, at most a tenth of them. The same files and seed give the same choice."""
+    count = min(count, len(files) // _FILES_PER_HELD_OUT)
     return sorted(int(n) for n in np.random.default_rng([seed, len(files)]).choice(files, count, replace=False))

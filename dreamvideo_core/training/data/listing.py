@@ -1,7 +1,7 @@
-"""The clips of a user's data set by name, file and caption; no video is opened here.
+"""The clips of a user's data set by name, file and caption. No video is opened here.
 
-Three kinds: a folder of videos with captions beside them (clip.mp4 and clip.txt), a table (.csv or .jsonl) with the columns
-`path` and `caption`, and WebDataset's shards (.tar files with the members KEY.mp4 and KEY.txt or KEY.json).
+A data set is a folder of videos with captions beside them (clip.mp4, clip.txt), a table (.csv or .jsonl) with the columns
+`path` and `caption`, or WebDataset shards (.tar files with the members KEY.mp4 and KEY.txt or KEY.json).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ...common.tables import is_table, read_rows
 from ...common.text_files import decode_text, read_text
 from ...media.clip_files import VIDEOS
 
-_ENDINGS = (*VIDEOS, ".gif")  # a .gif is decoded as any video is
-_CAPTION_KEYS = ("caption", "text")  # of a shard's .json
+_ENDINGS = (*VIDEOS, ".gif")  # FFmpeg decodes a .gif as any video
+_CAPTION_KEYS = ("caption", "text")  # in a shard's .json
 
 
 @dataclass(frozen=True)
 class ClipFile:
-    """One video and its caption ("" where there is none); in a shard it lies at `offset`."""
+    """One video of `size` bytes and its caption, "" if it has none. In a shard it begins at `offset`."""
 
     name: str
     path: Path
@@ -37,7 +37,7 @@ class ClipFile:
     offset: int | None = None
 
     def open(self) -> BinaryIO:
-        """The video's bytes; OSError when the file is gone."""
+        """The video's bytes; raises OSError if the file is gone."""
         if self.offset is None:
             return self.path.open("rb")
         with self.path.open("rb") as shard:
@@ -46,7 +46,7 @@ class ClipFile:
 
 
 def list_clips(path: str | Path) -> list[ClipFile]:
-    """All clips of a data set, always in the same order; InputError for what is no data set, or has no video."""
+    """All clips of a data set, always in the same order. Raises `InputError` for no data set, and for one without videos."""
     path = Path(path)
     if path.is_dir():
         clips = [clip for shard in in_order(path.glob("*.tar")) for clip in _in_shard(shard)] + _in_folder(path)
@@ -66,7 +66,7 @@ def list_clips(path: str | Path) -> list[ClipFile]:
 
 
 def list_digest(clips: Iterable[ClipFile]) -> str:
-    """A short name for a list of clips: other names, sizes of files or captions give another one."""
+    """A hash of the clips' names, sizes and captions, in hexadecimal."""
     digest = hashlib.blake2b(digest_size=6)
     for clip in clips:
         digest.update(json.dumps([clip.name, clip.size, clip.caption]).encode())
@@ -79,7 +79,7 @@ def _is_video(name: str) -> bool:
 
 def _in_folder(folder: Path) -> list[ClipFile]:
     paths = in_order(p for p in folder.rglob("*") if _is_video(p.name) and p.is_file())
-    return [_file(p.relative_to(folder).as_posix(), p, _caption_beside(p)) for p in paths]
+    return [_clip_file(p.relative_to(folder).as_posix(), p, _caption_beside(p)) for p in paths]
 
 
 def _caption_beside(video: Path) -> str:
@@ -87,7 +87,7 @@ def _caption_beside(video: Path) -> str:
     return _one_line(read_text(path, "a caption")) if path.is_file() else ""
 
 
-def _file(name: str, path: Path, caption: str) -> ClipFile:
+def _clip_file(name: str, path: Path, caption: str) -> ClipFile:
     return ClipFile(name, path, caption, path.stat().st_size)
 
 
@@ -96,12 +96,12 @@ def _one_line(text: str) -> str:
 
 
 def _in_table(table: Path) -> list[ClipFile]:
-    """Relative paths start at the table's own folder; tables from Windows may have backslashes in them."""
+    """The clips of a table; relative paths start at its folder."""
     rows = read_rows(table, "data")
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("path"), str) or not row["path"]:
             raise InputError(f"{table.name}, row {number} has {sorted(map(str, row))}; it needs `path`, and `caption`")
-    paths = [_place(table.parent, row["path"]) for row in rows]
+    paths = [_resolve(table.parent, row["path"]) for row in rows]
     missing = [row["path"] for row, path in zip(rows, paths, strict=True) if not path.is_file()]
     if missing:
         raise InputError(
@@ -109,30 +109,30 @@ def _in_table(table: Path) -> list[ClipFile]:
             "table's folder"
         )
     captions = [_one_line(str(row.get("caption") or "")) for row in rows]
-    return [_file(row["path"], path, caption) for row, path, caption in zip(rows, paths, captions, strict=True)]
+    return [_clip_file(row["path"], path, caption) for row, path, caption in zip(rows, paths, captions, strict=True)]
 
 
-def _place(folder: Path, text: str) -> Path:
+def _resolve(folder: Path, text: str) -> Path:
     path = folder / text
-    return path if path.is_file() else folder / text.replace("\\", "/")
+    return path if path.is_file() else folder / text.replace("\\", "/")  # a table from Windows
 
 
 def _in_shard(shard: Path) -> list[ClipFile]:
     try:
-        with tarfile.open(shard, "r:") as tar:  # without compression, so that a video can be read in its place
+        with tarfile.open(shard, "r:") as tar:  # uncompressed only, so that a video can be read at its offset
             members = [m for m in tar if m.isfile()]
-            captions = {_key(m.name): _caption(tar, m, shard) for m in members if m.name.endswith((".txt", ".json"))}
+            captions = {_sample_key(m.name): _caption(tar, m, shard) for m in members if m.name.endswith((".txt", ".json"))}
     except (tarfile.TarError, EOFError) as error:
         raise InputError(f"{shard} is no readable .tar file without compression ({error}); get or make it again") from error
     return [
-        ClipFile(f"{shard.name}/{m.name}", shard, captions.get(_key(m.name), ""), m.size, m.offset_data)
+        ClipFile(f"{shard.name}/{m.name}", shard, captions.get(_sample_key(m.name), ""), m.size, m.offset_data)
         for m in members
         if _is_video(m.name)
     ]
 
 
-def _key(member: str) -> str:
-    """WebDataset's key of a sample: the path up to the first dot of the file's name."""
+def _sample_key(member: str) -> str:
+    """WebDataset's key: the path up to the first dot of the file's name."""
     path = PurePosixPath(member)
     return str(path.with_name(path.name.partition(".")[0]))
 

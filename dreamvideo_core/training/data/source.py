@@ -1,4 +1,4 @@
-"""What the trainer asks of a source of clips."""
+"""The interface between the trainer and a source of clips."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Clips:
-    """Clips as pixels: row r of `frames` (N, T, 3, H, W) in [-1, 1] is the clip of number `numbers[r]`.
+class PixelClips:
+    """Clips as pixels: row r of `frames` (N, T, 3, H, W) in [-1, 1] is clip `numbers[r]` of the source.
 
-    `skipped` says of every other clip that was asked for why it cannot be used.
+    `skipped` has the reason for every requested clip that cannot be used, by its number.
     """
 
     frames: Tensor
@@ -24,14 +24,14 @@ class Clips:
 
 
 def even_weights(count: int) -> Tensor:
-    """`Source.weights` where every error of so many clips counts alike."""
+    """`ClipSource.weights` for so many clips whose errors all count alike."""
     return torch.ones(count, 1, 1, 1, 1)
 
 
-class Source(ABC):
-    """Clips of one size, numbered from 0; a clip is the same whenever it is asked for.
+class ClipSource(ABC):
+    """Clips of one size, numbered from 0. The same number always gives the same clip.
 
-    `cache_name` differs from that of every source whose clips differ.
+    Sources with different clips have different `cache_name`s.
     """
 
     cache_name: str
@@ -40,15 +40,15 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, numbers: Sequence[int]) -> Clips:
-        """The pixels of some clips; OSError when the source itself is gone.
+    def read(self, numbers: Sequence[int]) -> PixelClips:
+        """The pixels of some clips; raises OSError if the source itself is gone.
 
-        Numbers from the length on are allowed: a source without end draws them too, another leaves them out.
+        Numbers beyond the length are allowed: an endless source makes these clips too, others leave them out.
         """
 
     @abstractmethod
     def file_of(self, number: int) -> int:
-        """What clip `number` is taken from: clips of one file show the same things."""
+        """The number of the file that clip `number` is taken from: clips of one file show the same scene."""
 
     @abstractmethod
     def text(self, number: int, rng: np.random.Generator) -> str:
@@ -56,16 +56,16 @@ class Source(ABC):
 
     @abstractmethod
     def captions(self) -> list[str] | None:
-        """Every sentence that `text` can give; None where there are too many to be kept."""
+        """Every sentence that `text` can give; None if they are too many to be cached."""
 
     @abstractmethod
     def title(self, number: int) -> str:
-        """What a person calls clip `number`."""
+        """The name of clip `number` in messages."""
 
     @abstractmethod
     def weights(self, numbers: Sequence[int], latents: Tensor) -> Tensor:
-        """How much each error of the prediction counts, broadcast to the clips' latents (B, T, 4, h, w)."""
+        """Weights of the prediction's squared errors, broadcastable to the clips' latents (B, T, 4, h, w)."""
 
     @abstractmethod
     def samples(self, numbers: Sequence[int]) -> tuple[Tensor, list[str]]:
-        """As many clips as `numbers` names, (N, T, 3, H, W), to compare what is made with, and their sentences."""
+        """As many reference clips (N, T, 3, H, W) for sample sheets as there are `numbers`, and their sentences."""

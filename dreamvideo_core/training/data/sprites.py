@@ -1,4 +1,4 @@
-"""The small world as a source: scenes without end, drawn when they are asked for."""
+"""The small world as an endless source: scenes are sampled and rendered on demand."""
 
 from __future__ import annotations
 
@@ -13,40 +13,37 @@ from torch import Tensor
 from ...sprites import Clip, cover_batch, render_batch, sample_chain, sample_clip, sentence
 from ...sprites.scene import seeded
 from ..recipe import Phase
-from .source import Clips, Source, even_weights
+from .source import ClipSource, PixelClips, even_weights
 
 
-class SpriteSource(Source):
-    """Scenes of the train split, one a clip, or one for the stages of a chain; samples are of the validation split."""
+class SpriteSource(ClipSource):
+    """Clips of the train split, each of its own scene or, in chains, several stages of one; samples are of validation."""
 
     def __init__(self, phase: Phase, size: tuple[int, int], seed: int, device: torch.device | str = "cpu"):
-        """`device` draws what `read` gives: a GPU in a hundredth of the time."""
+        """`size` is (height, width). `read` renders on `device`: a GPU takes a hundredth of the time."""
         self.phase, self.seed, self.device = phase, seed, torch.device(device)
         self.shape = {"num_frames": phase.num_frames, "height": size[0], "width": size[1]}
         self.count = phase.clips_at(size)
         kind = f"margin{phase.margin:g}" if phase.chain_stages == 1 else f"chains{phase.chain_stages}"
         self.cache_name = f"{size[1]}x{size[0]}x{phase.num_frames}-{kind}-seed{seed}"
-        self._kept = cache(self._drawn)  # a clip is asked for in every epoch
+        self.clip = cache(self._sample)  # every epoch asks for every clip
 
     def __len__(self) -> int:
         return self.count
 
-    def clip(self, number: int) -> Clip:
-        return self._kept(number)
-
-    def _drawn(self, number: int) -> Clip:
+    def _sample(self, number: int) -> Clip:
         if self.phase.chain_stages == 1:
             return sample_clip(seeded("train", self.seed, number), self.phase.margin)
         chain, stage = divmod(number, self.phase.chain_stages)
         return self.chain(chain)[stage]
 
     def chain(self, number: int) -> list[Clip]:
-        """The clips `number` * chain_stages and following."""
+        """The stages of chain `number`: clips number * chain_stages and following."""
         return sample_chain(seeded("train", self.seed, number), self.phase.chain_stages, **self.shape)
 
-    def read(self, numbers: Sequence[int]) -> Clips:
+    def read(self, numbers: Sequence[int]) -> PixelClips:
         with self.device:
-            return Clips(render_batch([self.clip(i) for i in numbers], **self.shape), numbers)
+            return PixelClips(render_batch([self.clip(i) for i in numbers], **self.shape), numbers)
 
     def file_of(self, number: int) -> int:
         return number
@@ -72,7 +69,7 @@ class SpriteSource(Source):
 
 
 def sprite_weights(clips: Sequence[Clip], latents: Tensor, weight: float) -> Tensor:
-    """`weight` in the latents' cells (B, T, 4, h, w) that a clip's acting sprite ever covers, 1 elsewhere: (B, 1, 1, h, w)."""
+    """(B, 1, 1, h, w) for latents (B, T, 4, h, w): `weight` where a clip's acting sprite is at any time, 1 elsewhere."""
     actors = [clip.scene.sprites[clip.actor] for clip in clips]
     height, width = latents.shape[-2:]
     cover = cover_batch(actors, [c.action for c in clips], num_frames=latents.shape[1], height=height, width=width)

@@ -1,4 +1,4 @@
-"""A look at a user's videos before an hour is spent on them: at the very windows that training would see."""
+"""Inspecting a user's videos before training, at the very windows that training would see."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...media.decoding import Facts, UnusableClip
+from ...media.decoding import UnusableClip, VideoInfo
 from .videos import VideoSource
 
-# The mean change, in levels of 255, from a window's first frame to its most different one: below it nothing moves.
-STATIC_BELOW = 1.0
-# The share of pixels that change their shade from one frame to the next: a motion keeps most, a cut does not.
-CUT_ABOVE = 0.35
+STATIC_BELOW = 1.0  # `motion` of a window in which nothing moves
+CUT_ABOVE = 0.35  # `jump` at a scene cut; motion keeps most shades from one frame to the next
 _SHADES = 16
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One window of a clip: what the container says, where it could be read, why it cannot be used, or how it moves."""
+    """One window of a clip: why it cannot be used, or else how it moves."""
 
     name: str  # of the clip
     caption: str
-    facts: Facts | None
-    unusable: str = ""
-    start: int = 0  # the frame that the window begins with
+    info: VideoInfo | None  # None if the file cannot be read
+    unusable: str = ""  # the reason
+    start: int = 0  # the window's first frame
     motion: float = 0.0
     jump: float = 0.0
-    window: Tensor | None = None  # (T, 3, H, W), kept where it was asked for
+    window: Tensor | None = None  # (T, 3, H, W), if it was asked for
 
     @property
     def is_static(self) -> bool:
@@ -41,32 +39,32 @@ class Finding:
 
 
 def survey(source: VideoSource, keep: Collection[int] = (), on_window: Callable[[], None] = lambda: None) -> list[Finding]:
-    """Look at every window; the frames of those in `keep` are kept. OSError when a file is gone."""
+    """Inspect every window; findings of the numbers in `keep` hold their frames. Raises OSError if a file is gone."""
     findings = []
     for number in range(len(source)):
-        findings.append(_look(source, number, number in keep))
+        findings.append(_inspect(source, number, number in keep))
         on_window()
     return findings
 
 
-def _look(source: VideoSource, number: int, keep: bool) -> Finding:
+def _inspect(source: VideoSource, number: int, keep: bool) -> Finding:
     file = source.files[source.file_of(number)]
     try:
         window = source.window(number)
     except UnusableClip as why:
-        return Finding(file.name, file.caption, why.facts, str(why))
+        return Finding(file.name, file.caption, why.info, str(why))
     frames = window.frames
     moves = {"motion": motion(frames), "jump": jump(frames)}
-    return Finding(file.name, file.caption, window.facts, "", window.start, **moves, window=frames if keep else None)
+    return Finding(file.name, file.caption, window.info, "", window.start, **moves, window=frames if keep else None)
 
 
 def motion(window: Tensor) -> float:
-    """How far a window (T, 3, H, W) in [-1, 1] gets from its first frame: the largest mean change, in levels of 255."""
+    """The largest mean change from a window's first frame to any other, in levels of 255; (T, 3, H, W) in [-1, 1]."""
     return float((window - window[:1]).abs().mean((1, 2, 3)).max() * 127.5)
 
 
 def jump(window: Tensor) -> float:
-    """The largest share of a frame's pixels, 0 to 1, that have another shade in the next frame, mean over the channels."""
+    """The largest change between neighbouring frames' histograms of shades: a share of pixels, 0 to 1, mean over channels."""
     shades = ((window + 1) / 2 * _SHADES).long().clamp(0, _SHADES - 1).flatten(2)
     histograms = F.one_hot(shades, _SHADES).float().mean(2)
     changes = histograms.diff(dim=0).abs().sum(-1).mean(-1) / 2

@@ -1,4 +1,4 @@
-"""What a survey found: a table, a line a window, and a sheet to look at."""
+"""Reports on a survey: a table, a line of JSON per window, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .survey import Finding
 from .videos import VideoSource
 
 ON_SHEET = 24
-_NAMED = 3  # clips that the table names of each kind
+_NAMED = 3  # at most so many clips of a kind are named in the table
 _SHEET_COLUMNS = 3
 
 
 def on_sheet(source: VideoSource) -> set[int]:
-    """The windows that the sheet shows, evenly spread over the data set."""
+    """The numbers of the windows that the sheet shows, evenly spread over the data set."""
     count = min(ON_SHEET, len(source))
     return {round(number) for number in np.linspace(0, len(source) - 1, count)}
 
 
 def as_table(findings: Sequence[Finding], source: VideoSource) -> Table:
-    """What is there, and what to look after, with the names of some clips of each kind."""
+    """What the data set holds and which clips need a look, with some of their names."""
     phase, (height, width) = source.phase, source.size
     table = Table(
         box=SIMPLE_HEAD,
@@ -40,14 +40,14 @@ def as_table(findings: Sequence[Finding], source: VideoSource) -> Table:
     table.add_column("what", no_wrap=True)
     table.add_column("found", justify="right")
     table.add_column("")
-    for cells in (*_counts(findings, source), *_facts(findings, height, width)):
+    for cells in (*_counts(findings, source), *_properties(findings, height, width)):
         table.add_row(*cells)
     table.caption = "Watermarks, borders and subtitles are learned too: look for them on the sheet."
     return table
 
 
 def _counts(findings: Sequence[Finding], source: VideoSource) -> Iterator[tuple[str, str, str]]:
-    """Of clips: one counts where any of its windows does."""
+    """Rows of the table that count clips; a clip belongs to a kind if any of its windows does."""
     phase = source.phase
     usable = [number for number, finding in enumerate(findings) if not finding.unusable]
     files = list(dict.fromkeys(map(source.file_of, usable)))
@@ -63,23 +63,23 @@ def _counts(findings: Sequence[Finding], source: VideoSource) -> Iterator[tuple[
         yield what, str(len(names)), _some(names)
 
 
-def _facts(findings: Sequence[Finding], height: int, width: int) -> Iterator[tuple[str, str, str]]:
-    """Of all containers that could be read."""
-    facts = list({f.name: f.facts for f in findings if f.facts}.values())
-    if not facts:
+def _properties(findings: Sequence[Finding], height: int, width: int) -> Iterator[tuple[str, str, str]]:
+    """Rows of the table about all videos that could be read."""
+    videos = list({f.name: f.info for f in findings if f.info}.values())
+    if not videos:
         return
-    yield "frames", "", _spread([f.frames for f in facts])
-    yield "seconds", "", _spread([f.frames / f.fps for f in facts if f.fps])
-    yield "sizes", "", _commonest(f"{f.width} x {f.height}" for f in facts)
-    yield "frames a second", "", _commonest(f"{f.fps:.3g}" for f in facts)
-    smaller = sum(f.height < height or f.width < width for f in facts)
+    yield "frames", "", _spread([v.frames for v in videos])
+    yield "seconds", "", _spread([v.frames / v.fps for v in videos if v.fps])
+    yield "sizes", "", _commonest(f"{v.width} x {v.height}" for v in videos)
+    yield "frames a second", "", _commonest(f"{v.fps:.3g}" for v in videos)
+    smaller = sum(v.height < height or v.width < width for v in videos)
     yield "smaller than the clips", str(smaller), "they are enlarged" if smaller else ""
 
 
 def _kinds(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     return {
-        "too short": [f for f in findings if f.unusable and f.facts],
-        "broken": [f for f in findings if f.unusable and not f.facts],
+        "too short": [f for f in findings if f.unusable and f.info],
+        "broken": [f for f in findings if f.unusable and not f.info],
         "nothing moves": [f for f in findings if f.is_static],
         "with a scene cut": [f for f in findings if f.has_cut],
         "without a caption": [f for f in findings if not f.caption],
@@ -104,7 +104,7 @@ def _commonest(values: Iterable[str]) -> str:
 
 
 def write_findings(findings: Sequence[Finding], folder: Path) -> list[Path]:
-    """check.jsonl, a line a window, and check.png, the first, middle and last frame of some windows; their paths."""
+    """Write check.jsonl, one line per window, and check.png, three frames of some windows; returns their paths."""
     lines, sheet = folder / "check.jsonl", folder / "check.png"
     write_text(lines, json_lines(_line(f) for f in findings))
     shown = [f for f in findings if f.window is not None]
@@ -118,9 +118,8 @@ def write_findings(findings: Sequence[Finding], folder: Path) -> list[Path]:
 
 
 def _line(finding: Finding) -> dict:
-    facts = asdict(finding.facts) if finding.facts else {}
+    clip = {"clip": finding.name, "caption": finding.caption, **(asdict(finding.info) if finding.info else {})}
     if finding.unusable:
-        return {"clip": finding.name, "caption": finding.caption, **facts, "unusable": finding.unusable}
-    marks = {"static": finding.is_static, "cut": finding.has_cut}
+        return {**clip, "unusable": finding.unusable}
     moves = {"start": finding.start, "motion": round(finding.motion, 2), "jump": round(finding.jump, 3)}
-    return {"clip": finding.name, "caption": finding.caption, **facts, **moves, **marks}
+    return {**clip, **moves, "static": finding.is_static, "cut": finding.has_cut}

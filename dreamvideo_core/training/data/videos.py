@@ -1,4 +1,4 @@
-"""A user's own videos as a source: of every video some windows of frames, the same at every reading."""
+"""A user's own videos as a source: some windows of frames of every video, always the same ones."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...media.decoding import Facts, UnusableClip, read_facts, read_window
+from ...media.decoding import UnusableClip, VideoInfo, read_info, read_window
 from ...media.images import fit_image
 from ..recipe import Phase
 from .listing import ClipFile, list_digest
-from .source import Clips, Source, even_weights
+from .source import ClipSource, PixelClips, even_weights
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a file says of itself, the frame that a window begins with, and its frames (T, 3, H, W) in [-1, 1]."""
+    """The frames (T, 3, H, W) in [-1, 1] of a video from frame `start` on."""
 
-    facts: Facts
+    info: VideoInfo
     start: int
     frames: Tensor
 
 
-class VideoSource(Source):
-    """Clip `i` is window `i % windows` of `files[i // windows]`.
+class VideoSource(ClipSource):
+    """Clip i is window `i % windows` of `files[i // windows]`.
 
-    Where it starts, and what a random crop keeps, depends on the seed, the file's place in the list and the window alone.
+    Its start and its random crop depend only on the seed, the file's index and the window's.
     """
 
     def __init__(self, files: Sequence[ClipFile], phase: Phase, size: tuple[int, int], seed: int):
@@ -43,10 +43,10 @@ class VideoSource(Source):
 
     @property
     def span(self) -> int:
-        """Frames from the first to the last one of a window."""
+        """The number of a video's frames from a window's first to its last."""
         return (self.phase.num_frames - 1) * self.phase.stride + 1
 
-    def read(self, numbers: Sequence[int]) -> Clips:
+    def read(self, numbers: Sequence[int]) -> PixelClips:
         windows, skipped = {}, {}
         for number in (n for n in numbers if n < len(self)):
             try:
@@ -54,22 +54,22 @@ class VideoSource(Source):
             except UnusableClip as reason:
                 skipped[number] = str(reason)
         empty = torch.empty(0, self.phase.num_frames, 3, *self.size)
-        return Clips(torch.stack(list(windows.values())) if windows else empty, list(windows), skipped)
+        return PixelClips(torch.stack(list(windows.values())) if windows else empty, list(windows), skipped)
 
     def window(self, number: int) -> Window:
-        """What is trained on; UnusableClip, or OSError when the file is gone."""
+        """Clip `number`; raises `UnusableClip`, or OSError if the file is gone."""
         rng = np.random.default_rng([self.seed, self.file_of(number), number % self.phase.windows])
         with self.files[self.file_of(number)].open() as file:
-            facts = read_facts(file)
-            if facts.frames < self.span:
-                raise UnusableClip(f"too short: {facts.frames} frames, and a window spans {self.span}", facts)
-            start = self._start(number % self.phase.windows, facts.frames - self.span + 1, rng)
+            info = read_info(file)
+            if info.frames < self.span:
+                raise UnusableClip(f"too short: {info.frames} frames, and a window spans {self.span}", info)
+            start = self._start(number % self.phase.windows, info.frames - self.span + 1, rng)
             frames = read_window(file, start, self.phase.num_frames, self.phase.stride)
-        place = tuple(rng.random(2)) if self.phase.crop == "random" else (0.5, 0.5)
-        return Window(facts, start, fit_image(frames, *self.size, "crop", place))
+        position = tuple(rng.random(2)) if self.phase.crop == "random" else (0.5, 0.5)
+        return Window(info, start, fit_image(frames, *self.size, "crop", position))
 
     def _start(self, window: int, starts: int, rng: np.random.Generator) -> int:
-        """One of the possible `starts`: every window draws from a part of its own, or shares one where starts are few."""
+        """A start from 0 to `starts` - 1. Each window draws from its own section of them; few starts are shared."""
         low, high = (n * starts // self.phase.windows for n in (window, window + 1))
         return int(rng.integers(low, max(high, low + 1)))
 

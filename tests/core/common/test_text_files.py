@@ -98,10 +98,10 @@ def test_every_console_shows_every_sentence_and_path(tmp_path, encoding):
 def test_log_lines_of_nodes_fit_every_console(encoding):
     """Through a stream that refuses letters, as ComfyUI's is."""
     code = (
-        "import io, logging, sys; from dreamvideo_core.common.consoles import Escaping\n"
+        "import io, logging, sys; from dreamvideo_core.common.consoles import EscapeFilter\n"
         f"sys.stderr = io.TextIOWrapper(sys.stderr.buffer, encoding={encoding!r}, line_buffering=True)\n"
         "logging.basicConfig(level='INFO', format='%(message)s'); log = logging.getLogger('DreamVideo')\n"
-        "log.addFilter(Escaping()); log.info('stage %d: %s', 1, 'left 🙂'); log.info('é')"
+        "log.addFilter(EscapeFilter()); log.info('stage %d: %s', 1, 'left 🙂'); log.info('é')"
     )
     said = subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], capture_output=True, cwd=PACK, check=True)
     smile = "🙂" if encoding == "utf-8" else r"\U0001f642"

@@ -6,18 +6,18 @@ import shlex
 
 import pytest
 import torch
-from judges import write_clip_folder, write_network
+from metric_networks import write_clip_folder, write_network
 from typer.testing import CliRunner
 
 from dreamvideo_core import cli
 from dreamvideo_core.common.checks import InputError
-from dreamvideo_core.evaluation.clips import ClipSet, Shape, check_pairs, common_shape, open_sets
-from dreamvideo_core.evaluation.comparison import Comparison, Judges, compare
+from dreamvideo_core.evaluation.clips import ClipSet, ClipShape, check_pairs, common_shape, open_sets
+from dreamvideo_core.evaluation.comparison import Comparison, MetricNetworks, compare
 from dreamvideo_core.evaluation.comparison_report import markdown_table
 from dreamvideo_core.evaluation.distribution import frechet_distance, inception_score
 from dreamvideo_core.evaluation.metrics import first_frame_ssim, measure_interval
 from dreamvideo_core.evaluation.networks import open_network
-from dreamvideo_core.evaluation.paper import COLUMNS, PRINTED
+from dreamvideo_core.evaluation.paper import COLUMNS, PAPER_ROWS
 from dreamvideo_core.media.video import save_clip
 from dreamvideo_core.sprites import render, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
@@ -77,10 +77,11 @@ def test_values_are_those_of_the_parts(files):
     sets = open_sets([files / "same", files / "spoilt"], "--generated")
     reference = open_sets([files / "true"], "--reference")[0]
     shape = common_shape([*sets, reference], None, None)
-    assert shape == Shape(3, 32, 48)
+    assert shape == ClipShape(3, 32, 48)
     network = open_network(files / "network.pt", "--fvd-network", "features", shape.sizes, CPU)
     heard = []
-    rows = compare(Comparison(sets, names, shape, ("fvd", "is", "fff_ssim"), reference), Judges(network, network), heard.append)
+    comparison = Comparison(sets, names, shape, ("fvd", "is", "fff_ssim"), reference)
+    rows = compare(comparison, MetricNetworks(network, network), heard.append)
     assert heard == list(range(1, 9)) and [row.label for row in rows] == ["same", "spoilt", "reference"]
     features = {label: torch.stack([network(pixels(files / label / n)) for n in names]) for label in ("true", "spoilt")}
     same, spoilt, true = rows
@@ -122,7 +123,7 @@ def test_the_command_writes_figures_a_table_and_a_page(run, tmp_path):
     table = (tmp_path / "report" / "table.md").read_text().splitlines()
     head = [cell.strip() for cell in table[0].strip("|").split("|")]
     assert head[:2] == ["method", "FVD ↓"] and head.count("paper: UCF101 FVD ↓") == 1
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2 : 2 + 3 + len(PRINTED)]]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2 : 2 + 3 + len(PAPER_ROWS)]]
     ours, printed = lines[:3], lines[3:]
     assert all(not any(line[-len(COLUMNS) :]) for line in ours)
     assert all(not any(line[1 : -len(COLUMNS)]) for line in printed)
@@ -137,7 +138,7 @@ def test_the_command_writes_figures_a_table_and_a_page(run, tmp_path):
 def test_a_table_has_the_columns_of_the_rows_that_it_is_given():
     report = {"metrics": ["fvd"], "rows": [{"label": "ours", "fvd": 1.0}]}
     assert markdown_table(report, ()).splitlines() == ["| method | FVD ↓ |", "| --- | --- |", "| ours | 1.000 |"]
-    second = markdown_table(report, [row for row in PRINTED if row.table == 2]).splitlines()
+    second = markdown_table(report, [row for row in PAPER_ROWS if row.table == 2]).splitlines()
     assert second[0].count("paper:") == 5
     assert [line.split(" | ")[0] for line in second[2:]] == [
         "| ours",
@@ -225,11 +226,11 @@ def test_pairs_are_by_name():
 def test_a_header_that_promises_too_much_is_found_out(tmp_path):
     save_clip(tmp_path / "c.mp4", render(CLIPS[0], num_frames=9, height=32, width=48))
     clips = ClipSet("made", {"c": tmp_path / "c.mp4"})
-    from dreamvideo_core.evaluation.clips import read_shaped
+    from dreamvideo_core.evaluation.clips import read_clip_at
 
-    assert common_shape([clips], None, None) == Shape(9, 32, 48)
+    assert common_shape([clips], None, None) == ClipShape(9, 32, 48)
     with pytest.raises(InputError, match="ends after 9 of 12 frames"):
-        read_shaped(tmp_path / "c.mp4", Shape(12, 32, 48))
+        read_clip_at(tmp_path / "c.mp4", ClipShape(12, 32, 48))
 
 
 def test_the_interval_of_a_measure_that_does_not_vary():

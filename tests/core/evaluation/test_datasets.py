@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 import torch
-from judges import write_network
+from metric_networks import write_network
 from safetensors.torch import load_file
 from tiny import DYNAMICRAFTER, random_pipeline
 from typer.testing import CliRunner
@@ -15,7 +15,7 @@ from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.evaluation.captions import read_captions
 from dreamvideo_core.evaluation.classifier import SpriteClassifier, save_classifier
 from dreamvideo_core.evaluation.datasets import Selection, open_dataset
-from dreamvideo_core.evaluation.generation import Plan, claim, fingerprint, generate, prepare, skipped
+from dreamvideo_core.evaluation.generation import Plan, claim, count_skipped, fingerprint, generate, prepare
 from dreamvideo_core.media.clip_files import read_clip
 from dreamvideo_core.media.images import fit_image
 from dreamvideo_core.media.video import save_clip
@@ -126,7 +126,7 @@ def test_clips_that_cannot_be_used_are_left_out_and_listed(ucf101, tmp_path):
     prepare(tmp_path, plan(clips=4), open_dataset("ucf101", ucf101, SELECTION, 0))
     assert list(read_captions(tmp_path / "captions.jsonl")) == usable
     assert {p.name for p in (tmp_path / "reference").iterdir()} == set(usable)
-    assert skipped(tmp_path) == len([name for name in order[: order.index(usable[-1])] if name not in usable])
+    assert count_skipped(tmp_path) == len([name for name in order[: order.index(usable[-1])] if name not in usable])
     with pytest.raises(InputError, match=r"--clips is 5, but sprites has 4 clips that can be used and 2 that cannot \(v_YoYo"):
         prepare(tmp_path / "more", plan(clips=5), open_dataset("ucf101", ucf101, SELECTION, 0))
 

@@ -18,7 +18,7 @@ from dreamvideo_core.evaluation.metrics import confidence_interval, first_frame_
 from dreamvideo_core.evaluation.protocol import MODES, Protocol, measure
 from dreamvideo_core.evaluation.reading import is_done, read_sprite
 from dreamvideo_core.evaluation.report import as_table, summary, write_sheets
-from dreamvideo_core.evaluation.sprites import Candidates, first_region, other_clip, same, swept_region
+from dreamvideo_core.evaluation.sprites import Candidates, first_region, looks_alike, other_clip, swept_region
 from dreamvideo_core.sprites import COLOURS, Background, Clip, Scene, candidates, render, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
@@ -171,13 +171,13 @@ def test_a_sprite_that_fades_where_it_is_has_not_left():
 def test_every_candidate_is_its_own_nearest():
     for clip in CLIPS[:6]:
         known = Candidates.of(clip.scene, 8, 64, 64)
-        assert all(same(known.nearest(frames), c) for frames, c in zip(known.frames, known.clips, strict=True))
+        assert all(looks_alike(known.nearest(frames), c) for frames, c in zip(known.frames, known.clips, strict=True))
 
 
 def test_another_sentence_is_another_clip_of_the_same_scene():
     for index, clip in enumerate(CLIPS):
         other = other_clip(clip, np.random.default_rng(index))
-        assert other.scene == clip.scene and not same(other, clip) and sentence(other) != sentence(clip)
+        assert other.scene == clip.scene and not looks_alike(other, clip) and sentence(other) != sentence(clip)
 
 
 def test_regions_are_where_sprites_change_pixels():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from judges import write_network
+from metric_networks import write_network
 from torch import Tensor, nn
 
 from dreamvideo_core.common.checks import InputError
@@ -61,7 +61,7 @@ def test_files_that_are_no_networks(tmp_path):
 
 def test_what_is_no_number_is_found_out(tmp_path):
     network = open_network(write_network(tmp_path / "n.pt", Nothing()), "--fvd-network", "features", SHAPE, CPU)
-    with pytest.raises(InputError, match=r"n\.pt says values that are no numbers"):
+    with pytest.raises(InputError, match=r"n\.pt has values that are no numbers"):
         network(torch.zeros(3, 3, 16, 24))
 
 

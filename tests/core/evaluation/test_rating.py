@@ -19,7 +19,7 @@ from dreamvideo_core.cli import app
 from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.evaluation.captions import read_captions
 from dreamvideo_core.evaluation.paper import RATINGS
-from dreamvideo_core.evaluation.rating import CRITERIA, Key, Ratings, as_table, model_scores
+from dreamvideo_core.evaluation.rating import CRITERIA, Ratings, SheetKey, as_table, model_scores
 from dreamvideo_core.evaluation.rating_sheet import shuffled_clips
 from dreamvideo_core.media.video import save_clip
 
@@ -173,7 +173,7 @@ def test_captions_by_name(tmp_path):
     assert read_captions(tmp_path / "c.csv") == {"a": "one, two three", "folder.1": "four"}
 
 
-KEY = Key("s", {str(n): (model, clip) for n, (model, clip) in enumerate([(m, c) for m in "AB" for c in "xyz"], 1)})
+KEY = SheetKey("s", {str(n): (model, clip) for n, (model, clip) in enumerate([(m, c) for m in "AB" for c in "xyz"], 1)})
 
 
 def rated(*numbers: int, fidelity: int, alignment: int = 3, quality: int = 3) -> dict:

@@ -5,7 +5,7 @@ import torch
 
 from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.evaluation.metrics import first_frame_ssim
-from dreamvideo_core.evaluation.similarity import check_side, embedding_similarity, frame_ssim, one_a_frame
+from dreamvideo_core.evaluation.similarity import check_side, embedding_similarity, frame_ssim, reference_per_frame
 
 
 def noise(count: int, height: int = 12, width: int = 16) -> torch.Tensor:
@@ -14,7 +14,7 @@ def noise(count: int, height: int = 12, width: int = 16) -> torch.Tensor:
 
 def test_one_picture_stands_for_every_frame():
     frames, picture = noise(19), noise(1)
-    found = frame_ssim(frames, one_a_frame(picture, frames))
+    found = frame_ssim(frames, reference_per_frame(picture, frames))
     torch.testing.assert_close(found, first_frame_ssim(frames, picture.expand(19, -1, -1, -1)))
 
 
@@ -22,7 +22,7 @@ def test_each_frame_is_compared_with_its_own():
     frames = noise(19)
     others = frames.clone()
     others[[3, 17]] = noise(2)
-    found = frame_ssim(frames, one_a_frame(others, frames))
+    found = frame_ssim(frames, reference_per_frame(others, frames))
     assert (found < 0.9).nonzero()[:, 0].tolist() == [3, 17]
 
 
@@ -35,7 +35,7 @@ def test_each_frame_is_compared_with_its_own():
 )
 def test_references_that_do_not_fit(reference, words):
     with pytest.raises(InputError, match=words):
-        one_a_frame(reference, noise(3))
+        reference_per_frame(reference, noise(3))
 
 
 def test_the_least_side_is_what_ssim_takes():

@@ -10,7 +10,7 @@ import torch
 from video_files import tags_of, turn, write_video
 
 from dreamvideo_core.media.clip_files import read_clip
-from dreamvideo_core.media.decoding import UnusableClip, read_facts, read_frames, read_window
+from dreamvideo_core.media.decoding import UnusableClip, read_frames, read_info, read_window
 from dreamvideo_core.media.tone_mapping import to_srgb
 from dreamvideo_core.media.video import save_clip
 
@@ -61,8 +61,8 @@ def test_every_display_matrix_is_followed_as_ffmpeg_does(tmp_path, matrix):
     assert [frame.shape for frame in read] == [frame.shape for frame in expected]
     assert np.abs(np.stack(read).astype(int) - np.stack(expected)).max() <= 2
     with path.open("rb") as file:
-        facts, window = read_facts(file), read_window(file, 1, 2, 1)
-    assert (facts.height, facts.width) == expected[0].shape[:2]
+        info, window = read_info(file), read_window(file, 1, 2, 1)
+    assert (info.height, info.width) == expected[0].shape[:2]
     torch.testing.assert_close(window, read_clip(path, 8).frames[1:])
 
 
@@ -168,8 +168,8 @@ def test_matrices_that_nobody_can_read_are_named(tmp_path):
 def test_pixels_that_are_no_squares(tmp_path):
     path = write_video(tmp_path / "clip.mp4", bars(32, 96), matrix=5, pixel=Fraction(4, 3), options={"crf": "1"})
     with path.open("rb") as file:
-        facts, window = read_facts(file), read_window(file, 0, 1, 1)
-    assert (facts.height, facts.width) == window.shape[-2:] == (32, 128)
+        info, window = read_info(file), read_window(file, 0, 1, 1)
+    assert (info.height, info.width) == window.shape[-2:] == (32, 128)
     assert np.abs(shown(path) - COLOURS).max() <= 4
     path = write_video(tmp_path / "clip.mp4", bars(32, 96), pixel=Fraction(20, 1))
     with pytest.raises(UnusableClip, match="its pixels are 20 times as wide as high"):
@@ -211,8 +211,8 @@ def test_what_is_transparent_in_a_video_is_white(tmp_path, codec):
         container.mux(stream.encode())
     (frame,), _ = read_frames(tmp_path / name)
     with (tmp_path / name).open("rb") as file:
-        facts, window = read_facts(file), read_window(file, 0, 1, 1)
-    assert facts.frames == 1 and torch.equal(window, read_clip(tmp_path / name, 8).frames)
+        info, window = read_info(file), read_window(file, 0, 1, 1)
+    assert info.frames == 1 and torch.equal(window, read_clip(tmp_path / name, 8).frames)
     assert frame[:, :14].min() >= 253 and frame[:, 18:].max() <= 2
 
 

@@ -5,7 +5,7 @@ import torch
 from tiny_font import write_font
 
 from dreamvideo_core.media import fonts
-from dreamvideo_core.media.fonts import cannot_be_drawn, choose_font
+from dreamvideo_core.media.fonts import choose_font, undrawable
 from dreamvideo_core.media.grid import clip_grid
 from dreamvideo_core.media.plot import Curve, frame_plot
 
@@ -34,7 +34,7 @@ def captioned(caption: str, width: int = 96, clips: int = 1) -> torch.Tensor:
 
 def test_words_that_pillow_has_letters_for_need_no_other_font(folder):
     write_font(folder / "a.ttf", "left")
-    assert choose_font("left", 20).font.getname()[0] == "Aileron" and not cannot_be_drawn(["left", ""])
+    assert choose_font("left", 20).font.getname()[0] == "Aileron" and not undrawable(["left", ""])
 
 
 @pytest.mark.parametrize("words", [CHINESE, ARABIC, EMOJI, "Привет, мир", "नमस्ते", "a\u200d b\ufe0f é"])
@@ -45,7 +45,7 @@ def test_a_font_with_all_letters_is_found(folder, words):
     write_font(folder / "a bold.ttf", words)
     chosen = choose_font(words, 20)
     assert chosen.font.path == str(folder / "b.ttf") and not chosen.missing
-    assert not cannot_be_drawn([words])
+    assert not undrawable([words])
 
 
 def test_where_none_has_all_letters_the_best_draws_and_the_words_are_named(folder):
@@ -53,7 +53,7 @@ def test_where_none_has_all_letters_the_best_draws_and_the_words_are_named(folde
     write_font(folder / "b.ttf", CHINESE[:4])
     chosen = choose_font(CHINESE, 20)
     assert chosen.font.path == str(folder / "b.ttf") and set(chosen.missing) == set(CHINESE[4:])
-    assert cannot_be_drawn(["left", CHINESE, EMOJI]) == [CHINESE, EMOJI]
+    assert undrawable(["left", CHINESE, EMOJI]) == [CHINESE, EMOJI]
 
 
 def test_captions_are_drawn_by_it(folder):

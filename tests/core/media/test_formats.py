@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from dreamvideo_core.cli import app
 from dreamvideo_core.common.checks import InputError
-from dreamvideo_core.media.decoding import UnusableClip, read_facts, read_window
+from dreamvideo_core.media.decoding import UnusableClip, read_info, read_window
 from dreamvideo_core.media.video import save_clip
 from dreamvideo_core.models.text_encoder import tokenize
 from dreamvideo_core.sampling.pipeline import Pipeline
 from dreamvideo_core.training import recipe as recipes
-from dreamvideo_core.training.cache import Makers
+from dreamvideo_core.training.cache import Processes
 from dreamvideo_core.training.data.held_out import choose_held_out
 from dreamvideo_core.training.data.listing import list_clips, list_digest
 from dreamvideo_core.training.data.survey import survey
@@ -135,11 +135,11 @@ def test_a_window_is_the_frames_it_says(tmp_path):
     levels = torch.linspace(-0.9, 0.9, 12)
     save_clip(tmp_path / "clip.mp4", levels.view(-1, 1, 1, 1).expand(-1, 3, 16, 24), fps=12)
     with (tmp_path / "clip.mp4").open("rb") as file:
-        facts = read_facts(file)
+        info = read_info(file)
         window = read_window(file, start=2, count=4, stride=3)
         with pytest.raises(UnusableClip, match="it ends before frame 14"):
             read_window(file, start=2, count=5, stride=3)
-    assert (facts.frames, facts.fps, facts.height, facts.width) == (12, 12.0, 16, 24)
+    assert (info.frames, info.fps, info.height, info.width) == (12, 12.0, 16, 24)
     assert window.shape == (4, 3, 16, 24)
     torch.testing.assert_close(window.mean((1, 2, 3)), levels[[2, 5, 8, 11]], atol=0.05, rtol=0)
 
@@ -320,9 +320,9 @@ def test_a_cache_of_texts_that_was_stopped_is_completed_by_several(tmp_path):
     encoder, captions = random_pipeline().text_encoder, [f"clip {n}" for n in range(200)]
     whole = cached_texts(tmp_path / "whole", captions, encoder, "encoder")
     with pytest.raises(KeyboardInterrupt):
-        cached_texts(tmp_path / "parts", captions, encoder, "encoder", Makers(1, 2, wait=interrupted))
+        cached_texts(tmp_path / "parts", captions, encoder, "encoder", Processes(1, 2, wait=interrupted))
     assert len(list((tmp_path / "parts").glob("*/*.safetensors"))) == 2
-    parts = cached_texts(tmp_path / "parts", captions, encoder, "encoder", Makers(0, 2))
+    parts = cached_texts(tmp_path / "parts", captions, encoder, "encoder", Processes(0, 2))
     assert torch.equal(parts.batch(captions)["encodings"], whole.batch(captions)["encodings"])
 
 
@@ -341,7 +341,7 @@ def test_the_look_before_finds_what_is_odd(clips):
     assert [n for n, f in found.items() if f.is_static] == ["still.mp4"]
     assert [n for n, f in found.items() if not f.caption] == ["still.mp4"]
     assert not any(f.has_cut for n, f in found.items() if n.startswith("clip"))
-    assert found["short.mp4"].facts.frames == 2 and found["broken.mp4"].facts is None
+    assert found["short.mp4"].info.frames == 2 and found["broken.mp4"].info is None
     spread = survey(source(clips, replace(PHASE, num_frames=9, stride=1)))
     assert [f.name for f in spread if f.has_cut] == ["cut.mp4"]
 

@@ -13,7 +13,7 @@ from video_files import write_video
 
 from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.media.clip_files import read_clip
-from dreamvideo_core.media.decoding import UnusableClip, read_facts, read_window
+from dreamvideo_core.media.decoding import UnusableClip, read_info, read_window
 from dreamvideo_core.media.images import read_image
 
 FUZZ = settings(
@@ -87,7 +87,7 @@ def test_damaged_clips(folder, kind, how):
             assert len(frames) and frames.isfinite().all()
     with path.open("rb") as file:
         try:
-            facts = read_facts(file)
-            assert read_window(file, 0, 2, 1).shape[-2:] == (facts.height, facts.width)
+            info = read_info(file)
+            assert read_window(file, 0, 2, 1).shape[-2:] == (info.height, info.width)
         except UnusableClip as why:
             assert str(why)

@@ -153,7 +153,7 @@ def test_tensors_that_are_no_images(image):
 
 
 def test_images_with_values_that_are_no_numbers():
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match="no numbers"):
         check_image("image", torch.full((1, 3, 8, 8), float("nan")))
 
 

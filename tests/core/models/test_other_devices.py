@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from judges import write_clip_folder
+from metric_networks import write_clip_folder
 from other_device import DEVICE, NoFloat64
 from tiny import TINY, config, inputs, random_model, random_pipeline
 
 from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.evaluation.classifier import SHIPPED_CLASSIFIER
-from dreamvideo_core.evaluation.clip_scores import ClipScorer
+from dreamvideo_core.evaluation.clip_embedder import ClipEmbedder
 from dreamvideo_core.evaluation.distribution import frechet_distance
 from dreamvideo_core.evaluation.networks import open_network
 from dreamvideo_core.evaluation.similarity import embedding_similarity, frame_ssim
@@ -121,12 +121,12 @@ def test_what_is_made_there_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.autocast", lambda **options: nullcontext())
     with NoFloat64():
         frames = torch.zeros(4, 3, 32, 32, device=DEVICE)
-        scorer = ClipScorer.load(write_clip_folder(tmp_path / "clip"), "--clip-folder", DEVICE)
+        embedder = ClipEmbedder.load(write_clip_folder(tmp_path / "clip"), "--clip-folder", DEVICE)
         network = open_network(SHIPPED_CLASSIFIER, "--fvd-network", "features", (4, 32, 32), DEVICE)
         made = torch.stack([network(frames), network(frames)])
         assert (made.device.type, made.dtype) == ("cpu", torch.float64)
         assert frechet_distance(made, made) == pytest.approx(0, abs=1e-6)
-        assert scorer.see(frames).device.type == scorer.read("a").device.type == "cpu"
+        assert embedder.embed_frames(frames).device.type == embedder.embed_text("a").device.type == "cpu"
         assert frame_ssim(frames, frames).shape == (4,)
         assert embedding_similarity(frames.flatten(1), frames.flatten(1)).shape == (4,)
         assert match_colours(frames, frames[:1]).device == DEVICE

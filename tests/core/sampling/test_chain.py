@@ -12,7 +12,7 @@ from tiny import config, random_pipeline
 from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.evaluation.chain import ChainProtocol, measure_chains
 from dreamvideo_core.media.colour import match_colours
-from dreamvideo_core.sampling.chain import MAX_STAGES, Stage, join, plan, run_chain
+from dreamvideo_core.sampling.chain import MAX_STAGES, Stage, join_stages, plan_stages, run_chain
 from dreamvideo_core.sprites import render, render_batch, sample_chain, sentence
 from dreamvideo_core.sprites.scene import advanced, seeded
 
@@ -27,12 +27,12 @@ def picture(seed: int = 0) -> torch.Tensor:
 
 
 def test_one_stage_a_line():
-    assert plan("left\n\n  # a comment\r\n\tright  \n", seed=5) == [Stage(1, "left", 5), Stage(2, "right", 6)]
-    assert plan("a\nb", seed=2**64 - 1)[1].seed == 0
+    assert plan_stages("left\n\n  # a comment\r\n\tright  \n", seed=5) == [Stage(1, "left", 5), Stage(2, "right", 6)]
+    assert plan_stages("a\nb", seed=2**64 - 1)[1].seed == 0
 
 
 def test_seeds_of_single_stages():
-    assert [stage.seed for stage in plan("a\nb\nc\nd", 5, " - 77,\n0 ")] == [5, 77, 0, 8]
+    assert [stage.seed for stage in plan_stages("a\nb\nc\nd", 5, " - 77,\n0 ")] == [5, 77, 0, 8]
 
 
 @pytest.mark.parametrize(
@@ -51,28 +51,28 @@ def test_seeds_of_single_stages():
 )
 def test_what_is_no_plan(prompts, seeds, words):
     with pytest.raises(InputError, match=words):
-        plan(prompts, 0, seeds)
+        plan_stages(prompts, 0, seeds)
 
 
 def test_as_many_stages_as_allowed():
-    assert len(plan("a\n" * MAX_STAGES, 0)) == MAX_STAGES
+    assert len(plan_stages("a\n" * MAX_STAGES, 0)) == MAX_STAGES
 
 
 def test_seams():
     clips = [torch.tensor([0, 1, 2]), torch.tensor([2, 3, 4]), torch.tensor([4, 5, 6])]
-    assert join(clips, "merge").tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert join(clips, "keep").tolist() == [0, 1, 2, 2, 3, 4, 4, 5, 6]
+    assert join_stages(clips, "merge").tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert join_stages(clips, "keep").tolist() == [0, 1, 2, 2, 3, 4, 4, 5, 6]
     with pytest.raises(InputError, match="seam is 'blend'; allowed: merge, keep"):
-        join(clips, "blend")
+        join_stages(clips, "blend")
     with pytest.raises(InputError, match=r"frames of \(8, 8, 3\), \(8, 16, 3\); give all one size"):
-        join([torch.zeros(2, 8, 8, 3), torch.zeros(2, 8, 16, 3)], "merge")
+        join_stages([torch.zeros(2, 8, 8, 3), torch.zeros(2, 8, 16, 3)], "merge")
 
 
 @pytest.mark.parametrize("image", [picture(), None])
 def test_a_chain_is_its_stages_by_hand(pipeline, image):
     told = []
     options = {"text_scale": 2.0, "image_scale": 1.5, "height": 16, "width": 16}
-    made = run_chain(pipeline, plan("left\nright", 4), image, seam="keep", on_stage=told.append, **options)
+    made = run_chain(pipeline, plan_stages("left\nright", 4), image, seam="keep", on_stage=told.append, **options)
     first = pipeline("left", image, seed=4, **options)[0]
     second = pipeline("right", first[-1:], seed=5, **options)[0]
     assert torch.equal(made.frames, torch.cat([first, second]))
@@ -81,16 +81,16 @@ def test_a_chain_is_its_stages_by_hand(pipeline, image):
 
 
 def test_only_later_stages_change_with_a_sentence(pipeline):
-    one, two = (run_chain(pipeline, plan(text, 0), picture()).frames for text in ("a\nb\nc", "a\nb\nd"))
+    one, two = (run_chain(pipeline, plan_stages(text, 0), picture()).frames for text in ("a\nb\nc", "a\nb\nd"))
     assert len(one) == 1 + 3 * 2
     assert torch.equal(one[:5], two[:5]) and not torch.equal(one[5:], two[5:])
 
 
 def test_a_model_without_a_branch_makes_one_stage():
     pipeline = random_pipeline(config(retention=False))
-    assert len(run_chain(pipeline, plan("a", 0)).frames) == 3
+    assert len(run_chain(pipeline, plan_stages("a", 0)).frames) == 3
     with pytest.raises(InputError, match="2 sentences, but this model has no retention branch"):
-        run_chain(pipeline, plan("a\nb", 0))
+        run_chain(pipeline, plan_stages("a\nb", 0))
 
 
 def statistics(image: torch.Tensor) -> torch.Tensor:
@@ -151,7 +151,7 @@ def test_noise_on_a_flat_picture_is_no_drift():
 
 
 def test_an_anchored_stage_has_the_colours_of_the_picture_it_was_given(pipeline):
-    image, stages = picture() * 0.5, plan("left\nright", 0)
+    image, stages = picture() * 0.5, plan_stages("left\nright", 0)
     made = run_chain(pipeline, stages, image, seam="keep", anchor=True, steps=1)
     first = match_colours(pipeline("left", image, seed=0, steps=1)[0], image)
     second = match_colours(pipeline("right", first[-1:], seed=1, steps=1)[0], first[-1:])
@@ -159,7 +159,7 @@ def test_an_anchored_stage_has_the_colours_of_the_picture_it_was_given(pipeline)
 
 
 def test_a_first_stage_without_a_picture_keeps_its_colours(pipeline):
-    stages = plan("left\nright", 0)
+    stages = plan_stages("left\nright", 0)
     free, anchored = (run_chain(pipeline, stages, seam="keep", anchor=anchor, steps=1).frames for anchor in (False, True))
     half = len(free) // 2
     assert torch.equal(free[:half], anchored[:half]) and not torch.equal(free[half:], anchored[half:])

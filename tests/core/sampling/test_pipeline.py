@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from schedules import DYNAMICRAFTER, I2VGEN
 from tiny import TINY, random_pipeline
 
 from dreamvideo_core.sampling.pipeline import Pipeline
@@ -75,7 +76,7 @@ def test_white_is_no_image(pipeline, monkeypatch):
     torch.testing.assert_close(pipeline("left", white, **options), pipeline("left", **options), rtol=1e-4, atol=1e-4)
 
 
-def test_noise_has_a_trace_of_each_pictures_mean(pipeline, monkeypatch):
+def test_noise_keeps_some_of_each_pictures_mean(pipeline, monkeypatch):
     """What is left of it by the schedule, as in the clips that a model is trained on; of text alone there is none."""
     starts = watched_starts(pipeline, monkeypatch)
     images = torch.cat([picture(0), picture(1)])
@@ -84,6 +85,15 @@ def test_noise_has_a_trace_of_each_pictures_mean(pipeline, monkeypatch):
     share = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).prod().sqrt()
     means = pipeline.encode(images[:, None]).mean((1, 3, 4))
     torch.testing.assert_close(starts[0] - starts[1], (share * means)[:, None, :, None, None].expand_as(starts[0]))
+
+
+@pytest.mark.parametrize("schedule", [replace(DYNAMICRAFTER, base_scale=0.3), I2VGEN], ids=["dynamicrafter", "i2vgen"])
+def test_clips_begin_with_noise_alone_where_the_schedule_ends_so(schedule, tmp_path):
+    random_pipeline(replace(TINY, schedule=schedule)).save(tmp_path / "model.safetensors", dtype=torch.float32)
+    scheduled = Pipeline.load(tmp_path / "model.safetensors")
+    assert scheduled.schedule.config == schedule
+    clip = scheduled("left", picture(), text_scale=3.0, rescale=0.7, steps=3)
+    assert clip.isfinite().all() and clip.std() > 0
 
 
 def test_several_prompts_are_several_clips(pipeline):

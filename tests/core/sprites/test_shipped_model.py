@@ -14,7 +14,7 @@ from torch import Tensor
 from dreamvideo_core.evaluation.chain import colours
 from dreamvideo_core.evaluation.protocol import Protocol, measure
 from dreamvideo_core.evaluation.report import summary
-from dreamvideo_core.evaluation.sprites import Candidates, same
+from dreamvideo_core.evaluation.sprites import Candidates, looks_alike
 from dreamvideo_core.media.images import fit_image, read_image
 from dreamvideo_core.models.retention import is_untrained
 from dreamvideo_core.sampling.chain import Chain, Stage, run_chain
@@ -83,7 +83,7 @@ def test_other_words_say_the_same(pipeline: Pipeline, texts: dict[str, str]):
     said = [text.format(f"the {clip.scene.sprites[0].name}") for clip, text in zip(clips, texts.values(), strict=True)]
     made = pipeline(said, render_batch(clips, **size)[:, 0], seed=0, num_frames=size["num_frames"])
     for clip, frames in zip(clips, made, strict=True):
-        assert same(Candidates.of(clip.scene, **size).nearest(frames), clip), clip.action
+        assert looks_alike(Candidates.of(clip.scene, **size).nearest(frames), clip), clip.action
 
 
 def test_shapes_last_to_the_last_frame(figures: dict):

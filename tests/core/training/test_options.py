@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import TINY, inputs, random_model
 from torch import nn
 
-from dreamvideo_core.training.checkpointing import checkpoint_gradients
+from dreamvideo_core.training.gradient_checkpointing import checkpoint_gradients
 from dreamvideo_core.training.objectives import Objective, Samples
 from dreamvideo_core.training.optimizers import make_optimizer
 from dreamvideo_core.training.recipe import Phase

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.training.recipe import Phase
 from dreamvideo_core.training.recipe_files import RECIPES, load_recipe
 
@@ -81,7 +82,7 @@ def test_a_recipe_by_its_path(write):
     ("learning_rate", "0", "learning_rate is 0; it must be more than 0"),
     ("learning_rate", "nan", "learning_rate is nan; it must be more than 0"),
     ("objective", '"dream"', "objective is 'dream'; allowed: autoencoder, diffusion"),
-    ("trainable", '["vae"]', r"trainable has \['vae'\]; allowed: unet, temporal"),
+    ("trainable", '["vae"]', r"trainable is 'vae'; allowed: unet, temporal"),
     ("trainable", '"unet"', "trainable is 'unet'; allowed: a list"),
     ("trainable", None, "`trainable` belongs to the diffusion objective"),
     ("objective", '"autoencoder"', "`trainable` belongs to the diffusion objective"),
@@ -129,7 +130,7 @@ def test_graphs_do_not_go_with_everything(write, changes, words):
 
 
 def test_what_is_no_recipe(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no recipe 'circus'.*sprites"):
+    with pytest.raises(InputError, match=r"no recipe 'circus'.*sprites"):
         load_recipe("circus")
     (tmp_path / "broken.toml").write_text("name = ")
     with pytest.raises(ValueError, match=r"broken\.toml is no TOML file"):

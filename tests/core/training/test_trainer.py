@@ -8,9 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from schedules import DYNAMICRAFTER, I2VGEN
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY, random_pipeline
 
+from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.media.images import from_uint8, to_uint8
 from dreamvideo_core.models.retention import is_untrained
 from dreamvideo_core.models.text_encoder import tokenize
@@ -84,6 +86,17 @@ def test_the_papers_phase_leaves_every_spatial_weight_of_the_unet(tmp_path):
     for name, weight in weights(run).items():
         trained = name in temporal or name.startswith("model.retention.")
         assert torch.equal(weight, before[name]) != trained, name
+
+
+@pytest.mark.parametrize("schedule", [replace(DYNAMICRAFTER, base_scale=0.3), I2VGEN], ids=["dynamicrafter", "i2vgen"])
+def test_noise_alone_can_be_learned_from(schedule):
+    phase = replace(RETENTION, timestep_power=1e6)  # every timestep is the noisiest
+    objective = DiffusionObjective(random_pipeline(replace(TINY, schedule=schedule)), phase, {(16, 16): clips()}, seed=0)
+    seen, predict = [], objective._predict
+    objective._predict = lambda noisy, timesteps, *rest: seen.extend(timesteps.tolist()) or predict(noisy, timesteps, *rest)
+    objective(objective.batch(0))["loss"].backward()
+    assert seen == [999, 999]
+    assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
 
 
 def test_the_text_phase_does_not_touch_the_branch(tmp_path):
@@ -220,7 +233,7 @@ def test_a_run_without_a_terminal_says_at_every_checkpoint_how_far_it_is(tmp_pat
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     run = falling(tmp_path, Falling(breaks_at=3))
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 4; .* Lower learning_rate"):
+    with pytest.raises(InputError, match=r"loss is nan at step 4; .* Lower learning_rate"):
         run.fit()
     assert not list(tmp_path.glob("state-*"))
 
@@ -281,7 +294,7 @@ def test_a_recipe_from_first_to_last_phase(tmp_path, recipe):
     spatial = [k for k in text["unet"] if not set(k.split(".")) & {"transformer_in", "temp_convs", "temp_attentions"}]
     assert all(torch.equal(text["unet"][key], image["unet"][key]) for key in spatial)
     assert not is_untrained(load_checkpoint(path).parts["retention"])
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(InputError, match="--resume"):
         run_recipe(recipe, tmp_path)
     before = path.read_bytes()
     assert run_recipe(recipe, tmp_path, resume=True) == path

@@ -17,7 +17,7 @@ from dreamvideo_core.weights.checkpoint import (
     Checkpoint,
     CheckpointError,
     config_tensor,
-    describe,
+    config_text,
     load_checkpoint,
     save_checkpoint,
 )
@@ -52,7 +52,7 @@ def rewrite(path, tmp_path):
 
 
 def header(**changes) -> str:
-    return json.dumps({**json.loads(describe(TINY)), **changes})
+    return json.dumps({**json.loads(config_text(TINY)), **changes})
 
 
 def refused(path, load, *words):
@@ -215,9 +215,9 @@ def drop(prefix):
 
 
 def test_parts_and_configuration_must_agree(rewrite):
-    refused(rewrite(drop("vae."), describe(TINY)), load_checkpoint, "not written whole")
-    refused(rewrite(header=describe(replace(TINY, vae=None))), load_checkpoint, "the weights hold")
-    foreign = rewrite(lambda tensors: tensors.update({"lora.up": torch.ones(1)}), describe(TINY))
+    refused(rewrite(drop("vae."), config_text(TINY)), load_checkpoint, "not written whole")
+    refused(rewrite(header=config_text(replace(TINY, vae=None))), load_checkpoint, "the weights hold")
+    foreign = rewrite(lambda tensors: tensors.update({"lora.up": torch.ones(1)}), config_text(TINY))
     refused(foreign, load_checkpoint, "'lora.up'", "no part")
 
 
@@ -227,10 +227,10 @@ def test_parts_and_configuration_must_agree(rewrite):
 ])  # fmt: skip
 def test_every_part_is_read_strictly(rewrite, name):
     part, _, key = name.partition(".")
-    refused(rewrite(drop(name), describe(TINY)), Pipeline.load, f"'{part}'", "1 missing", key)
-    extra = rewrite(lambda tensors: tensors.update({f"{part}.spare": torch.ones(1)}), describe(TINY))
+    refused(rewrite(drop(name), config_text(TINY)), Pipeline.load, f"'{part}'", "1 missing", key)
+    extra = rewrite(lambda tensors: tensors.update({f"{part}.spare": torch.ones(1)}), config_text(TINY))
     refused(extra, Pipeline.load, f"'{part}'", "1 unknown", "'spare'")
-    shape = rewrite(lambda tensors: tensors.update({name: torch.ones(3, 1)}), describe(TINY))
+    shape = rewrite(lambda tensors: tensors.update({name: torch.ones(3, 1)}), config_text(TINY))
     refused(shape, Pipeline.load, f"'{part}'", key, "shape (3, 1)")
 
 
@@ -278,5 +278,5 @@ def test_rows_of_zeros_take_no_room(tmp_path):
     tensors = load_file(sparse)
     del tensors[f"text_encoder.{name}#rows"]
     damaged = tmp_path / "damaged.safetensors"
-    save_file(tensors, damaged, {FORMAT: describe(TINY)})
+    save_file(tensors, damaged, {FORMAT: config_text(TINY)})
     refused(damaged, load_checkpoint, "table", name)

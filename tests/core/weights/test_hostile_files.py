@@ -16,7 +16,7 @@ from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.models.config import ModelConfig
 from dreamvideo_core.sampling.pipeline import Pipeline
 from dreamvideo_core.training.state import TrainingState, check_settings, load_newest_state, save_state
-from dreamvideo_core.weights.checkpoint import CONFIG_TENSOR, FORMAT, CheckpointError, describe, load_checkpoint
+from dreamvideo_core.weights.checkpoint import CONFIG_TENSOR, FORMAT, CheckpointError, config_text, load_checkpoint
 from dreamvideo_core.weights.convert import convert
 from dreamvideo_core.weights.sources import model_folder, open_model
 
@@ -46,7 +46,7 @@ def with_config(whole: Path, target: Path, text: str) -> Path:
 
 
 def header(**changes) -> str:
-    return json.dumps({**json.loads(describe(TINY)), **changes})
+    return json.dumps({**json.loads(config_text(TINY)), **changes})
 
 
 def settings(part: str, name: str, value: object) -> str:
@@ -149,7 +149,7 @@ def test_a_packed_table_whose_pieces_do_not_fit(whole, tmp_path, pieces, words):
     table[3:] = 0
     own = {"values": table[:3], "rows": torch.arange(3), "count": torch.tensor([len(table)])}
     tensors |= {f"{TABLE}#{name}": tensor for name, tensor in (own | pieces).items()}
-    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: describe(TINY)})
+    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: config_text(TINY)})
     refused(tmp_path / "odd.safetensors", "odd.safetensors", TABLE.partition(".")[2], words, load=Pipeline.load)
 
 
@@ -157,7 +157,7 @@ def test_a_table_that_is_there_packed_and_whole(whole, tmp_path):
     tensors = load_file(whole)
     pieces = {"values": tensors[TABLE][:3], "rows": torch.arange(3), "count": torch.tensor([len(tensors[TABLE])])}
     tensors |= {f"{TABLE}#{name}": tensor.clone() for name, tensor in pieces.items()}
-    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: describe(TINY)})
+    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: config_text(TINY)})
     refused(tmp_path / "odd.safetensors", "odd.safetensors: the table", "it is there as a whole too")
 
 
@@ -177,7 +177,7 @@ def test_a_configuration_that_is_a_huge_tensor(whole, tmp_path):
 def test_weights_are_compared_with_what_describes_them_when_a_file_is_opened(whole, tmp_path, part, change):
     tensors = load_file(whole)
     change(tensors)
-    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: describe(TINY)})
+    save_file(tensors, tmp_path / "odd.safetensors", {FORMAT: config_text(TINY)})
     refused(tmp_path / "odd.safetensors", f"odd.safetensors: the weights of {part!r} do not fit the configuration")
 
 

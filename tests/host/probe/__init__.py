@@ -7,13 +7,15 @@ import folder_paths
 from safetensors.torch import save_file
 
 
-class SaveFrames:
-    """Writes what frames are exactly, where ComfyUI's own savers round."""
-
+class _Saver:
     RETURN_TYPES = ()
     FUNCTION = "save"
     OUTPUT_NODE = True
     CATEGORY = "tests"
+
+
+class SaveFrames(_Saver):
+    """Writes frames exactly; ComfyUI's own savers round them."""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
@@ -24,13 +26,8 @@ class SaveFrames:
         return {}
 
 
-class CountModels:
+class CountModels(_Saver):
     """Writes how many DreamVideo models the process holds."""
-
-    RETURN_TYPES = ()
-    FUNCTION = "save"
-    OUTPUT_NODE = True
-    CATEGORY = "tests"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:

@@ -1,4 +1,4 @@
-"""CLIP's view of frames and captions: embeddings for CLIP-SIM and FFF_CLIP, from a folder on this machine."""
+"""Embeddings of frames and captions by OpenAI's CLIP, for CLIP-SIM and FFF_CLIP."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..media.images import fit_image
 from ..models.text_encoder import END_TOKEN, TEXT_TOKENS, tokenize
 
 _NEEDED = "config.json and model.safetensors, as transformers keeps openai/clip-vit-base-patch32"
-_AT_ONCE = 16  # frames
+_BATCH = 16  # frames
 
 
-class ClipScorer:
-    """A CLIPModel that reads OpenAI's vocabulary, such as ViT-B/32."""
+class ClipEmbedder:
+    """A CLIPModel with OpenAI's vocabulary, such as ViT-B/32."""
 
     def __init__(self, model: CLIPModel, name: str, device: torch.device):
         self.model, self.name, self.device = model.to(device).eval(), name, device
         self.side = model.config.vision_config.image_size
 
     @classmethod
-    def load(cls, folder: Path, option: str, device: torch.device) -> ClipScorer:
-        """Read a folder, safetensors only; `option` is what the person calls it. Raises `InputError` for another folder."""
+    def load(cls, folder: Path, option: str, device: torch.device) -> ClipEmbedder:
+        """Read a folder, safetensors only. Raises `InputError` for another kind of folder; `option` is what names it."""
         _check_folder(folder, option)
         try:
             config = CLIPConfig.from_pretrained(folder, local_files_only=True)
@@ -38,7 +38,7 @@ class ClipScorer:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             cause = str(error).partition("\n")[0]
             raise InputError(f"{option} is {str(folder)!r}, which cannot be read ({cause}); it needs {_NEEDED}") from error
-        if loading["missing_keys"]:  # transformers would draw them at random
+        if loading["missing_keys"]:  # transformers initialises them at random
             lacking = sorted(loading["missing_keys"])
             raise InputError(
                 f"{option} is {str(folder)!r}, which lacks {len(lacking)} weights, {lacking[0]} for one; get it again"
@@ -47,24 +47,23 @@ class ClipScorer:
         return cls(model.float(), folder.name, device)
 
     @torch.no_grad()
-    def see(self, frames: Tensor) -> Tensor:
-        """Embeddings (T, D) of frames (T, 3, H, W) in [-1, 1]: their middle square, as CLIP's own preparation makes it."""
-        square = (fit_image(frames.float(), self.side, self.side, "crop").to(self.device) + 1) / 2
-
+    def embed_frames(self, frames: Tensor) -> Tensor:
+        """Embeddings (T, D) of the middle squares of frames (T, 3, H, W) in [-1, 1], prepared as CLIP's own images."""
+        squares = (fit_image(frames.float(), self.side, self.side, "crop").to(self.device) + 1) / 2
         mean, std = (torch.tensor(values, device=self.device) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-        parts = normalize(square, mean, std).split(_AT_ONCE)
-        return torch.cat([_embedding(self.model.get_image_features(pixel_values=part)) for part in parts]).cpu()
+        batches = normalize(squares, mean, std).split(_BATCH)
+        return torch.cat([_embedding(self.model.get_image_features(pixel_values=batch)) for batch in batches]).cpu()
 
     @torch.no_grad()
-    def read(self, caption: str) -> Tensor:
-        """The embedding (1, D) of a caption; what goes beyond CLIP's 75 tokens is cut."""
+    def embed_text(self, caption: str) -> Tensor:
+        """The embedding (1, D) of a caption, of which CLIP reads the first 75 tokens."""
         tokens = tokenize([caption]).to(self.device)
         return _embedding(self.model.get_text_features(input_ids=tokens)).cpu()
 
 
-def _embedding(found) -> Tensor:
-    # transformers 5 puts the projected embedding into an output object, 4 gives it as it is.
-    return found if isinstance(found, Tensor) else found.pooler_output
+def _embedding(output) -> Tensor:
+    # transformers 4 returns the projected embedding itself, transformers 5 an output object that holds it.
+    return output if isinstance(output, Tensor) else output.pooler_output
 
 
 def _check_folder(folder: Path, option: str) -> None:

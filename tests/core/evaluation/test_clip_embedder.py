@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from judges import write_clip_folder
+from metric_networks import write_clip_folder
 from PIL import Image
 from transformers import CLIPModel
 
 from dreamvideo_core.common.checks import InputError
-from dreamvideo_core.evaluation.clip_scores import ClipScorer
+from dreamvideo_core.evaluation.clip_embedder import ClipEmbedder
 from dreamvideo_core.media.images import to_uint8
 from dreamvideo_core.models.text_encoder import tokenizer
 
@@ -22,8 +22,8 @@ def folder(tmp_path_factory):
 def test_pictures_and_texts_are_embedded_as_by_transformers(folder):
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    scorer, model = ClipScorer.load(folder, "--clip-folder", CPU), CLIPModel.from_pretrained(folder).eval()
-    assert scorer.name == "tiny"
+    embedder, model = ClipEmbedder.load(folder, "--clip-folder", CPU), CLIPModel.from_pretrained(folder).eval()
+    assert embedder.name == "tiny"
     smooth = torch.nn.functional.interpolate(torch.rand(3, 3, 6, 9) * 2 - 1, (48, 72), mode="bicubic").clamp(-1, 1)
     prepare = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     pictures = [Image.fromarray(frame.numpy()) for frame in to_uint8(smooth).permute(0, 2, 3, 1).contiguous()]
@@ -31,14 +31,14 @@ def test_pictures_and_texts_are_embedded_as_by_transformers(folder):
     with torch.no_grad():
         expected = model(pixel_values=prepare(pictures, return_tensors="pt")["pixel_values"], **words)
     cosine = torch.nn.functional.cosine_similarity
-    assert (cosine(scorer.see(smooth), expected.image_embeds) > 0.999).all()
-    assert float(cosine(scorer.read("the red circle moves left"), expected.text_embeds)) == pytest.approx(1, abs=1e-5)
+    assert (cosine(embedder.embed_frames(smooth), expected.image_embeds) > 0.999).all()
+    assert float(cosine(embedder.embed_text("the red circle moves left"), expected.text_embeds)) == pytest.approx(1, abs=1e-5)
 
 
 def test_folders_that_cannot_be_used(folder, tmp_path):
     def complaint(path) -> str:
         with pytest.raises(InputError) as error:
-            ClipScorer.load(path, "--clip-folder", CPU)
+            ClipEmbedder.load(path, "--clip-folder", CPU)
         return str(error.value)
 
     assert "nowhere', which is no folder; give one with config.json" in complaint(tmp_path / "nowhere")
@@ -61,4 +61,4 @@ def test_weights_that_are_missing_are_not_drawn(folder, tmp_path):
     )
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     with pytest.raises(InputError, match=r"lacks 1 weights, visual_projection.weight for one"):
-        ClipScorer.load(tmp_path, "--clip-folder", CPU)
+        ClipEmbedder.load(tmp_path, "--clip-folder", CPU)

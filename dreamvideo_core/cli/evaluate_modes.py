@@ -1,4 +1,4 @@
-"""The part of `dreamvideo evaluate` that makes clips of a data set first, shared among processes, and measures them."""
+"""`dreamvideo evaluate --dataset`: generating clips of a data set in each mode, on several processes, and measuring them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.checks import MAX_SEED, InputError, check_choice, check_number
 from . import options
-from .judging import Judging, words
+from .metric_options import MetricOptions, split_words
 from .reporting import progress_bar
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from ..evaluation.clips import Shape
+    from ..evaluation.clips import ClipShape
     from ..evaluation.comparison import Comparison
     from ..evaluation.datasets import Dataset
     from ..evaluation.generation import Plan
     from ..sampling.pipeline import Pipeline
 
-_PATIENCE = timedelta(days=7)  # of processes that wait for each other: one of them may have all true clips to read
+_TIMEOUT = timedelta(days=7)  # processes wait so long for the main one, which reads all true clips
 
 
 def compare_modes(
     *,
     sampling: options.SamplingOptions,
-    judging: Judging,
+    metric_options: MetricOptions,
     dataset: tuple[str, Path] | None = None,
     world: str = "sprites",
     checkpoint: Path | None = None,
@@ -38,42 +39,42 @@ def compare_modes(
     device: str | None = None,
     dtype: str = "fp32",
 ) -> None:
-    """Make clips of a data set's pictures and captions in each mode, and measure them."""
+    """Generate clips from a data set's pictures and captions in each mode, and measure them."""
     from accelerate import PartialState
 
     from ..evaluation.classifier import SHIPPED_CLASSIFIER
-    from ..evaluation.clips import Shape
+    from ..evaluation.clips import ClipShape
     from ..evaluation.comparison import check_count
     from ..evaluation.datasets import Selection, open_dataset
     from ..sampling.pipeline import SHIPPED, Pipeline
 
     name, root = _named(dataset, world)
     if dataset is None:
-        judging = judging.with_networks(SHIPPED_CLASSIFIER)
-    _check_making(output, clips, seed, stride)
-    check_count(judging.chosen, clips)
+        metric_options = metric_options.with_networks(SHIPPED_CLASSIFIER)
+    _check_generation(output, clips, seed, stride)
+    check_count(metric_options.chosen, clips)
     wanted = _modes(modes)
     sampling.check()
-    judging.check()
+    metric_options.check()
     precision = options.choose_dtype(dtype)
-    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
-    place = state.device if device is None and state.num_processes > 1 else options.choose_device(device)
+    state = PartialState(cpu=device == "cpu", timeout=_TIMEOUT)
+    chosen_device = state.device if device is None and state.num_processes > 1 else options.choose_device(device)
     path = checkpoint or SHIPPED
-    pipeline = Pipeline.load(path, place, precision)
+    pipeline = Pipeline.load(path, chosen_device, precision)
     data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride, "dtype": dtype}
-    plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config))
-    shape = Shape(plan.num_frames, plan.height, plan.width)
+    plan = _plan(pipeline, path, wanted, **data, **sampling.with_defaults(pipeline.config))
+    shape = ClipShape(plan.num_frames, plan.height, plan.width)
     source = open_dataset(name, root, Selection(*shape.sizes, stride), seed)
-    judges = judging.open(shape, place) if state.is_main_process else None
-    _make(state, output, plan, source, pipeline)
+    networks = metric_options.open(shape, chosen_device) if state.is_main_process else None
+    _generate(state, output, plan, source, pipeline)
     if state.is_main_process:
-        judging.measure(_comparison(output, plan, shape, judging.chosen), judges, _protocol(output, plan, source))
+        comparison = _comparison(output, plan, shape, metric_options.chosen)
+        metric_options.measure(comparison, networks, _protocol(output, plan, source))
     state.destroy_process_group()
 
 
 def _named(dataset: tuple[str, Path] | None, world: str) -> tuple[str, Path | None]:
-    """The data set's name and folder; the small world has none."""
-    from ..common.checks import check_choice
+    """The data set's name and folder; the small world has no folder."""
     from ..evaluation.datasets import DATASETS, SPRITES
 
     check_choice("--world", world, (SPRITES,))
@@ -83,25 +84,22 @@ def _named(dataset: tuple[str, Path] | None, world: str) -> tuple[str, Path | No
     return dataset
 
 
-def _check_making(output: Path | None, clips: int, seed: int, stride: int) -> None:
-    from ..common.checks import InputError, check_number
-
+def _check_generation(output: Path | None, clips: int, seed: int, stride: int) -> None:
     if output is None:
         raise InputError("--output is not given; name a folder for the clips that are made")
-    check_number("--clips", clips, 1, float("inf"))
-    check_number("--stride", stride, 1, float("inf"))
-    check_number("--seed", seed, 0, options.MAX_SEED - clips)  # every clip's noise has a seed of its own
+    check_number("--clips", clips, 1)
+    check_number("--stride", stride, 1)
+    check_number("--seed", seed, 0, MAX_SEED - clips)  # clip i has the seed --seed + i
 
 
 def _modes(text: str | None) -> tuple[str, ...] | None:
     from ..evaluation.protocol import MODES
 
-    return None if text is None else words("--modes", text, MODES)
+    return None if text is None else split_words("--modes", text, MODES)
 
 
 def _plan(pipeline: Pipeline, path: Path, modes: tuple[str, ...] | None, **settings) -> Plan:
-    """`modes` None is all that the model can."""
-    from ..common.checks import InputError
+    """`modes` may be None, for all that the model can do."""
     from ..evaluation.generation import Plan, fingerprint
     from ..evaluation.protocol import modes_of
 
@@ -114,8 +112,8 @@ def _plan(pipeline: Pipeline, path: Path, modes: tuple[str, ...] | None, **setti
     return Plan(checkpoint=path.name, weights=fingerprint(path), modes=modes or able, **settings)
 
 
-def _make(state: PartialState, output: Path, plan: Plan, source: Dataset, pipeline: Pipeline) -> None:
-    """One process puts the true clips there, then each makes its share."""
+def _generate(state: PartialState, output: Path, plan: Plan, source: Dataset, pipeline: Pipeline) -> None:
+    """The main process writes the true clips, then every process generates its share."""
     from ..evaluation.generation import claim, generate, prepare
 
     if state.is_main_process:
@@ -131,8 +129,8 @@ def _make(state: PartialState, output: Path, plan: Plan, source: Dataset, pipeli
     state.wait_for_everyone()
 
 
-def _comparison(output: Path, plan: Plan, shape: Shape, metrics: tuple[str, ...]) -> Comparison:
-    """Every mode's clips in the folder, and the true ones."""
+def _comparison(output: Path, plan: Plan, shape: ClipShape, metrics: tuple[str, ...]) -> Comparison:
+    """The comparison of every mode's clips with the true ones."""
     from ..evaluation.captions import read_captions
     from ..evaluation.clips import REFERENCE, ClipSet
     from ..evaluation.comparison import Comparison
@@ -144,14 +142,14 @@ def _comparison(output: Path, plan: Plan, shape: Shape, metrics: tuple[str, ...]
 
 
 def _protocol(output: Path, plan: Plan, source: Dataset) -> Mapping[str, str]:
-    from ..evaluation.generation import skipped
+    from ..evaluation.generation import count_skipped
 
     return {
         "model": f"{plan.checkpoint} ({plan.weights})",
         "data": f"{plan.dataset} {plan.root}".strip(),
         "prompts": f"{source.prompts}; none in i2v",
         "first frame": f"{source.frames}; none in t2v",
-        "skipped": f"{skipped(output)} of the data set's clips were too short or broken and were left out",
+        "skipped": f"{count_skipped(output)} of the data set's clips were too short or broken and were left out",
         "seeds": f"{plan.seed} chooses and orders the clips; clip i, counted from 0, has the noise of {plan.seed} + i",
         "sampling": _sampling(plan),
         "precision": plan.dtype,
