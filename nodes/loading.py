@@ -61,8 +61,8 @@ class LoadDreamVideo(io.ComfyNode):
                     default=NO_VARIANT,
                     optional=True,
                     advanced=True,
-                    tooltip="Which DynamiCrafter a file holds, where neither its weights nor its name say it. Other models need "
-                    "no choice.",
+                    tooltip="Which DynamiCrafter a file holds, where neither its weights nor its name say it. Other models "
+                    "need no choice.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .reporting import ERRORS, progress_bar, reported, say_what_is_cut
+from .reporting import ERRORS, progress_bar, reported, warn_of_cut_text
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def check(
         check_number("--seed", seed, 0, options.MAX_SEED)
         wanted = options.SamplingOptions(width, height, steps=steps)
         wanted.check()
-        say_what_is_cut(prompt, "--prompt")
+        warn_of_cut_text(prompt, "--prompt")
         chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
         first, last = options.read_pictures(image, end_image)
 
@@ -67,7 +67,7 @@ def check(
         if last is None and pipeline.config.unet.image_latents == "ends":
             ERRORS.print(f"{model.name} goes from a first to a last picture: without --end-image the clip is a loop")
             last = first
-        sampling = wanted.of(pipeline.config)
+        sampling = wanted.with_defaults(pipeline.config)
         first, last = options.fitted((first, last), sampling, "crop")
         pipeline.check_given(first, last, sampling["num_frames"], sampling.get("fps"))
         with progress_bar() as bar:

@@ -21,7 +21,7 @@ from ..models.config import MODELSCOPE, AutoencoderConfig, ConfigError, ModelCon
 from .checkpoint import Checkpoint, CheckpointError, check_weights, diffusers_vae, own_checkpoint, read_file
 from .diagnosis import DIFFUSERS_UNET, describe_class, describe_damage, describe_kind, is_pickle, kind_of
 from .dynamicrafter import is_dynamicrafter, open_dynamicrafter
-from .tensor_files import LazyTensors, Source
+from .tensor_files import LazyTensor, LazyTensors
 
 # What these settings must be, where a folder's configuration names them: our layers know nothing else.
 _UNET_FIXED = {"act_fn": "silu", "downsample_padding": 1, "mid_block_scale_factor": 1, "time_cond_proj_dim": None}
@@ -239,7 +239,7 @@ def pickled_tensors(path: Path) -> LazyTensors:
             held.update(read_pickle(path))
         return held[name]
 
-    sources = {name: Source(partial(tensor, name), partial(outlines.get, name)) for name in outlines}
+    sources = {name: LazyTensor(partial(tensor, name), partial(outlines.get, name)) for name in outlines}
     return LazyTensors(sources, held.clear)
 
 

@@ -12,7 +12,7 @@ from dreamvideo_core.common.checks import InputError
 from dreamvideo_core.models.config import ScheduleConfig
 from dreamvideo_core.models.image_conditions import ImageConditions
 from dreamvideo_core.models.image_encoder import prepare
-from dreamvideo_core.sampling.chain import plan, run_chain
+from dreamvideo_core.sampling.chain import plan_stages, run_chain
 from dreamvideo_core.sampling.pipeline import Pipeline
 from dreamvideo_core.weights.checkpoint import CheckpointError
 
@@ -189,7 +189,7 @@ def test_other_models_are_told_no_frame_rate_and_no_end(settings):
 
 @pytest.mark.parametrize("anchor", [False, True])
 def test_in_a_chain_the_last_frame_is_the_next_picture(pipeline, anchor):
-    made = run_chain(pipeline, plan("left\nright", 4), picture(), seam="keep", anchor=anchor, text_scale=2.0)
+    made = run_chain(pipeline, plan_stages("left\nright", 4), picture(), seam="keep", anchor=anchor, text_scale=2.0)
     if anchor:
         assert made.frames.shape == (6, 3, 16, 16)
         return
@@ -199,7 +199,7 @@ def test_in_a_chain_the_last_frame_is_the_next_picture(pipeline, anchor):
 
 
 def test_every_stage_of_a_chain_ends_at_the_last_picture(ends):
-    made = run_chain(ends, plan("left\nright", 4), picture(), seam="keep", end_image=picture(1))
+    made = run_chain(ends, plan_stages("left\nright", 4), picture(), seam="keep", end_image=picture(1))
     first = ends("left", picture(), end_image=picture(1), seed=4)[0]
     second = ends("right", first[-1:], end_image=picture(1), seed=5)[0]
     assert torch.equal(made.frames, torch.cat([first, second]))
@@ -207,4 +207,4 @@ def test_every_stage_of_a_chain_ends_at_the_last_picture(ends):
 
 def test_a_chain_without_a_picture_says_so(pipeline):
     with pytest.raises(InputError, match="no image is given"):
-        run_chain(pipeline, plan("left\nright", 0))
+        run_chain(pipeline, plan_stages("left\nright", 0))
