@@ -100,12 +100,10 @@ def test_a_clip_is_the_cores(host, core, loaded, kind, order, scales):
     torch.testing.assert_close(decoded(host, loaded, samples), (expected[0].movedim(1, -1) + 1) / 2, rtol=0, atol=2e-2)
 
 
-def alone(
-    host: InProcessComfyUI, loaded: tuple, given: tuple, text_scale: float, image_scale: float, **options
-) -> torch.Tensor:
+def alone(host: InProcessComfyUI, loaded: tuple, given: tuple, text_scale: float, image_scale: float) -> torch.Tensor:
     """Latents of f(t,i), f(t,0) or f(0,0) by itself: scales of 0 and 1 leave one evaluation."""
     scales = {"text_scale": text_scale, "image_scale": image_scale}
-    return sample(host, loaded[0], given, steps=STEPS, order="text_first", **scales, **options)
+    return sample(host, loaded[0], given, steps=STEPS, order="text_first", **scales)
 
 
 def test_strength_is_between_the_picture_and_grey(host, loaded, kind):
@@ -116,7 +114,8 @@ def test_strength_is_between_the_picture_and_grey(host, loaded, kind):
     weak = alone(host, loaded, conditioned(host, loaded, kind, strength=0.0), 1.0, 1.0)
     torch.testing.assert_close(weak, without, rtol=1e-4, atol=1e-4)
     half = alone(host, loaded, conditioned(host, loaded, kind, strength=0.5), 1.0, 1.0)
-    assert not any(torch.allclose(half, end, atol=1e-3) for end in (with_picture, without))
+    apart = (with_picture - without).norm()
+    assert all(apart / 4 < (half - end).norm() < apart for end in (with_picture, without))
 
 
 def test_the_frame_rate_is_told(host, loaded, kind, core):
@@ -133,9 +132,8 @@ def test_stock_samplers_guide_by_the_text_alone(host, loaded, kind):
     (made,) = host.call(
         "KSampler", model=loaded[0], cfg=2.0, positive=positive, negative=negative, latent_image=latent, **options
     )
-    ours = sample(
-        host, loaded[0], (positive, negative, latent), steps=STEPS, order="image_first", text_scale=2.0, image_scale=1.0
-    )
+    scales = {"order": "image_first", "text_scale": 2.0, "image_scale": 1.0}
+    ours = sample(host, loaded[0], (positive, negative, latent), steps=STEPS, **scales)
     torch.testing.assert_close(made["samples"], ours, rtol=1e-3, atol=1e-3)
 
 
@@ -166,7 +164,7 @@ def test_every_clip_has_its_picture(host, loaded, kind):
     [
         (
             {"image": None, "end_image": None},
-            "makes a clip from a picture, and there is none. Connect image, vae and clip_vision",
+            "makes a clip from a picture, and there is none",
         ),
         ({"clip_vision": None, "end_image": None}, "clip_vision of Retention Encode is not connected"),
         ({"vae": None}, "vae of Retention Encode is not connected"),
@@ -186,7 +184,7 @@ def test_a_last_picture_is_for_models_that_take_one(host, loaded, kind):
         )
         assert not torch.allclose(loop, other, atol=1e-2)
     else:
-        with pytest.raises(ValueError, match="this model takes no last picture. Disconnect it"):
+        with pytest.raises(ValueError, match="this model takes no last picture"):
             sample(host, loaded[0], conditioned(host, loaded, kind, end_image=picture(1)))
     with pytest.raises(ValueError, match="end_image is connected, but image is not"):
         conditioned(host, loaded, kind, image=None, end_image=picture(1))
@@ -201,13 +199,8 @@ def test_latents_of_another_size_are_refused(host, loaded, kind):
 
 def test_a_clip_vision_model_of_another_width_is_refused(host, loaded, kind):
     positive, negative, latent = conditioned(host, loaded, kind)
-    wide = [
-        [
-            [text, {**o, "dreamvideo_grey_hidden": torch.zeros(1, 5, 24), "retention_hidden": torch.zeros(1, 5, 24)}]
-            for text, o in c
-        ]
-        for c in (positive, negative)
-    ]
+    views = {key: torch.zeros(1, 5, 24) for key in ("dreamvideo_grey_hidden", "retention_hidden")}
+    wide = [[[text, options | views] for text, options in conditioning] for conditioning in (positive, negative)]
     with pytest.raises(ValueError, match="clip_vision gives 24 channels, this model takes 16"):
         sample(host, loaded[0], (*wide, latent))
 
