@@ -16,7 +16,7 @@ from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.weights.expected_weights import expected_weights
 
 MEAN, DEVIATION = torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]])[..., None, None]
-THEIRS = json.loads(Path(__file__).with_name("lvdm_preprocess.json").read_text())["pictures"]
+THEIRS = json.loads((Path(__file__).parent / "data" / "lvdm_preprocess.json").read_text())["pictures"]
 
 
 @pytest.fixture(scope="module")
