@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from tiny import DYNAMICRAFTER
 from torch import Tensor
 
+from dreamvideo_core.models.config import ResamplerConfig, VisionConfig
+from dreamvideo_core.models.image_conditions import Resampler
 from dreamvideo_core.models.image_encoder import ImageEncoder, grey_image, prepare
+from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.weights.expected_weights import expected_weights
 
 MEAN, DEVIATION = torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]])[..., None, None]
-THEIRS = json.loads(Path(__file__).with_name("lvdm_preprocess.json").read_text())["pictures"]
+THEIRS = json.loads((Path(__file__).parent / "data" / "lvdm_preprocess.json").read_text())["pictures"]
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,13 @@ def test_weights_go_to_a_file_and_back(encoder):
     assert not torch.allclose(other.encode(picture(8, 8)), encoder.encode(picture(8, 8)), atol=1e-2)
     other.load_file_state(state)
     assert torch.equal(other.encode(picture(8, 8)), encoder.encode(picture(8, 8)))
+
+
+def test_the_public_models_size():
+    """OpenCLIP's ViT-H, and DynamiCrafter's 16 tokens for each of 16 frames."""
+    with torch.device("meta"):
+        encoder = ImageEncoder(VisionConfig())
+        states = encoder(torch.empty(2, 3, 224, 224))
+        tokens = Resampler(ResamplerConfig(), Operations(device="meta"))(states)
+    assert sum(weight.numel() for weight in encoder.parameters()) == 632_076_800
+    assert states.shape == (2, 257, 1280) and tokens.shape == (2 * 16, 16, 1024)

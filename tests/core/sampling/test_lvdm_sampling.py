@@ -1,4 +1,4 @@
-"""Sampling against DynamiCrafter's own loops, whose numbers stand in lvdm_ddim.json.
+"""Sampling against DynamiCrafter's own loops, whose numbers stand in data/lvdm_ddim.json.
 
 They were made by hand with `said` in place of the network and `wave` in place of random numbers, on clips of `SHAPE`.
 """
@@ -20,7 +20,7 @@ from dreamvideo_core.sampling.guidance import Guidance
 from dreamvideo_core.sampling.guided_step import GuidedModel
 from dreamvideo_core.sampling.schedule import NoiseSchedule, alphas_cumprod
 
-NUMBERS = json.loads(Path(__file__).with_name("lvdm_ddim.json").read_text())
+NUMBERS = json.loads((Path(__file__).parent / "data" / "lvdm_ddim.json").read_text())
 SHAPE = 2, 3, 2, 1, 2  # B T C H W
 FAMILIES = {
     "256": ScheduleConfig(timestep_spacing="leading", steps_offset=1),
