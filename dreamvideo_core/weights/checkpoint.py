@@ -65,7 +65,7 @@ class Checkpoint:
     remarks: tuple[str, ...] = ()
 
     def lacks(self) -> tuple[str, ...]:
-        """The parts that are missing: a model that sees the picture by CLIP needs other ones than a retention branch."""
+        """The parts that are missing. A model that sees the picture by CLIP has two parts in place of a retention branch."""
         unneeded = ("retention",) if _sees_by_clip(self.config) else ("resampler", "image_encoder")
         return tuple(part for part in PARTS if part not in self.parts and part not in unneeded)
 
