@@ -36,7 +36,7 @@ def compare_modes(
     modes: str | None = None,
     stride: int = 4,
     device: str | None = None,
-    dtype: str = "fp32",
+    dtype: str = options.AUTO,
 ) -> None:
     """Make clips of a data set's pictures and captions in each mode, and measure them."""
     from accelerate import PartialState
@@ -55,13 +55,14 @@ def compare_modes(
     wanted = _modes(modes)
     sampling.check()
     judging.check()
-    precision = options.choose_dtype(dtype)
+    precision = options.choose_precision(dtype)
     state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
     place = state.device if device is None and state.num_processes > 1 else options.choose_device(device)
     path = checkpoint or SHIPPED
     pipeline = Pipeline.load(path, place, precision)
-    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride, "dtype": dtype}
-    plan = _plan(pipeline, path, wanted, **data, **sampling.of(pipeline.config.sampling))
+    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride}
+    chosen = options.precision_name(pipeline.model.dtype)  # what counts for a folder that is gone on with
+    plan = _plan(pipeline, path, wanted, dtype=chosen, **data, **sampling.of(pipeline.config.sampling))
     shape = Shape(plan.num_frames, plan.height, plan.width)
     source = open_dataset(name, root, Selection(*shape.sizes, stride), seed)
     judges = judging.open(shape, place) if state.is_main_process else None
