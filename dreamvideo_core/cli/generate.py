@@ -28,7 +28,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     fps: options.Fps = 8.0,
     device: options.Device = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.Dtype = options.AUTO,
     cuda_graphs: options.CudaGraphs = True,
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
@@ -43,7 +43,7 @@ def generate(
         wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order)
         wanted.check()
         warn_of_cut_text(prompt or "", "--prompt")
-        chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
+        chosen_device, precision = options.choose_device(device), options.choose_precision(dtype)
         picture = None if image is None else read_image(image, "--image")
 
         path = checkpoint or SHIPPED

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dreamvideo_core import cli
 from dreamvideo_core.media.clip_files import read_clip
+from dreamvideo_core.models import precision
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.weights.checkpoint import load_checkpoint
 
@@ -69,6 +70,18 @@ def test_half_precision(run, tmp_path):
         assert result.exit_code == 0, result.output
     whole, half = (read_clip(tmp_path / dtype, fps=8).frames for dtype in ("fp32", "bf16"))
     assert 0 < (half - whole).norm() < 0.05 * whole.norm()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_precision_is_chosen_for_the_model(run, tmp_path, monkeypatch, large):
+    monkeypatch.setattr(precision, "cpu_computes_in_bfloat16", lambda: True)
+    if large:
+        monkeypatch.setattr(precision, "LARGE", 0)
+    for name, dtype in (("chosen", ""), ("auto", "--dtype auto"), ("told", f"--dtype {'bf16' if large else 'fp32'}")):
+        result = run(f"generate --image {{f}}/picture.png --prompt left --output {{o}}/{name} --device cpu {dtype}")
+        assert result.exit_code == 0, result.output
+    chosen, auto, told = (read_clip(tmp_path / name, fps=8).frames for name in ("chosen", "auto", "told"))
+    assert torch.equal(chosen, told) and torch.equal(auto, told)
 
 
 def test_a_chain_of_sentences(run, tmp_path):
@@ -156,7 +169,7 @@ def test_a_sentence_or_a_picture_is_enough(run, tmp_path, given):
     ("--prompt a --fit fill", "--fit is 'fill'; allowed: crop, pad, stretch"),
     ("--prompt a --order both", "--order is 'both'; allowed: text_first, image_first"),
     ("--prompt a --device abacus", "--device is 'abacus', which cannot be used here; allowed: "),
-    ("--prompt a --dtype fp8", "--dtype is 'fp8'; allowed: fp32, fp16, bf16"),
+    ("--prompt a --dtype fp8", "--dtype is 'fp8'; allowed: auto, fp32, fp16, bf16"),
     ("--prompt a --device meta", "--device is 'meta', which cannot be used here; allowed: "),
     ("--prompt a --output {o}/clip.avi", "clip.avi'; allowed: a file that ends in .mp4, .webp, .gif"),
     ("--prompt a --output {f}/full", "full', which exists and is not an empty folder"),
