@@ -6,24 +6,20 @@ import shutil
 from pathlib import Path
 
 import torch
-from host import BaseDirectory, InProcessComfyUI, releases
+from host import InProcessComfyUI
 from torch import Tensor
 
 from dreamvideo_core.sampling.pipeline import Pipeline
 
 
 class ComfyUIPipeline:
-    """One model in ComfyUI, whose base directory is the folder `base`; `sampler` and `scheduler` are ComfyUI's names."""
+    """One model in ComfyUI; `sampler` and `scheduler` are ComfyUI's names."""
 
-    def __init__(self, checkpoint: Path, base: Path, sampler: str = "ddim", scheduler: str = "simple"):
-        self.sampler, self.scheduler = sampler, scheduler
+    def __init__(self, checkpoint: Path, host: InProcessComfyUI, sampler: str = "ddim", scheduler: str = "simple"):
+        self.host, self.sampler, self.scheduler = host, sampler, scheduler
         self.core = Pipeline.load(checkpoint)
         self.config, self.device = self.core.config, self.core.device
-        directory = BaseDirectory(base).prepare()
-        models = directory.models / "dreamvideo"
-        models.mkdir()
-        shutil.copyfile(checkpoint, models / checkpoint.name)
-        self.host = InProcessComfyUI(releases.locate(), directory)
+        shutil.copyfile(checkpoint, host.base.models / "dreamvideo" / checkpoint.name)
         _silence_progress_bars()
         self.checkpoint = checkpoint.name
         self.load()

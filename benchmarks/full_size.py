@@ -23,7 +23,7 @@ import psutil
 import torch
 import typer
 from gauge import Gauge
-from host import BaseDirectory, InProcessComfyUI, releases
+from host import comfyui_in_process
 from pages import table
 from random_checkpoint import random_checkpoint
 from rich.console import Console
@@ -53,10 +53,8 @@ class Bench:
     """One model in ComfyUI, on a GPU once more with CUDA graphs, and what steps of it take."""
 
     def __init__(self, checkpoint: Path, base: Path, weight_dtype: str, config: ModelConfig):
-        directory = BaseDirectory(base).prepare()
-        (directory.models / "dreamvideo").mkdir()
-        shutil.move(checkpoint, directory.models / "dreamvideo" / checkpoint.name)
-        self.host, self.config = InProcessComfyUI(releases.locate(), directory), config
+        self.host, self.config = comfyui_in_process(base), config
+        shutil.move(checkpoint, self.host.base.models / "dreamvideo" / checkpoint.name)
         self.model = self._load(checkpoint.name, weight_dtype)
         self.gauge = Gauge(self.model.load_device)
         self.graphed = self._load(checkpoint.name, weight_dtype, cuda_graphs=True) if self.gauge.cuda else None

@@ -12,7 +12,7 @@ from dreamvideo_core.models.config import PRESETS
 from dreamvideo_core.models.dreamvideo import DreamVideo
 from dreamvideo_core.models.layers import Operations
 from dreamvideo_core.weights.checkpoint import Checkpoint, save_checkpoint
-from dreamvideo_core.weights.tensor_files import LazyTensors
+from dreamvideo_core.weights.tensor_files import LazyTensor, LazyTensors
 
 _DRAWN = 2**20 + 1  # values, repeated for more: drawing all of them takes longer than writing them
 
@@ -21,9 +21,13 @@ def random_checkpoint(preset: str, path: Path) -> None:
     """The preset's U-Net and branch in bfloat16; norms keep their ones, so that no value overflows."""
     config = replace(PRESETS[preset], text_encoder=None, vae=None)
     shapes = DreamVideo(config, Operations(device="meta")).state_dict()
-    makers = LazyTensors({name: partial(_random, name, tensor.shape) for name, tensor in shapes.items()})
-    parts = {part: makers.renamed(partial(_without, f"{part}.")) for part in ("unet", "retention")}
+    tensors = LazyTensors({name: _lazy(name, outline) for name, outline in shapes.items()})
+    parts = {part: tensors.renamed(partial(_without, f"{part}.")) for part in ("unet", "retention")}
     save_checkpoint(path, Checkpoint(config, parts), torch.bfloat16)
+
+
+def _lazy(name: str, outline: torch.Tensor) -> LazyTensor:
+    return LazyTensor(lambda: _random(name, outline.shape), lambda: outline)
 
 
 def _random(name: str, shape: torch.Size) -> torch.Tensor:

@@ -21,6 +21,7 @@ import torch
 import typer
 from comfyui_pipeline import ComfyUIPipeline
 from einops import rearrange
+from host import comfyui_in_process
 from pages import provenance, table
 from PIL import Image, ImageDraw
 from rich.console import Console
@@ -77,7 +78,7 @@ def main(
     size: Annotated[int | None, typer.Option(help="Width and height.", show_default="the model's own height")] = None,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = ComfyUIPipeline(checkpoint, Path(folder))
+        pipeline = ComfyUIPipeline(checkpoint, comfyui_in_process(Path(folder)))
         own = pipeline.config.sampling
         default = Setting(own.text_scale, own.image_scale, own.steps)
         size = size or own.height

@@ -5,7 +5,8 @@
 prints a table for each row when it is measured, every figure beside its bar, and writes all figures so far to speed.md, or
 to speed_gpu.md on a CUDA device. Compared calls take turns in one run; that they return the same is a figure of its own. On a
 CUDA device the full-size rows run in bfloat16 and float16, else in float32; `compiled` and `diffusers_compiled`, which take
-minutes, run in bfloat16 or float32, and on a CPU only where they are asked for.
+minutes, run in bfloat16 or float32, and on a CPU only where they are asked for. A CPU that computes in bfloat16 has the row
+`forward` in it too, and the row `bf16_on_cpu`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from speed_rows import (
     FullSize,
     Machine,
     Measure,
+    bf16_on_cpu,
     compiled,
     diffusers_compiled,
     forward,
@@ -37,17 +39,18 @@ from speed_rows import (
 )
 
 from dreamvideo_core.common.files import write_text
+from dreamvideo_core.models.precision import cpu_computes_in_bfloat16
 
 HEAD = ("figure", "measured", "bar", "held")
 COMPILED = ("compiled", "diffusers_compiled")
-ROWS = ("forward", "guided_step", *COMPILED, "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui")
+ROWS = ("forward", "guided_step", *COMPILED, "whole_clip", "growth", "loading", "start_of_comfyui", "in_comfyui", "bf16_on_cpu")
 Job = Callable[[], Iterator[Measure]]
 
 
 def main(
     rows: Annotated[
         str | None,
-        typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.", show_default="all; on a CPU none compiled"),
+        typer.Option(help=f"Which of {', '.join(ROWS)}, separated by commas.", show_default="all that the device is for"),
     ] = None,
     preset: Annotated[str, typer.Option(help="The model of the full-size rows.")] = "modelscope",
     size: Annotated[int | None, typer.Option(help="Their width and height.", show_default="256; on a GPU 512")] = None,
@@ -60,7 +63,7 @@ def main(
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
-    asked = rows.split(",") if rows else [row for row in ROWS if on_gpu or row not in COMPILED]
+    asked = rows.split(",") if rows else [row for row in ROWS if row not in _left_out(on_gpu)]
     unknown = sorted(set(asked) - set(ROWS))
     if unknown:
         raise typer.BadParameter(f"--rows has {', '.join(unknown)}; allowed: {', '.join(ROWS)}")
@@ -85,8 +88,7 @@ def _jobs(
 ) -> Iterator[tuple[str, Job]]:
     """The rows in order; the full-size model is made once for each precision and let go."""
     single = Machine(device, torch.float32, repeats)
-    for dtype in (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32,):
-        of_dtype = (forward, guided_step) if dtype == torch.float16 else (forward, guided_step, compiled, diffusers_compiled)
+    for dtype, of_dtype in _full_size_rows(device.type == "cuda").items():
         chosen = [row for row in of_dtype if row.__name__ in rows]
         full = FullSize(preset, Machine(device, dtype, repeats), *shape) if chosen else None
         for row in chosen:
@@ -98,8 +100,24 @@ def _jobs(
         "loading": lambda: loading(single, preset),
         "start_of_comfyui": start_of_comfyui,
         "in_comfyui": lambda: in_comfyui(single),
+        "bf16_on_cpu": lambda: bf16_on_cpu(single, preset),
     }
     yield from ((name, job) for name, job in others.items() if name in rows)
+
+
+def _full_size_rows(on_gpu: bool) -> dict[torch.dtype, tuple[Callable[[FullSize], Iterator[Measure]], ...]]:
+    """The rows of `FullSize` in each precision."""
+    rows = (forward, guided_step, compiled, diffusers_compiled)
+    if on_gpu:
+        return {torch.bfloat16: rows, torch.float16: rows[:2]}
+    return {torch.float32: rows} | ({torch.bfloat16: rows[:1]} if cpu_computes_in_bfloat16() else {})
+
+
+def _left_out(on_gpu: bool) -> tuple[str, ...]:
+    """Rows that run only where they are asked for."""
+    if on_gpu:
+        return ("bf16_on_cpu",)
+    return COMPILED if cpu_computes_in_bfloat16() else (*COMPILED, "bf16_on_cpu")
 
 
 def _table(name: str, measures: list[Measure]) -> Table:
@@ -128,7 +146,7 @@ def _document(
     yield f"Times on {_name(device)}, medians of {repeats}; torch {torch.__version__}. The preset {preset} with random weights"
     yield f"has the rows forward, guided_step, compiled and diffusers_compiled ({size} x {size} x {frames}) and loading, and on"
     yield "a GPU whole_clip and growth (bfloat16, its own size); the shipped model has the others. Compared calls took turns in"
-    yield "one run, and what they returned was compared. Made by"
+    yield "one run, and what they returned was compared. On a CPU bf16_on_cpu is of the preset in ComfyUI. Made by"
     rows = ",".join(dict.fromkeys(name.split(",")[0] for name in figures))
     command = f"benchmarks/speed.py --rows {rows} --preset {preset} --size {size} --frames {frames} --repeats {repeats}"
     yield f"`python3 scripts/comfyui.py exec python {command}`."

@@ -36,8 +36,9 @@ class LoadDreamVideo(io.ComfyNode):
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="How the U-Net's weights are kept. `default` lets ComfyUI choose for your device; fp8 "
-                    "halves the memory of fp16 at some loss of quality.",
+                    tooltip="How the U-Net's weights are kept. `default` lets ComfyUI choose for your device. On a CPU that "
+                    "computes in bf16 it is bf16 for models over 200M parameters. fp8 halves the memory of fp16 at some "
+                    "loss of quality.",
                 ),
                 io.Combo.Input(
                     "overlay",

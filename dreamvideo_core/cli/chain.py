@@ -37,7 +37,7 @@ def chain(
     anchor: options.Anchor = False,
     fps: options.Fps = 8.0,
     device: options.Device = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.Dtype = options.AUTO,
     cuda_graphs: options.CudaGraphs = True,
 ) -> None:
     """Make one long clip from many sentences: each stage goes on from the last frame of the one before."""
@@ -55,7 +55,7 @@ def chain(
         stages = plan_stages(read_text(prompts, "--prompts"), seed, seeds)
         for stage in stages:
             warn_of_cut_text(stage.sentence, f"sentence {stage.number}")
-        chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
+        chosen_device, precision = options.choose_device(device), options.choose_precision(dtype)
         picture, last = options.read_pictures(image, end_image)
 
         pipeline = Pipeline.load(checkpoint or SHIPPED, chosen_device, precision, cuda_graphs)

@@ -29,7 +29,7 @@ def check(
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     output: Annotated[Path, typer.Option(help="Sheet of frames to write: .png, .jpg or .webp.")] = Path("check.png"),
     device: options.Device = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.Dtype = options.AUTO,
     cuda_graphs: options.CudaGraphs = True,
 ) -> None:
     """Try a model for the first time: say what its file lacks, make one clip, measure it, and show it on a sheet.
@@ -52,7 +52,7 @@ def check(
         wanted = options.SamplingOptions(width, height, steps=steps)
         wanted.check()
         warn_of_cut_text(prompt, "--prompt")
-        chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
+        chosen_device, precision = options.choose_device(device), options.choose_precision(dtype)
         first, last = options.read_pictures(image, end_image)
 
         checkpoint = open_model(model)
@@ -81,7 +81,7 @@ def check(
                 seed=seed,
                 **sampling,
             )
-        place = f"{dtype} on {_called(pipeline.device)}, loaded in {loading:.0f} s"
+        place = f"{options.precision_name(pipeline.model.dtype)} on {_called(pipeline.device)}, loaded in {loading:.0f} s"
         line = _line(model, checked, {**sampling, "seed": seed}, place, checkpoint.lacks())
         with atomic(output) as temporary:
             to_picture(sheet(checked, line, first, last)).save(temporary)

@@ -74,7 +74,7 @@ def evaluate(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for a page and a table in the paper's layout.")] = None,
     device: options.Device = None,
-    dtype: Annotated[str | None, typer.Option(help="Precision of the model: fp32, fp16 or bf16.", show_default="fp32")] = None,
+    dtype: Annotated[str | None, typer.Option(help=options.DTYPE_HELP, show_default=options.AUTO)] = None,
 ) -> None:
     """Count how good clips are: those of a model on the small world or on a data set, or any clips by the paper's metrics."""
     given = {name: value for name, value in locals().items() if value is not None and value is not False}

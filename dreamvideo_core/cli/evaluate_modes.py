@@ -37,7 +37,7 @@ def compare_modes(
     modes: str | None = None,
     stride: int = 4,
     device: str | None = None,
-    dtype: str = "fp32",
+    dtype: str = options.AUTO,
 ) -> None:
     """Generate clips from a data set's pictures and captions in each mode, and measure them."""
     from accelerate import PartialState
@@ -56,13 +56,14 @@ def compare_modes(
     wanted = _modes(modes)
     sampling.check()
     metric_options.check()
-    precision = options.choose_dtype(dtype)
+    precision = options.choose_precision(dtype)
     state = PartialState(cpu=device == "cpu", timeout=_TIMEOUT)
     chosen_device = state.device if device is None and state.num_processes > 1 else options.choose_device(device)
     path = checkpoint or SHIPPED
     pipeline = Pipeline.load(path, chosen_device, precision)
-    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride, "dtype": dtype}
-    plan = _plan(pipeline, path, wanted, **data, **sampling.with_defaults(pipeline.config))
+    data = {"dataset": name, "root": str(root or ""), "clips": clips, "seed": seed, "stride": stride}
+    chosen = options.precision_name(pipeline.model.dtype)  # the precision itself counts for a folder that is resumed
+    plan = _plan(pipeline, path, wanted, dtype=chosen, **data, **sampling.with_defaults(pipeline.config))
     shape = ClipShape(plan.num_frames, plan.height, plan.width)
     source = open_dataset(name, root, Selection(*shape.sizes, stride), seed)
     networks = metric_options.open(shape, chosen_device) if state.is_main_process else None

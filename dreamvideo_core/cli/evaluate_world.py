@@ -24,7 +24,7 @@ def measure_world(
     chain: int | None = None,
     anchor: bool = False,
     device: str | None = None,
-    dtype: str = "fp32",
+    dtype: str = options.AUTO,
 ) -> None:
     """Measure how well a model keeps the picture and follows the sentence, in every mode or along a chain."""
     from ..evaluation.chain import ChainProtocol, measure_chains
@@ -43,7 +43,7 @@ def measure_world(
     if anchor and chain is None:
         raise InputError("--anchor belongs to chains; give --chain too, or leave it out")
     path = checkpoint or SHIPPED
-    pipeline = Pipeline.load(path, options.choose_device(device), options.choose_dtype(dtype))
+    pipeline = Pipeline.load(path, options.choose_device(device), options.choose_precision(dtype))
     modes = modes_of(pipeline.config, path.name)
     if not pipeline.config.takes_image and (sheets is not None or chain is not None):
         option = "--sheets" if sheets is not None else "--chain"
@@ -62,7 +62,7 @@ def measure_world(
             protocol = Protocol(clips=clips, modes=modes, **shared)
             measured = measure(pipeline, protocol, advance)
             report = summary(measured, protocol, path.name)
-    report["dtype"] = dtype
+    report["dtype"] = options.precision_name(pipeline.model.dtype)
     Console().print(as_table(report) if chain is None else as_chain_table(report))
     if json is not None:
         write_json(report, json)

@@ -32,7 +32,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
     fps: options.Fps = 8.0,
     device: options.Device = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.Dtype = options.AUTO,
     cuda_graphs: options.CudaGraphs = True,
 ) -> None:
     """Make a clip from a picture, a sentence, or both."""
@@ -46,7 +46,7 @@ def generate(
         wanted = options.SamplingOptions(width, height, frames, steps, text_scale, image_scale, order, rescale, eta, model_fps)
         wanted.check()
         warn_of_cut_text(prompt or "", "--prompt")
-        chosen_device, precision = options.choose_device(device), options.choose_dtype(dtype)
+        chosen_device, precision = options.choose_device(device), options.choose_precision(dtype)
         picture, last = options.read_pictures(image, end_image)
 
         path = checkpoint or SHIPPED

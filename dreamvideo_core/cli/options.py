@@ -74,7 +74,12 @@ Anchor = Annotated[
     typer.Option("--anchor", help="Take back what the colours of a stage's first frame have drifted from its picture."),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or cuda:0.", show_default="a GPU where there is one")]
-Dtype = Annotated[str, typer.Option("--dtype", help="Precision of the model: fp32, fp16 or bf16.")]
+AUTO = "auto"
+DTYPE_HELP = (
+    "Precision of the model: auto, fp32, fp16 or bf16. auto is bf16 for models over 200M parameters on a device that computes "
+    "in it, fp16 for them on an older GPU, and fp32 else."
+)
+Dtype = Annotated[str, typer.Option("--dtype", help=DTYPE_HELP)]
 CudaGraphs = Annotated[bool, typer.Option(help="On an NVIDIA GPU: CUDA graphs, faster for more memory.")]
 
 
@@ -175,6 +180,21 @@ def choose_dtype(name: str) -> torch.dtype:
 
     check_choice("--dtype", name, list(DTYPES))
     return DTYPES[name]
+
+
+def choose_precision(name: str) -> torch.dtype | None:
+    """The precision of that name for a model; None for auto, which `Pipeline.load` resolves."""
+    from ..weights.tensor_files import DTYPES
+
+    check_choice("--dtype", name, [AUTO, *DTYPES])
+    return DTYPES.get(name)
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """What `choose_precision` calls it."""
+    from ..weights.tensor_files import DTYPES
+
+    return next(name for name, named in DTYPES.items() if named == dtype)
 
 
 def check_file(name: str, path: Path | None) -> None:

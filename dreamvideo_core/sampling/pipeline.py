@@ -19,6 +19,7 @@ from ..models.image_conditions import ImageConditions, image_latents
 from ..models.image_encoder import ImageEncoder, grey_image
 from ..models.kernels.fused import lay_out_weights
 from ..models.layers import Operations
+from ..models.precision import best_dtype
 from ..models.text_encoder import TextEncoder
 from ..weights.checkpoint import PARTS, Checkpoint, CheckpointError, check_keys, save_checkpoint
 from ..weights.sources import open_model
@@ -59,11 +60,15 @@ class Pipeline:
         cls,
         path: str | Path = SHIPPED,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         cuda_graphs: bool = True,
     ) -> Pipeline:
-        """Read a file or folder that holds every part but, perhaps, the retention branch; `dtype` is as in `to`."""
-        _check_precision(device, dtype)
+        """Read a file or folder that holds every part but, perhaps, the retention branch.
+
+        `dtype` is as in `to`; None is the best one for the model on this device (`best_dtype`).
+        """
+        if dtype is not None:
+            _check_precision(device, dtype)
         checkpoint = open_model(path)
         missing = sorted(set(checkpoint.lacks()) - {"retention"})
         if missing:
@@ -72,11 +77,14 @@ class Pipeline:
                 "files, use ComfyUI, whose loaders bring them together"
             )
         # Not `build`: drawing fresh weights for all layers of a full-size model takes longer than reading its own.
-        model = DreamVideo(checkpoint.config, Operations(dtype=dtype, device="meta")).to_empty(device="cpu")
+        model = DreamVideo(checkpoint.config, Operations(device="meta"))
+        if dtype is None:
+            dtype = best_dtype(torch.device(device), sum(weight.numel() for weight in model.parameters()))
+        model = model.to(dtype).to_empty(device="cpu")
         pipeline = cls(model, TextEncoder(checkpoint.config.text_encoder), *_visual_parts(checkpoint.config), cuda_graphs)
         pipeline.to("cpu", dtype)
         pipeline.load_parts(checkpoint.parts)
-        return pipeline.to(device)
+        return pipeline.to(device, dtype)
 
     @classmethod
     def build(cls, config: ModelConfig) -> Pipeline:
@@ -85,15 +93,16 @@ class Pipeline:
         return cls(DreamVideo(config).initialise(), text_encoder, *_visual_parts(config))
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Pipeline:
-        """All parts on another device and, where one is given, in another precision: beside float16 a float32 autoencoder.
+        """All parts on another device and, where one is given, in another precision.
 
-        Autoencoders of full size may overflow in float16. A device without that precision raises `InputError`.
+        The autoencoder stays in float32 where half precision would cost it too much (`_autoencoder_dtype`). A device without
+        `dtype` raises `InputError`.
         """
         if dtype is not None:
             _check_precision(device, dtype)
         self.model.to(device, dtype).eval()
         self.text_encoder.to(device, dtype).eval()
-        self.autoencoder.to(device, torch.float32 if dtype == torch.float16 else dtype).eval()
+        self.autoencoder.to(device, _autoencoder_dtype(torch.device(device), dtype)).eval()
         if self.image_encoder is not None:
             self.image_encoder.to(device, dtype).eval()
         lay_out_weights(self.model, self.device)
@@ -329,6 +338,15 @@ def _check_precision(device: torch.device | str, dtype: torch.dtype) -> None:
         raise InputError(
             f"{device} has no {called} here ({error}); take float32, another precision or another device"
         ) from error
+
+
+def _autoencoder_dtype(device: torch.device, dtype: torch.dtype | None) -> torch.dtype | None:
+    """The autoencoder's precision beside a model's of `dtype`; None leaves it as it is.
+
+    In float16 it may overflow. On a CPU bfloat16 moves pixels by up to 28 levels of 255 and saves a hundredth of a clip's time.
+    """
+    keeps_float32 = dtype == torch.float16 or (dtype == torch.bfloat16 and device.type == "cpu")
+    return torch.float32 if keeps_float32 else dtype
 
 
 def _together(rows: Tensor, scale: int = 1) -> int:

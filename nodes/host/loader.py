@@ -16,12 +16,14 @@ import comfy.sd1_clip
 import comfy.text_encoders.sd2_clip
 import comfy.utils
 import torch
+from comfy.cli_args import args
 from comfy.clip_vision import ClipVisionModel
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor
 
 from ...dreamvideo_core.models.config import MODELSCOPE, AutoencoderConfig, TextConfig
 from ...dreamvideo_core.models.kernels.fused import lay_out_weights
+from ...dreamvideo_core.models.precision import best_dtype
 from ...dreamvideo_core.models.retention import is_untrained
 from ...dreamvideo_core.models.text_encoder import END_TOKEN, START_TOKEN
 from ...dreamvideo_core.sampling.cuda_graphs import available as graphs_available
@@ -178,14 +180,29 @@ def _own_vae(checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:
 
 
 def _choose_dtype(support: DreamVideoSupport, state: dict[str, Tensor], weight_dtype: str, device: torch.device) -> torch.dtype:
-    supported = support.supported_inference_dtypes
+    """The weights' precision; it is set in `support`, with the one that layers cast them to."""
+    supported, parameters = support.supported_inference_dtypes, comfy.utils.calculate_parameters(state)
     dtype = WEIGHT_DTYPES[weight_dtype] or comfy.model_management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(state),
-        supported_dtypes=supported,
-        weight_dtype=comfy.utils.weight_dtype(state),
+        model_params=parameters, supported_dtypes=supported, weight_dtype=comfy.utils.weight_dtype(state)
     )
-    support.set_inference_dtype(dtype, comfy.model_management.unet_manual_cast(dtype, device, supported))
+    cast = comfy.model_management.unet_manual_cast(dtype, device, supported)
+    if _cpu_takes_bfloat16(device, parameters):
+        if weight_dtype == "default" and dtype == torch.float32:
+            dtype = torch.bfloat16
+        if dtype == torch.bfloat16:
+            cast = None
+    support.set_inference_dtype(dtype, cast)
     return dtype
+
+
+def _cpu_takes_bfloat16(device: torch.device, parameters: int) -> bool:
+    """Whether a model of so many parameters computes in bfloat16 on a CPU.
+
+    ComfyUI takes it for slow on every CPU, chooses float32 and casts weights in bfloat16 to it, layer by layer.
+    """
+    if device.type != "cpu" or args.force_fp32 or args.fp32_unet:  # which a person has asked for
+        return False
+    return best_dtype(device, parameters) == torch.bfloat16
 
 
 def _load_clip(checkpoint: Checkpoint, disable_dynamic: bool = False) -> comfy.sd.CLIP:

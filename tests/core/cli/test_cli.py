@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from dreamvideo_core import cli
 from dreamvideo_core.media.clip_files import read_clip
+from dreamvideo_core.models import precision
 from dreamvideo_core.training import recipe as recipes
 from dreamvideo_core.weights.checkpoint import load_checkpoint
 
@@ -158,6 +159,18 @@ def test_what_cannot_be_checked(run, tmp_path, given, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_the_precision_is_chosen_for_the_model(run, tmp_path, monkeypatch, large):
+    monkeypatch.setattr(precision, "cpu_computes_in_bfloat16", lambda: True)
+    if large:
+        monkeypatch.setattr(precision, "LARGE", 0)
+    for name, dtype in (("chosen", ""), ("auto", "--dtype auto"), ("told", f"--dtype {'bf16' if large else 'fp32'}")):
+        result = run(f"generate --image {{f}}/picture.png --prompt left --output {{o}}/{name} --device cpu {dtype}")
+        assert result.exit_code == 0, result.output
+    chosen, auto, told = (read_clip(tmp_path / name, fps=8).frames for name in ("chosen", "auto", "told"))
+    assert torch.equal(chosen, told) and torch.equal(auto, told)
+
+
 def test_a_chain_of_sentences(run, tmp_path):
     (tmp_path / "prompts.txt").write_text("# a chain\nleft\n\nright\n")
     result = run("chain --prompts prompts.txt --image {f}/picture.png --seeds '- 9' --output {o}/long.webp --device cpu")
@@ -251,7 +264,7 @@ def test_a_sentence_or_a_picture_is_enough(run, tmp_path, given):
     ("--image {f}/picture.png --checkpoint {f}/photo.safetensors --frames 8", "num_frames is 8; allowed: 3"),
     ("--prompt a --order both", "--order is 'both'; allowed: text_first, image_first"),
     ("--prompt a --device abacus", "--device is 'abacus', which cannot be used here; allowed: "),
-    ("--prompt a --dtype fp8", "--dtype is 'fp8'; allowed: fp32, fp16, bf16"),
+    ("--prompt a --dtype fp8", "--dtype is 'fp8'; allowed: auto, fp32, fp16, bf16"),
     ("--prompt a --device meta", "--device is 'meta', which cannot be used here; allowed: "),
     ("--prompt a --output {o}/clip.avi", "clip.avi'; allowed: a file that ends in .mp4, .webp, .gif"),
     ("--prompt a --output {f}/full", "full', which exists and is not an empty folder"),

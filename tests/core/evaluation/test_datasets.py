@@ -19,6 +19,7 @@ from dreamvideo_core.evaluation.generation import Plan, claim, count_skipped, fi
 from dreamvideo_core.media.clip_files import read_clip
 from dreamvideo_core.media.images import fit_image
 from dreamvideo_core.media.video import save_clip
+from dreamvideo_core.models import precision
 from dreamvideo_core.sampling.pipeline import Pipeline
 from dreamvideo_core.sprites import render, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
@@ -234,6 +235,18 @@ def test_the_small_world_by_the_papers_metrics(run, tmp_path):
     assert run(line).exit_code == 0
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "made").rglob("*")} == times
+
+
+def test_a_folder_goes_on_in_the_precision_that_was_chosen(run, tmp_path, monkeypatch):
+    """Not under the name of the choice: what `auto` is depends on the machine."""
+    line = "--metrics fff_ssim --output {o}/made --clips 1 --steps 1 --modes t2v --json {o}/figures.json"
+    monkeypatch.setattr(precision, "cpu_computes_in_bfloat16", lambda: True)
+    assert run(line).exit_code == 0
+    assert json.loads((tmp_path / "figures.json").read_text())["protocol"]["precision"] == "fp32"
+    assert run(f"{line} --dtype fp32").exit_code == 0
+    monkeypatch.setattr(precision, "LARGE", 0)
+    assert "made otherwise: dtype 'fp32' (now 'bf16')" in run(line).stderr
+    assert run(f"{line} --dtype fp32").exit_code == 0
 
 
 def test_a_data_set_is_made_first(run, tmp_path):

@@ -19,6 +19,7 @@ from dreamvideo_core.evaluation.protocol import MODES, Protocol, measure
 from dreamvideo_core.evaluation.reading import is_done, read_sprite
 from dreamvideo_core.evaluation.report import as_table, summary, write_sheets
 from dreamvideo_core.evaluation.sprites import Candidates, first_region, looks_alike, other_clip, swept_region
+from dreamvideo_core.models import precision
 from dreamvideo_core.sprites import COLOURS, Background, Clip, Scene, candidates, render, render_batch, sample_clip, sentence
 from dreamvideo_core.sprites.scene import seeded
 
@@ -226,6 +227,15 @@ def test_evaluate_writes_figures_and_sheets(tmp_path):
     assert set(figures["modes"]) == {"t2v", "i2v", "ti2v"}
     assert {p.name for p in (tmp_path / "sheets").iterdir()} == {"best.png", "median.png", "worst.png"}
     assert all(name in result.output for name in ("clip_ssim_sprite", "action_accuracy", "action_found"))
+
+
+def test_evaluate_says_which_precision_was_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_computes_in_bfloat16", lambda: True)
+    line = ["evaluate", "--clips", "1", "--steps", "1", "--width", "64", "--height", "64", "--device", "cpu"]
+    for large, dtype in ((precision.LARGE, "fp32"), (0, "bf16")):
+        monkeypatch.setattr(precision, "LARGE", large)
+        assert CliRunner().invoke(app, [*line, "--json", str(tmp_path / "figures.json")]).exit_code == 0
+        assert json.loads((tmp_path / "figures.json").read_text())["dtype"] == dtype
 
 
 def test_evaluate_measures_chains(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from schedules import DYNAMICRAFTER, I2VGEN
 from tiny import TINY, random_pipeline
 
+from dreamvideo_core.models import precision
 from dreamvideo_core.sampling.pipeline import Pipeline
 
 
@@ -143,12 +144,36 @@ def test_half_precision_makes_nearly_the_same_clip(tmp_path, pipeline, dtype):
     loaded = Pipeline.load(tmp_path / "model.safetensors", dtype=dtype)
     for part in (loaded.model, loaded.text_encoder):
         assert {weight.dtype for weight in part.parameters()} == {dtype}
-    autoencoder = torch.float32 if dtype == torch.float16 else dtype  # which may overflow in float16
-    assert {weight.dtype for weight in loaded.autoencoder.parameters()} == {autoencoder}
+    assert {weight.dtype for weight in loaded.autoencoder.parameters()} == {torch.float32}
     half = loaded("red", picture())
     assert half.dtype == torch.float32
     assert 0 < (half - whole).norm() < 0.05 * whole.norm()
     assert torch.equal(random_pipeline().to("cpu", dtype)("red", picture()), half)
+
+
+def test_a_large_model_is_loaded_in_the_precision_that_is_best(tmp_path, pipeline, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    pipeline.save(path, dtype=torch.float32)
+    whole = pipeline("red", picture())
+    parameters = sum(weight.numel() for weight in pipeline.model.parameters())
+    monkeypatch.setattr(precision, "cpu_computes_in_bfloat16", lambda: True)
+    assert torch.equal(Pipeline.load(path)("red", picture()), whole)
+    monkeypatch.setattr(precision, "LARGE", parameters)
+    assert torch.equal(Pipeline.load(path)("red", picture()), whole)
+    monkeypatch.setattr(precision, "LARGE", parameters - 1)
+    assert torch.equal(Pipeline.load(path, dtype=torch.float32)("red", picture()), whole)
+    chosen = Pipeline.load(path)
+    assert {weight.dtype for weight in chosen.model.parameters()} == {torch.bfloat16}
+    assert torch.equal(chosen("red", picture()), Pipeline.load(path, dtype=torch.bfloat16)("red", picture()))
+    monkeypatch.setattr(precision, "cpu_computes_in_bfloat16", lambda: False)
+    assert torch.equal(Pipeline.load(path)("red", picture()), whole)
+
+
+def test_the_autoencoder_of_another_device_is_in_its_precision(tmp_path, pipeline):
+    pipeline.save(tmp_path / "model.safetensors")
+    for dtype, kept in ((torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)):
+        loaded = Pipeline.load(tmp_path / "model.safetensors", "meta", dtype)
+        assert {weight.dtype for weight in loaded.autoencoder.parameters()} == {kept}
 
 
 def test_parts_may_differ_in_precision(pipeline):
