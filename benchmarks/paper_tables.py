@@ -85,7 +85,6 @@ def _plan(pipeline: Pipeline, checkpoint: Path, clips: int, seed: int) -> Plan:
         seed=seed,
         modes=MODES,
         stride=1,
-        order="text_first",
         **pipeline.config.sampling_options(),
     )
 
