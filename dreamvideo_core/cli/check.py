@@ -56,6 +56,8 @@ def check(
         first, last = options.read_pictures(image, end_image)
 
         checkpoint = open_model(model)
+        for remark in checkpoint.remarks:
+            ERRORS.print(remark)
         for shortcoming in checkpoint.shortcomings():
             ERRORS.print(f"{model.name} has {shortcoming}")
         started = time.monotonic()

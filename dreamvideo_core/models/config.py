@@ -532,7 +532,9 @@ def _dynamicrafter(unet: UNetConfig, schedule: ScheduleConfig, sampling: Samplin
 DYNAMICRAFTER_256 = _dynamicrafter(
     UNetConfig(in_channels=8, image_latents="repeat", image_cross_attention="learned_scale", fps_embedding=True),
     ScheduleConfig(timestep_spacing="leading", steps_offset=1),
-    SamplingDefaults(50, 7.5, 7.5, width=256, height=256, num_frames=16, order="image_first", eta=1.0, fps=3),
+    SamplingDefaults(
+        50, 7.5, 7.5, width=256, height=256, num_frames=16, order="image_first", rescaled="prediction", eta=1.0, fps=3
+    ),
 )
 DYNAMICRAFTER_512 = _dynamicrafter(
     replace(DYNAMICRAFTER_256.unet, image_cross_attention="plain"),

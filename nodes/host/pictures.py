@@ -13,15 +13,15 @@ import comfy.conds
 import torch
 from torch import Tensor
 
-from ...dreamvideo_core.common.checks import DOWNSCALE
+from ...dreamvideo_core.common.checks import DOWNSCALE, InputError
 from ...dreamvideo_core.models.config import ModelConfig
 from .conditions import FPS_KEY, GREY_KEY, HIDDEN_KEY, IMAGE_KEY, LATENTS_KEY, ClipMaps, ClipRows, Clips, repeat_rows
 
 
 def check_image(config: ModelConfig, image: Tensor | None) -> None:
-    """Raise ValueError for an image that the model has no use for."""
+    """Raise `InputError` for an image that the model has no use for."""
     if image is not None and not config.takes_image:
-        raise ValueError(
+        raise InputError(
             "an image is connected to Retention Encode, but this model has no retention branch: it makes video from "
             "text only. Disconnect the image, or load a checkpoint with a branch."
         )
@@ -30,7 +30,7 @@ def check_image(config: ModelConfig, image: Tensor | None) -> None:
 def picture_conds(
     config: ModelConfig, options: Mapping[str, Any], clips: Clips, process_latents: Callable[[Tensor], Tensor]
 ) -> dict[str, comfy.conds.CONDRegular]:
-    """A condition's `options` as the U-Net's inputs; ValueError for what is missing, or what the model was not made for."""
+    """A condition's `options` as the U-Net's inputs; `InputError` for what is missing, or what the model was not made for."""
     _check_given(options)
     latents, grey, hidden = options[LATENTS_KEY], options[GREY_KEY], options.get(HIDDEN_KEY)
     _check_fit(config, latents, grey, clips, options["noise"])
@@ -49,16 +49,16 @@ def picture_conds(
 
 def _check_given(options: Mapping[str, Any]) -> None:
     if options.get(LATENTS_KEY) is None and options.get(IMAGE_KEY) is None:
-        raise ValueError(
+        raise InputError(
             "this model makes a clip from a picture, and there is none. Connect image, vae and clip_vision of Retention Encode."
         )
     if options.get(GREY_KEY) is None:
-        raise ValueError(
+        raise InputError(
             "clip_vision of Retention Encode is not connected; this model sees the picture by CLIP. Connect the CLIP_VISION of "
             "Load DreamVideo, or of Load CLIP Vision with CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors (models/clip_vision)."
         )
     if options.get(LATENTS_KEY) is None:
-        raise ValueError(
+        raise InputError(
             "vae of Retention Encode is not connected; this model takes the picture's latents. Connect the VAE of Load "
             "DreamVideo."
         )
@@ -67,20 +67,25 @@ def _check_given(options: Mapping[str, Any]) -> None:
 def _check_fit(config: ModelConfig, latents: Tensor, grey: Tensor, clips: Clips, noise: Tensor) -> None:
     frames, width = config.resampler.num_frames, config.resampler.embedding_dim
     if grey.shape[-1] != width:
-        raise ValueError(
+        raise InputError(
             f"clip_vision gives {grey.shape[-1]} channels, this model takes {width}. Connect a CLIP vision model of its kind: "
             "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors has 1280."
         )
     if clips.num_frames != frames:
-        raise ValueError(f"frames is {clips.num_frames}; this model makes clips of {frames} frames. Set frames to {frames}.")
+        raise InputError(f"frames is {clips.num_frames}; this model makes clips of {frames} frames. Set frames to {frames}.")
     if latents.shape[1] > 1 and config.unet.image_latents != "ends":
-        raise ValueError(
+        raise InputError(
             "end_image is connected to Retention Encode, but this model takes no last picture. Disconnect it, or load a model "
             "that draws between two pictures, such as DynamiCrafter 512 interp."
         )
+    if latents.shape[1] == 1 and config.unet.image_latents == "ends":
+        raise InputError(
+            "this model goes from a first to a last picture, and end_image of Retention Encode is not connected. Connect the "
+            "last picture, or the first again for a loop."
+        )
     if latents.shape[-2:] != noise.shape[-2:]:
         picture, clip = ([n * DOWNSCALE for n in tensor.shape[:-3:-1]] for tensor in (latents, noise))
-        raise ValueError(
+        raise InputError(
             f"the picture is {picture[0]} x {picture[1]}, but the latent stands for {clip[0]} x {clip[1]} pixels. Use the "
             "latent output of the same Retention Encode."
         )

@@ -186,6 +186,9 @@ def test_a_last_picture_is_for_models_that_take_one(host, loaded, kind):
     else:
         with pytest.raises(ValueError, match="this model takes no last picture"):
             sample(host, loaded[0], conditioned(host, loaded, kind, end_image=picture(1)))
+    if kind == "interp":
+        with pytest.raises(ValueError, match="end_image of Retention Encode is not connected"):
+            sample(host, loaded[0], conditioned(host, loaded, kind, end_image=None))
     with pytest.raises(ValueError, match="end_image is connected, but image is not"):
         conditioned(host, loaded, kind, image=None, end_image=picture(1))
 
