@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from kornia.metrics import ssim
-from scipy.stats import binomtest
 from torch import Tensor
 
 _WINDOW = 11
@@ -32,6 +31,8 @@ def first_frame_ssim(first_frames: Tensor, images: Tensor) -> Tensor:
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean: Wilson's for counts of right and wrong, by bootstrap for measures."""
     if set(values) <= {0.0, 1.0}:
+        from scipy.stats import binomtest  # takes a second to import
+
         # A bootstrap of values that are all right would say that nothing can ever go wrong.
         low, high = binomtest(int(sum(values)), len(values)).proportion_ci(method="wilson")
         return float(low), float(high)
