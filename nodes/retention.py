@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import comfy.model_management
 import torch
-from comfy.sd import VAE
 from comfy_api.latest import io
-from node_helpers import conditioning_set_values
 
 from ..dreamvideo_core.common.checks import DOWNSCALE, InputError, check_interval, check_number, check_size
 from ..dreamvideo_core.media.images import FITS, fit_image
-from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY
+from .host.conditions import END_KEY, FRAMES_KEY, IMAGE_KEY, START_KEY, STRENGTH_KEY, with_values
+from .host.execution import intermediate_device
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -105,7 +103,7 @@ class RetentionEncode(io.ComfyNode):
     @classmethod
     def execute(
         cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
-        strength: float, start: float, end: float, image: torch.Tensor | None = None, vae: VAE | None = None,
+        strength: float, start: float, end: float, image: torch.Tensor | None = None, vae=None,
     ) -> io.NodeOutput:  # fmt: skip
         check_size("width", width, MAX_SIZE)
         check_size("height", height, MAX_SIZE)
@@ -114,23 +112,21 @@ class RetentionEncode(io.ComfyNode):
         check_number("batch_size", batch_size, 1)
         check_number("strength", strength, 0)
         values: dict = {FRAMES_KEY: frames}
-        samples = torch.zeros(
-            batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,
-            device=comfy.model_management.intermediate_device(),
-        )  # fmt: skip
+        shape = batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE
+        samples = torch.zeros(shape, device=intermediate_device())
         if image is not None:
             fitted = fit_image(from_comfy(_one_or_each(image, batch_size)), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
             if vae is not None and strength and not start:  # else the picture has no effect on the first step
                 samples += _mean_latents(vae, fitted)
         return io.NodeOutput(
-            conditioning_set_values(positive, values),
-            conditioning_set_values(negative, values),
+            with_values(positive, values),
+            with_values(negative, values),
             {"samples": samples.flatten(0, 1)},
         )
 
 
-def _mean_latents(vae: VAE, image: torch.Tensor) -> torch.Tensor:
+def _mean_latents(vae, image: torch.Tensor) -> torch.Tensor:
     """The mean latents (B, 1, 4, 1, 1) of pictures (B, 3, H, W). Samplers add noise to them, as `Pipeline` does."""
     latents = vae.encode(to_comfy(image))
     if latents.ndim != 4 or latents.shape[1] != 4:

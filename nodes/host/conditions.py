@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
+from node_helpers import conditioning_set_values
 from torch import Tensor
 
 from ...dreamvideo_core.common.checks import DOWNSCALE, InputError
@@ -22,6 +23,11 @@ START_KEY = "retention_start"
 END_KEY = "retention_end"
 FRAMES_KEY = "num_video_frames"  # a name that ComfyUI's context windows read
 ROWS_KEY = "dreamvideo_rows"  # the tags of a condition's rows; only the model adds them
+
+
+def with_values(conditioning: list, values: dict[str, Any]) -> list:
+    """A CONDITIONING of which every entry has these values too."""
+    return conditioning_set_values(conditioning, values)
 
 
 class ClipImage(comfy.conds.CONDRegular):
