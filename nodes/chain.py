@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import GraphBuilder
 
 from ..dreamvideo_core.common.checks import InputError, check_size, check_text
 from ..dreamvideo_core.sampling.chain import MAX_STAGES, SEAMS, Stage, plan_stages
+from .host.execution import GraphBuilder
 from .host.inputs import as_declared
 from .host.messages import KEEPS_REMARKS, own_id, remark
 from .loading import CATEGORY

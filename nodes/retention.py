@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import comfy.model_management
 import torch
-from comfy.clip_vision import ClipVisionModel
-from comfy.sd import VAE
 from comfy_api.latest import io
-from node_helpers import conditioning_set_values
 
 from ..dreamvideo_core.common.checks import DOWNSCALE, InputError, check_interval, check_number, check_size
 from ..dreamvideo_core.media.images import FITS, fit_image
@@ -22,7 +18,9 @@ from .host.conditions import (
     LATENTS_KEY,
     START_KEY,
     STRENGTH_KEY,
+    with_values,
 )
+from .host.execution import intermediate_device
 from .images import from_comfy, to_comfy
 from .loading import CATEGORY
 
@@ -134,8 +132,8 @@ class RetentionEncode(io.ComfyNode):
     @classmethod
     def execute(
         cls, positive, negative, width: int, height: int, frames: int, batch_size: int, fit: str,
-        strength: float, start: float, end: float, image: torch.Tensor | None = None, vae: VAE | None = None,
-        clip_vision: ClipVisionModel | None = None, fps: int = 0, end_image: torch.Tensor | None = None,
+        strength: float, start: float, end: float, image: torch.Tensor | None = None, vae=None, clip_vision=None,
+        fps: int = 0, end_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         check_size("width", width, MAX_SIZE)
         check_size("height", height, MAX_SIZE)
@@ -144,14 +142,12 @@ class RetentionEncode(io.ComfyNode):
         check_number("batch_size", batch_size, 1)
         check_number("strength", strength, 0)
         values: dict = {FRAMES_KEY: frames}
-        samples = torch.zeros(
-            batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE,
-            device=comfy.model_management.intermediate_device(),
-        )  # fmt: skip
+        shape = batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE
+        samples = torch.zeros(shape, device=intermediate_device())
         if fps:
             values[FPS_KEY] = fps
         if end_image is not None and image is None:
-            raise ValueError("end_image is connected, but image is not; connect the picture that the clip begins with.")
+            raise InputError("end_image is connected, but image is not; connect the picture that the clip begins with.")
         if image is not None:
             fitted = fit_image(from_comfy(_one_or_each(image, batch_size)), height, width, fit)
             values |= {IMAGE_KEY: fitted, STRENGTH_KEY: strength, START_KEY: start, END_KEY: end}
@@ -165,13 +161,13 @@ class RetentionEncode(io.ComfyNode):
             elif vae is not None and strength and not start:  # else the picture has no effect on the first step
                 samples += _encode(vae, fitted).mean((-2, -1), keepdim=True)[:, None]
         return io.NodeOutput(
-            conditioning_set_values(positive, values),
-            conditioning_set_values(negative, values),
+            with_values(positive, values),
+            with_values(negative, values),
             {"samples": samples.flatten(0, 1)},
         )
 
 
-def _views(clip_vision: ClipVisionModel, vae: VAE | None, image: torch.Tensor, last: torch.Tensor | None) -> dict:
+def _views(clip_vision, vae, image: torch.Tensor, last: torch.Tensor | None) -> dict:
     """What models that see the picture by CLIP are given of it, and of the last picture: views and latents."""
     *hidden, grey = hidden_states(clip_vision, image).split(1)
     values = {HIDDEN_KEY: torch.cat(hidden), GREY_KEY: grey}
@@ -181,7 +177,7 @@ def _views(clip_vision: ClipVisionModel, vae: VAE | None, image: torch.Tensor, l
     return {**values, LATENTS_KEY: torch.stack([latents.expand_as(ends[0]) for latents in ends], dim=1)}
 
 
-def _encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:
+def _encode(vae, image: torch.Tensor) -> torch.Tensor:
     """Pictures (B, 3, H, W) to latents (B, 4, h, w)."""
     latents = vae.encode(to_comfy(image))
     if latents.ndim != 4 or latents.shape[1] != 4:

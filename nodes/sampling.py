@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.model_management
-import comfy.sample
-import comfy.samplers
-import comfy.utils
 from comfy_api.latest import io
 
 from ..dreamvideo_core.common.checks import MAX_SEED, check_number
@@ -13,8 +9,7 @@ from ..dreamvideo_core.models.config import SPRITES
 from ..dreamvideo_core.sampling.guidance import ORDERS, Guidance
 from .host.guider import Guider
 from .host.messages import remark
-from .host.previews import preview_callback
-from .host.sampling import sampling_sigmas
+from .host.sampling import sample, sampler_names, sampling_sigmas, scheduler_names, with_channels
 from .loading import CATEGORY
 
 MAX_SCALE, MAX_STEPS = 100.0, 1000
@@ -73,11 +68,11 @@ def sampling_inputs() -> list[io.Input]:
             tooltip=f"Sampling steps. The shipped model needs no more than {DEFAULTS.steps}; full-size models take 25 to 50.",
         ),
         io.Combo.Input(
-            "sampler", options=list(comfy.samplers.SAMPLER_NAMES), default="ddim",
+            "sampler", options=sampler_names(), default="ddim",
             tooltip="The sampling method. ddim is the paper's.",
         ),
         io.Combo.Input(
-            "scheduler", options=list(comfy.samplers.SCHEDULER_NAMES), default="simple",
+            "scheduler", options=scheduler_names(), default="simple",
             tooltip="How noise levels are spaced. simple spaces timesteps evenly, as DDIM does.",
         ),
     ]  # fmt: skip
@@ -160,21 +155,10 @@ class DualCFGSampler(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         check_number("steps", steps, 1, MAX_STEPS)
         sigmas = sampling_sigmas(model, sampler, scheduler, steps, denoise)
-        samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+        latent = with_channels(model, latent)
         if not len(sigmas):
-            return io.NodeOutput({**latent, "samples": samples})
+            return io.NodeOutput(latent)
         guidance = Guidance(text_scale, image_scale, order, rescale, start=guidance_start, end=guidance_end)
         guider = make_guider(model, positive, negative, guidance, retention_every)
-        noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
-        result = guider.sample(
-            noise,
-            samples,
-            comfy.samplers.sampler_object(sampler),
-            sigmas,
-            denoise_mask=latent.get("noise_mask"),
-            callback=preview_callback(model, len(sigmas) - 1),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=seed,
-        )
-        made = {**latent, "samples": result.to(comfy.model_management.intermediate_device())}
+        made = sample(guider, latent, sampler, sigmas, seed)
         return io.NodeOutput(made, ui=remark(*guider.remarks, *guider.idle) if guider.remarks or guider.idle else None)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import comfy.model_management
-import folder_paths
 import torch
 from comfy_api.latest import io
-from comfy_execution.utils import ExecutionContext, get_executing_context
 
 from ..dreamvideo_core.common.checks import MAX_SEED, InputError, check_number
 from ..dreamvideo_core.common.files import folder_below
@@ -22,6 +18,8 @@ from ..dreamvideo_core.models.text_encoder import TEXT_TOKENS, count_tokens
 from ..dreamvideo_core.sampling.chain import MAX_STAGES, check_can_chain, join_stages
 from ..dreamvideo_core.sampling.stage_store import StageStore
 from .host.conditions import IMAGE_KEY
+from .host.execution import ExecutionContext, get_executing_context, intermediate_device
+from .host.files import output_folder, temporary_folder
 from .host.identity import Unidentified, identify
 from .host.inputs import as_declared
 from .host.messages import KEEPS_REMARKS, remark, say
@@ -37,11 +35,11 @@ _SAMPLING_CHARACTERS, _SENTENCE_CHARACTERS = 2000, 1000  # limits of what a mani
 def saved_store(folder: str) -> StageStore:
     """The store in `folder` below ComfyUI's output folder. Raises `InputError` for a name that leads elsewhere."""
     example = "a name or a path below ComfyUI's output folder, such as dreamvideo_chain/forest"
-    return StageStore(folder_below(Path(folder_paths.get_output_directory()), folder, "folder", example))
+    return StageStore(folder_below(output_folder(), folder, "folder", example))
 
 
 def temporary_store() -> StageStore:
-    return StageStore(Path(folder_paths.get_temp_directory()) / _TEMPORARY, _TEMPORARY_BYTES)
+    return StageStore(temporary_folder() / _TEMPORARY, _TEMPORARY_BYTES)
 
 
 def describe_stage(number: int, total: int, seed: int, sentence: str) -> str:
@@ -160,7 +158,7 @@ class _StoredStage:
         """The stored frames. Raises `InputError` if there are none."""
         if not self.find():
             raise InputError(f"stage {self.number} was kept and is gone from its folder. Run the chain again.")
-        return self._frames.to(comfy.model_management.intermediate_device())
+        return self._frames.to(intermediate_device())
 
     def keep(self, frames: torch.Tensor) -> torch.Tensor:
         """Store the sampler's frames, with anchored colours if asked; returns them."""

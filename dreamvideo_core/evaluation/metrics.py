@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from kornia.metrics import ssim
-from scipy.stats import binomtest
 from torch import Tensor
 
 from ..common.checks import InputError
@@ -39,6 +38,8 @@ def motion(frames: Tensor) -> float:
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean: Wilson's for values of 0 and 1 only, by bootstrap for others."""
     if set(values) <= {0.0, 1.0}:
+        from scipy.stats import binomtest  # takes a second to import
+
         # If all values are 1, a bootstrap would give an interval without width.
         low, high = binomtest(int(sum(values)), len(values)).proportion_ci(method="wilson")
         return float(low), float(high)

@@ -48,7 +48,8 @@ def is_done(clip: Clip, frames: Tensor) -> bool:
 def _pixels_of(frames: Tensor, colour: str) -> Tensor:
     """(T, H, W): 1 if a pixel is near the colour, and nearer to it than to the others, else 0."""
     palette = torch.tensor(list(COLOURS.values()))[:, :, None, None]
-    nearest, index = ((frames[:, None] + 1) / 2 - palette).norm(dim=2).min(1)
+    # Not `norm`, which takes twenty times as long over an axis that is not the last.
+    nearest, index = ((frames[:, None] + 1) / 2 - palette).square().sum(2).sqrt().min(1)
     return ((index == list(COLOURS).index(colour)) & (nearest < _TOLERANCE)).float()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
+from node_helpers import conditioning_set_values
 from torch import Tensor
 
 from ...dreamvideo_core.common.checks import DOWNSCALE, InputError
@@ -27,6 +28,11 @@ GREY_KEY = "dreamvideo_grey_hidden"  # CLIP vision's last hidden state of a grey
 LATENTS_KEY = "dreamvideo_image_latents"  # VAE latents of one or two pictures a clip, (B, K, C, h, w)
 FPS_KEY = "dreamvideo_fps"
 ROWS_KEY = "dreamvideo_rows"  # the tags of a condition's rows; only the model adds them
+
+
+def with_values(conditioning: list, values: dict[str, Any]) -> list:
+    """A CONDITIONING of which every entry has these values too."""
+    return conditioning_set_values(conditioning, values)
 
 
 class ClipImage(comfy.conds.CONDRegular):

@@ -41,6 +41,16 @@ def offer_pictures() -> None:
             log.warning(f"{picture.name}, a picture of the example workflows, cannot be put into {folder}: {error}")
 
 
+def output_folder() -> Path:
+    """Where ComfyUI saves what a workflow makes."""
+    return Path(folder_paths.get_output_directory())
+
+
+def temporary_folder() -> Path:
+    """What ComfyUI empties when it starts and when it ends."""
+    return Path(folder_paths.get_temp_directory())
+
+
 def checkpoint_names() -> list[str]:
     """The choices of a model, the shipped one first."""
     return [SHIPPED_NAME, *_choices()]

@@ -11,9 +11,10 @@ from types import TracebackType
 
 from .base import BaseDirectory
 from .client import Client
+from .environment import COMPILED
 from .errors import HostError, PackNotLoaded, PortUnusable, ServerFailed
 from .logs import pack_error, tail
-from .paths import HOST, PACK_NAME
+from .paths import PACK_NAME
 
 START_SECONDS = 300
 STOP_SECONDS = 10
@@ -160,8 +161,8 @@ def device_arguments() -> list[str]:
 
 
 def _variables() -> dict[str, str]:
-    """The server's environment variables. Bytecode goes below `.host`, not into the user's ComfyUI; the log is UTF-8."""
-    return {**os.environ, "PYTHONPYCACHEPREFIX": str(HOST / "pycache"), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    """The server's environment variables, the same whatever started it. Its log is UTF-8 on every system."""
+    return {**os.environ, **COMPILED, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def _free_port(wanted: int | None) -> int:

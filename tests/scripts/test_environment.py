@@ -1,12 +1,15 @@
 """When the environment is made, kept or brought up to date."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from comfy_host import environment
 from comfy_host.errors import HostError, SetupFailed
+from comfy_host.paths import HOST
 
 
 @pytest.fixture
@@ -63,6 +66,17 @@ def test_two_processes_make_it_one_after_the_other(calls: list[str], tmp_path: P
         assert second.is_alive() and not calls
     second.join(10)
     assert calls == ["making the environment", "installing the packages"]
+
+
+def test_compiled_modules_go_below_host_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "some_module.py").touch()
+    line = [sys.executable, "-c", "import some_module; print(some_module.__cached__)"]
+    said = subprocess.run(line, cwd=tmp_path, env=environment.variables(), capture_output=True, text=True, check=True)
+    compiled = Path(said.stdout.strip())
+    assert compiled.is_file() and HOST in compiled.parents
+    assert list(tmp_path.iterdir()) == [tmp_path / "some_module.py"]
+    compiled.unlink()
 
 
 def test_a_command_that_does_not_exist_is_named():

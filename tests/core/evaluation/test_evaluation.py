@@ -220,7 +220,19 @@ def test_the_interval_of_a_count_leaves_room_for_error():
 
 
 def test_evaluate_writes_figures_and_sheets(tmp_path):
-    arguments = ["evaluate", "--clips", "2", "--steps", "2", "--json", str(tmp_path / "figures.json")]
+    arguments = [
+        "evaluate",
+        "--clips",
+        "2",
+        "--steps",
+        "2",
+        "--width",
+        "64",
+        "--height",
+        "64",
+        "--json",
+        str(tmp_path / "figures.json"),
+    ]
     result = CliRunner().invoke(app, [*arguments, "--sheets", str(tmp_path / "sheets")])
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "figures.json").read_text())

@@ -1,8 +1,11 @@
 """Training: exactly resumed, only what it should train, and the paper's drop rates."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,7 +76,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, phase):
 def test_readers_change_no_bit(tmp_path, phase):
     alone, helped = (trainer(tmp_path / str(n), replace(phase, readers=n, gradient_accumulation=2)) for n in (0, 3))
     assert alone.fit() and helped.fit()
-    assert all(torch.equal(w, weights(helped)[name]) for name, w in weights(alone).items())
+    with_readers = weights(helped)
+    assert all(torch.equal(w, with_readers[name]) for name, w in weights(alone).items())
     assert alone.pace.steps == helped.pace.steps == phase.steps and helped.pace.clips == 4 * phase.steps
 
 
@@ -274,19 +278,28 @@ def test_images_as_bytes():
     torch.testing.assert_close(from_uint8(to_uint8(image)), image, atol=0.005, rtol=0)
 
 
-@pytest.fixture
-def recipe(monkeypatch) -> Recipe:
-    monkeypatch.setitem(recipes.PRESETS, "tiny", TINY)
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[Recipe]:
     settings = {**SMALL, "sizes": ((32, 32),), "learning_rate": 1e-4}
     autoencoder = Phase("autoencoder", "autoencoder", steps=1, **settings)
-    return Recipe("tiny", "tiny", (autoencoder, TEXT, RETENTION))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.PRESETS, "tiny", TINY)
+        yield Recipe("tiny", "tiny", (autoencoder, TEXT, RETENTION))
 
 
-def test_a_recipe_from_first_to_last_phase(tmp_path, recipe):
-    path = run_recipe(recipe, tmp_path)
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory) -> Path:
+    """The folder of a whole run of `recipe`. Tests that go on in it do so in a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert run_recipe(recipe, folder) == folder / "2-image.safetensors"
+    return folder
+
+
+def test_a_recipe_from_first_to_last_phase(tmp_path, recipe, finished):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "2-image.safetensors"
     files = sorted(p.name for p in tmp_path.glob("*.safetensors"))
     assert files == ["0-autoencoder.safetensors", "1-text.safetensors", "2-image.safetensors"]
-    assert path == tmp_path / files[-1]
     assert [load_checkpoint(tmp_path / name).lacks() for name in files] == [
         ("unet", "retention", "text_encoder"), ("retention",), (),
     ]  # fmt: skip
@@ -301,16 +314,16 @@ def test_a_recipe_from_first_to_last_phase(tmp_path, recipe):
     assert path.read_bytes() == before
 
 
-def test_the_first_phase_begins_with_the_start_files_weights(tmp_path, recipe):
-    start = run_recipe(recipe, tmp_path / "first")
+def test_the_first_phase_begins_with_the_start_files_weights(tmp_path, recipe, finished):
+    start = finished / "2-image.safetensors"
     onward = replace(recipe, phases=(replace(recipe.phases[-1], name="onward", steps=1, learning_rate=1e-12),))
     end = run_recipe(onward, tmp_path / "second", start=start)
     before, after = (load_checkpoint(path).parts for path in (start, end))
     assert all(torch.equal(before[part][name], weight) for part in after for name, weight in after[part].items())
 
 
-def test_a_start_file_of_other_sizes_keeps_them(tmp_path, recipe, monkeypatch):
-    start = run_recipe(recipe, tmp_path / "first")
+def test_a_start_file_of_other_sizes_keeps_them(tmp_path, recipe, finished, monkeypatch):
+    start = finished / "2-image.safetensors"
     stem = replace(TINY.retention, image_channels=tuple(2 * n for n in TINY.retention.image_channels))
     monkeypatch.setitem(recipes.PRESETS, "tiny", replace(TINY, retention=stem))
     onward = replace(recipe, phases=(replace(recipe.phases[-1], name="onward", steps=1),))
@@ -318,8 +331,9 @@ def test_a_start_file_of_other_sizes_keeps_them(tmp_path, recipe, monkeypatch):
     assert load_checkpoint(end).config.retention == TINY.retention
 
 
-def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, recipe):
-    start = run_recipe(recipe, tmp_path / "first")
+def test_a_run_goes_on_only_with_what_it_began_with(tmp_path, recipe, finished):
+    shutil.copytree(finished, tmp_path / "first")
+    start = tmp_path / "first" / "2-image.safetensors"
     edited = replace(recipe, phases=(*recipe.phases[:-1], replace(recipe.phases[-1], learning_rate=0.5, log_every=7)))
     with pytest.raises(ValueError, match=r"image began with other settings: learning_rate was 0.01 and is 0.5\. Undo"):
         run_recipe(edited, tmp_path / "first", resume=True)

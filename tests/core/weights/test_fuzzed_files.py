@@ -55,6 +55,12 @@ def whole(tmp_path_factory) -> tuple[dict, bytes]:
 
 
 @pytest.fixture(scope="module")
+def room(tmp_path_factory) -> Path:
+    """An empty folder for the files that are drawn."""
+    return tmp_path_factory.mktemp("drawn")
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("folder") / "odd"
     write_folder(path, max_shard_size="300KB")
@@ -103,27 +109,27 @@ def write(path: Path, header: bytes, data: bytes) -> Path:
 
 @fuzzed
 @given(st.data())
-def test_configurations(whole, tmp_path_factory, data):
+def test_configurations(whole, room, data):
     header, content = whole
     described = json.dumps(changed(data, json.loads(header["__metadata__"][FORMAT])))
     text = json.dumps({**header, "__metadata__": {FORMAT: described}}).encode()
-    opened_or_refused(write(tmp_path_factory.getbasetemp() / "odd.safetensors", text, content), load_checkpoint)
+    opened_or_refused(write(room / "odd.safetensors", text, content), load_checkpoint)
 
 
 @fuzzed
 @given(st.data())
-def test_headers(whole, tmp_path_factory, data):
+def test_headers(whole, room, data):
     header, content = whole
     names = data.draw(st.lists(st.sampled_from([n for n in header if "#" in n or "norm" in n]), min_size=1, max_size=3))
     some = changed(data, {name: header[name] for name in names})
     kept = {name: entry for name, entry in header.items() if name not in names}
     text = json.dumps(kept | some).encode()
-    opened_or_refused(write(tmp_path_factory.getbasetemp() / "odd.safetensors", text, content), load_checkpoint)
+    opened_or_refused(write(room / "odd.safetensors", text, content), load_checkpoint)
 
 
 @fuzzed
 @given(st.data())
-def test_bytes(whole, tmp_path_factory, data):
+def test_bytes(whole, room, data):
     header, content = whole
     text = json.dumps(header).encode()
     whole_file = bytearray(len(text).to_bytes(8, "little") + text + content)
@@ -131,7 +137,7 @@ def test_bytes(whole, tmp_path_factory, data):
         whole_file[data.draw(st.integers(0, len(whole_file) - 1))] = data.draw(st.integers(0, 255))
     for _ in range(data.draw(st.integers(0, 3))):
         whole_file[data.draw(st.integers(0, 400))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / "odd.safetensors"
+    path = room / "odd.safetensors"
     path.write_bytes(whole_file[: data.draw(st.sampled_from([None, None, -1, 5, 100, 20_000]))])
     opened_or_refused(path, load_checkpoint)
 
@@ -140,8 +146,8 @@ def test_bytes(whole, tmp_path_factory, data):
 @given(
     st.binary(max_size=40), st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x02}q\x00", b"GGUF", b"version ", b"{"])
 )
-def test_what_convert_makes_of_anything(tmp_path_factory, rest, start):
-    path = tmp_path_factory.getbasetemp() / "odd.bin"
+def test_what_convert_makes_of_anything(room, rest, start):
+    path = room / "odd.bin"
     path.write_bytes(start + rest)
     opened_or_refused(path, lambda source: convert(source, source.with_name("made.safetensors")))
 
@@ -164,8 +170,8 @@ def test_folders(folder, data):
 
 @fuzzed
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode), st.sampled_from([b"../..", b"/", b".", b"~"])))
-def test_references(tmp_path_factory, reference):
-    cache = tmp_path_factory.getbasetemp() / "cache"
+def test_references(room, reference):
+    cache = room / "cache"
     shutil.rmtree(cache, ignore_errors=True)
     (cache / "snapshots" / "aaa" / "unet").mkdir(parents=True)
     (cache / "snapshots" / "aaa" / "unet" / "config.json").write_text("{}")
