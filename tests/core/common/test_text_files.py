@@ -78,7 +78,7 @@ def test_every_console_shows_every_sentence_and_path(tmp_path, encoding):
     code = (
         "import sys, torch, dreamvideo_core.cli as cli; from dreamvideo_core.sampling import chain, pipeline\n"
         "from types import SimpleNamespace as Made; from dreamvideo_core.models.config import SPRITES\n"
-        "pipeline.Pipeline.load = lambda *given: Made(config=SPRITES)\n"
+        "pipeline.Pipeline.load = lambda *given: Made(config=SPRITES, check_given=lambda *given: None)\n"
         "def run_chain(pipeline, stages, *rest, on_stage, **more):\n"
         "    [on_stage(stage) for stage in stages]; return Made(frames=torch.zeros(2, 3, 8, 8))\n"
         "chain.run_chain = run_chain; sys.argv[1:] = 'chain --prompts prompts.txt --output 红🙂.webp --device cpu'.split()\n"
