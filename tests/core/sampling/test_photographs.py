@@ -171,7 +171,7 @@ def test_what_such_a_model_cannot_do(pipeline, given, words):
     (None, "no end_image is given, but this model goes from a first to a last picture; give one, or the image again for"),
     (picture(1, 16, 24), "the end_image is 24 x 16, the clip 16 x 16"),
     (picture(1).expand(2, -1, -1, -1), "there are 2 end_images for 1 prompts"),
-    (picture(1) * float("nan"), "end_image has values that are not numbers"),
+    (picture(1) * float("nan"), "end_image has values that are no numbers"),
 ])  # fmt: skip
 def test_last_pictures_that_cannot_be(ends, end_image, words):
     with pytest.raises(InputError, match=words):
