@@ -43,7 +43,8 @@ def copy_sources(folder: Path) -> None:
 def lint(folder: Path, **options) -> subprocess.CompletedProcess:
     """Run import-linter on what `copy_sources` has laid into `folder`, with options of `subprocess.run`."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(["lint-imports", "--no-cache"], cwd=folder, env=environment, **options)
+    program = Path(sys.executable).with_name("lint-imports")
+    return subprocess.run([program, "--no-cache"], cwd=folder, env=environment, **options)
 
 
 if __name__ == "__main__":
