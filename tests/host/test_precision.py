@@ -122,5 +122,5 @@ def test_the_shipped_model_is_below_the_bar(host, monkeypatch):
     module = host.module("dreamvideo_core.models.precision")
     monkeypatch.setattr(module, "cpu_computes_in_bfloat16", lambda: True)
     files, loader = host.module("nodes.host.files"), host.module("nodes.host.loader")
-    model = loader.load_patcher(files.checkpoint_path(SHIPPED), "default").model
+    model = loader.load_patcher(loader.Source(files.checkpoint_path(SHIPPED)), "default").model
     assert {weight.dtype for weight in model.diffusion_model.parameters()} == {torch.float32}
