@@ -95,7 +95,7 @@ class VideoChain(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", optional=True, raw_link=True,
                     tooltip="For models that see the picture by CLIP (DynamiCrafter). The last frame of a stage is then "
-                    "encoded again for the next.",
+                    "encoded again for the next. Leave it unconnected for other models.",
                 ),
                 io.Int.Input(
                     "fps", optional=True, default=0, min=0, max=1000,

@@ -1,4 +1,4 @@
-"""LoadDreamVideo: one file or folder to MODEL, CLIP and VAE."""
+"""LoadDreamVideo: one file or folder to MODEL, CLIP, VAE and CLIP_VISION."""
 
 from __future__ import annotations
 

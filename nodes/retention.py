@@ -102,7 +102,8 @@ class RetentionEncode(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", optional=True,
                     tooltip="For models that see the picture by CLIP (DynamiCrafter): the CLIP_VISION of Load DreamVideo, or "
-                    "Load CLIP Vision. Other models do not use it.",
+                    "Load CLIP Vision. Leave it unconnected for other models: with it the latent stays empty, without the "
+                    "picture's mean.",
                 ),
                 io.Int.Input(
                     "fps", optional=True, default=0, min=0, max=1000,
@@ -174,7 +175,7 @@ def _views(clip_vision, vae, image: torch.Tensor, last: torch.Tensor | None) -> 
     if vae is None:
         return values
     ends = [_encode(vae, picture) for picture in (image, last) if picture is not None]
-    return {**values, LATENTS_KEY: torch.stack([latents.expand_as(ends[0]) for latents in ends], dim=1)}
+    return {**values, LATENTS_KEY: torch.stack(torch.broadcast_tensors(*ends), dim=1)}
 
 
 def _encode(vae, image: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,7 @@ class DreamVideo(nn.Module):
     def image_map(self, image: Tensor) -> Tensor:
         """conv_s(I): image (B, 3, H, W) in [-1, 1] to (B, C, H/8, W/8). It does not depend on the step."""
         if self.retention is None:
-            raise ValueError("this model has no retention branch: it makes video from text only, so give it no image")
+            raise ValueError("this model has no retention branch; a U-Net that sees the picture takes `ImageConditions`")
         return self.retention.conv_s(image.to(self.dtype))
 
     def encode(

@@ -13,7 +13,7 @@ from .config import RetentionConfig, UNetConfig
 from .layers import Operations, RunAttention, run_attention
 from .unet import Encoder, Residuals, UNet, skip_channels
 
-_SILU_GAIN = 1.677  # 1 / sqrt(E[silu(x)^2]), x normal: the second moment stays what it is
+_SILU_GAIN = 1.677  # 1 / sqrt(E[silu(x)^2]), x ~ N(0, 1): keeps E[x^2] through a SiLU
 
 
 class ImageStem(nn.Module):

@@ -1,7 +1,7 @@
 """The primary U-Net: Stable Diffusion's, with Temp-Conv and Temp-Attn in its blocks (paper, Section 4).
 
-`encode` runs the encoder, which never sees the picture, so every evaluation with the same text shares it. `decode` adds
-the retention branch's residuals to the skips and runs the decoder. Latents are (B T) C H W.
+`encode` runs the encoder. Without `ImageConditions` it does not see the picture, so evaluations with the same text share it.
+`decode` adds the retention branch's residuals to the skips and runs the decoder. Latents are (B T) C H W.
 """
 
 from __future__ import annotations

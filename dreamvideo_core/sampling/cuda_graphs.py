@@ -104,7 +104,7 @@ class _Recorder:
     def _graph(self, function: Callable[..., Batch], inputs: tuple) -> _Graph | None:
         if self.graphs is None or torch.is_autocast_enabled("cuda"):  # a graph would miss the casts that autocast keeps
             return None
-        key = function, tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(inputs))
+        key = function, tuple(map(_kind, tree_leaves(inputs)))
         if key not in self.graphs:
             self.graphs[key] = None
             return None
@@ -155,6 +155,11 @@ class _Recorder:
         with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)), capture:
             results = function(*places)
         return graph, results
+
+
+def _kind(leaf: object) -> Hashable:
+    """What a graph is recorded for: tensors by shape and precision, other values by themselves."""
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
 
 
 def _layout(tensor: Tensor) -> Hashable:

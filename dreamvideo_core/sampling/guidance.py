@@ -11,12 +11,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..common.checks import InputError, check_choice, check_interval
 from ..models.config import ORDERS
 from .schedule import in_interval
 
 
 class Evaluation(NamedTuple):
-    """One pass of the model: with the text or the negative one, with the image or the empty (white) one."""
+    """One pass of the model: with the text or the negative one, with the image or the empty one.
+
+    The empty image is white for a retention branch, and grey for a model that sees it by CLIP.
+    """
 
     text: bool
     image: bool
@@ -41,9 +45,8 @@ def guidance_weights(
     """
     for name, scale in (("text_scale", text_scale), ("image_scale", image_scale)):
         if not math.isfinite(scale) or scale < 0:
-            raise ValueError(f"{name} is {scale}; it must be a finite number, 0 or more (1 is no guidance)")
-    if order not in ORDERS:
-        raise ValueError(f"order is {order!r}; allowed: {', '.join(ORDERS)}")
+            raise InputError(f"{name} is {scale}; it must be a finite number, 0 or more (1 is no guidance)")
+    check_choice("order", order, ORDERS)
     if order == "text_first":
         terms = {(0, 0): 1 - text_scale, (1, 0): text_scale - image_scale, (1, 1): image_scale}
     else:
@@ -85,12 +88,8 @@ class Guidance:
     def __post_init__(self):
         guidance_weights(self.text_scale, self.image_scale, self.order)  # checks all three
         if not 0 <= self.rescale <= 1:
-            raise ValueError(f"rescale is {self.rescale}; allowed: 0 (off) to 1")
-        if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(
-                f"guidance_start is {self.start} and guidance_end is {self.end}; both are shares of the noise schedule, 0 to "
-                "1, and guidance_start must not be after guidance_end"
-            )
+            raise InputError(f"rescale is {self.rescale}; allowed: 0 (off) to 1")
+        check_interval("guidance_start", self.start, "guidance_end", self.end)
 
     def weights(self, timestep: float, *, has_text: bool = True, has_image: bool = True) -> dict[Evaluation, float]:
         """`guidance_weights` at a timestep, 999 (noise) to 0."""

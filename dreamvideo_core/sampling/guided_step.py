@@ -35,9 +35,9 @@ class Passes(Protocol):
 
 
 class GuidedModel:
-    """The weighted sum of evaluations for fixed conditions (Eq. 5).
+    """Eq. 5 for fixed conditions: the sum of w_e f_e over evaluations e, with f_(t,i) = decode(encode(z, t), retain(z, i, t)).
 
-    An evaluation is the model's `encode`, `retain` and `decode`. `texts` and `images` hold what each kind of evaluation is
+    `texts` and `images` hold what each kind of evaluation is
     given: text (B, N, D), the prompt and the negative one; image (B, 3, H, W) for the retention branch, the given one and the
     empty one. A model without a branch needs no images; where its encoder sees the picture itself, `conditions` hold that.
 
@@ -110,7 +110,7 @@ class GuidedModel:
             return self.model.retain(frames, maps, timesteps, text, num_frames)
 
         encoded = [Row(e.text if self.conditions is None else e) for e in evaluations]
-        encoding = encodings.get(encoded, encode, most=len(set(encoded)))  # evaluations come text by text
+        encoding = encodings.get(encoded, encode, most=len(set(encoded)))  # they are in order of their text
         if not self.images:
             return self.model.decode(encoding)
         kept = self.residuals.at(self.step)

@@ -36,9 +36,9 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "dreamvideo_sprites.safetensors
 class Pipeline:
     """All parts of one model, and the sampling that joins them.
 
-    Parts compute in the precision of their weights; latents between steps and clips are float32. With `cuda_graphs`
-    (`load`: yes, `build`: no) the model's passes are CUDA graphs on such a device (`graphs.py`). They are kept until a clip
-    has another shape, or the autoencoder lacks the memory.
+    Parts compute in the precision of their weights; latents between steps and clips are float32. With `cuda_graphs` (`load`:
+    yes, `build`: no) the model's passes are CUDA graphs on such a device (`cuda_graphs.py`). They are kept until a clip has another
+    shape, or the autoencoder lacks the memory.
     """
 
     def __init__(
@@ -302,7 +302,7 @@ class Pipeline:
         return rearrange(frames, "(b t) c h w -> b t c h w", b=len(latents))
 
     def encode(self, frames: Tensor) -> Tensor:
-        """The reverse of `decode`."""
+        """Frames (B, T, 3, H, W) in [-1, 1] to model latents (B, T, 4, H/8, W/8)."""
         rows = rearrange(frames, "b t c h w -> (b t) c h w").to(self._vae_dtype)
         rows = rows.split(_together(rows))
         latents = torch.cat([self.autoencoder.encode(row).float() * SCALE_FACTOR for row in rows])

@@ -85,7 +85,7 @@ class Kept(Generic[Batch]):
 
 
 class EveryNth(Generic[Keeper]):
-    """Something that keeps what is made in every `every`-th step, until the next of these; steps are counted from 0."""
+    """Something that keeps what is made, and is emptied at every `every`-th step; steps are counted from 0."""
 
     def __init__(self, every: int, fresh: Callable[[], Keeper] = Kept):
         self.every, self._fresh = every, fresh

@@ -78,7 +78,7 @@ class NoiseSchedule:
     def terminal_signal(self, clean: Tensor) -> Tensor:
         """What the noisiest timestep keeps of clean latents: 0.07 of them, or nothing with zero terminal SNR.
 
-        Noise alone stands for a clip of mean zero.
+        Sampling that starts from noise alone tells the model that the clip's mean is zero.
         """
         return self.add_noise(clean, torch.zeros_like(clean), self.config.num_train_timesteps - 1)
 

@@ -155,7 +155,7 @@ def _last_scale(tensors: LazyTensors, name: str) -> float | None:
 def _told_by_name(name: str, possible: list[str]) -> tuple[str, tuple[str, ...]]:
     words = set(re.findall(r"[a-z]+|\d+", Path(name).stem.lower()))
     sizes = words & {"256", "512", "1024"}
-    named = f"dynamicrafter_{'_'.join(sizes)}" + ("_interp" if "interp" in words else "")
+    named = f"dynamicrafter_{sizes.pop() if len(sizes) == 1 else ''}" + ("_interp" if "interp" in words else "")
     others = [variant for variant in possible if variant != named]
     if "dynamicrafter" in words and named in possible:
         return named, (

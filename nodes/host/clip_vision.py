@@ -8,18 +8,17 @@ from comfy.clip_vision import ClipVisionModel
 from torch import Tensor
 
 from ...dreamvideo_core.common.checks import InputError, check_finite
-from ...dreamvideo_core.models.image_encoder import prepare
+from ...dreamvideo_core.models.image_encoder import grey_image, prepare
 
 _CLIP = "clip_vision_model"
-_GREY = 0.0  # in [-1, 1]
 _BATCH = 16  # frames: ComfyUI reserves no memory for this model's activations
 
 
 def hidden_states(clip_vision: ClipVisionModel, pictures: Tensor) -> Tensor:
     """CLIP vision's last hidden state (B + 1, N, E) of pictures (B, 3, H, W) in [-1, 1], and of a grey one last."""
     _check_kind(clip_vision)
-    grey = torch.full_like(pictures[:1], _GREY)
-    pixels = torch.cat([prepare(pictures, clip_vision.image_size), prepare(grey, clip_vision.image_size)])
+    size = clip_vision.image_size
+    pixels = torch.cat([prepare(pictures, size), prepare(grey_image(size, device=pictures.device), size)])
     comfy.model_management.load_model_gpu(clip_vision.patcher)
     hidden = [clip_vision.model(pixel_values=part.to(clip_vision.load_device))[0] for part in pixels.split(_BATCH)]
     return _check_finite(torch.cat(hidden).float().to(comfy.model_management.intermediate_device()))

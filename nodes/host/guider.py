@@ -17,7 +17,7 @@ from torch import Tensor
 from ...dreamvideo_core.sampling.guidance import EMPTY, Evaluation, Guidance, rescale_guidance, two_terms
 from .conditions import FRAMES_KEY, IMAGE_KEY, IMAGE_PREFIX
 from .model import DreamVideoModel
-from .pictures import check_image
+from .pictures import check_takes_image
 from .sharing import EVERY_KEY, RUN_KEY
 
 PostCFG = Callable[[dict[str, Any]], Tensor]
@@ -38,7 +38,7 @@ class Guider(comfy.samplers.CFGGuider):
             )
         image_options = next((_image_options(o) for _, o in [*positive, *negative] if o.get(IMAGE_KEY) is not None), {})
         config = self.model_patcher.model.config
-        check_image(config, image_options.get(IMAGE_KEY))
+        check_takes_image(config, image_options.get(IMAGE_KEY))
         self.given = {"has_text": not _same_text(positive, negative), "has_image": bool(image_options)}
         self.remarks = []
         if config.unet.sees_image and self.retention_every > 1:
@@ -57,7 +57,7 @@ class Guider(comfy.samplers.CFGGuider):
         options = {**model_options.get("transformer_options", {}), EVERY_KEY: self.retention_every}
         model_options = {**model_options, "transformer_options": options}
         self.idle = options[RUN_KEY].idle if RUN_KEY in options else []
-        # As ComfyUI's own: the one with the most conditions, then the empty one or None; the others come behind.
+        # ComfyUI's order: cond first, uncond (or None) second. Our further evaluations follow.
         most = max(weights)
         others = [e for e in weights if e not in (most, EMPTY)]
         uncond = self.conds[_name(EMPTY)] if EMPTY in weights and most != EMPTY else None

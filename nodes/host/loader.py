@@ -1,4 +1,4 @@
-"""A checkpoint file to ComfyUI's MODEL, CLIP and VAE."""
+"""A checkpoint file to ComfyUI's MODEL, CLIP, VAE and CLIP_VISION."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def _load_clip_vision(checkpoint: Checkpoint) -> ClipVisionModel:
 
 
 def _vae_patcher(source: Source, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
-    # ComfyUI's VAE has no other kind of memory to be asked for, its own loader ignores the wish, too.
+    # `disable_dynamic` has no effect on a VAE, as in ComfyUI's own loader.
     return _load_vae(_open(source)).patcher
 
 

@@ -20,6 +20,7 @@ from .conditions import (
     END_KEY,
     FRAMES_KEY,
     IMAGE_KEY,
+    LATENTS_KEY,
     ROWS_KEY,
     START_KEY,
     STRENGTH_KEY,
@@ -32,7 +33,7 @@ from .conditions import (
 )
 from .model_sampling import own_model_sampling, sampling_settings
 from .patches import check_no_control
-from .pictures import check_image, picture_conds
+from .pictures import check_takes_image, picture_conds
 from .previews import ClipLatents
 from .saving import saved_checkpoint
 from .unet import Gain, HostUNet, RowTags
@@ -70,7 +71,7 @@ class DreamVideoModel(comfy.model_base.BaseModel):
         out = super().extra_conds(**kwargs)
         out["c_crossattn"] = ClipText(text)
         out[FRAMES_KEY] = comfy.conds.CONDConstant(clips.num_frames)
-        check_image(self.config, kwargs.get(IMAGE_KEY))
+        check_takes_image(self.config, kwargs.get(IMAGE_KEY), kwargs.get(LATENTS_KEY))
         if self.config.unet.sees_image:
             out |= picture_conds(self.config, kwargs, clips, self.process_latent_in)
         if self.config.retention is not None:

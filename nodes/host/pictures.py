@@ -18,8 +18,13 @@ from ...dreamvideo_core.models.config import ModelConfig
 from .conditions import FPS_KEY, GREY_KEY, HIDDEN_KEY, IMAGE_KEY, LATENTS_KEY, ClipMaps, ClipRows, Clips, repeat_rows
 
 
-def check_image(config: ModelConfig, image: Tensor | None) -> None:
-    """Raise `InputError` for an image that the model has no use for."""
+def check_takes_image(config: ModelConfig, image: Tensor | None, latents: Tensor | None = None) -> None:
+    """Raise `InputError` for an image, or for a last picture among `latents`, that the model has no use for."""
+    if latents is not None and latents.shape[1] > 1 and config.unet.image_latents != "ends":
+        raise InputError(
+            "end_image is connected to Retention Encode, but this model takes no last picture. Disconnect it, or load a model "
+            "that draws between two pictures, such as DynamiCrafter 512 interp."
+        )
     if image is not None and not config.takes_image:
         raise InputError(
             "an image is connected to Retention Encode, but this model has no retention branch: it makes video from "
@@ -73,11 +78,6 @@ def _check_fit(config: ModelConfig, latents: Tensor, grey: Tensor, clips: Clips,
         )
     if clips.num_frames != frames:
         raise InputError(f"frames is {clips.num_frames}; this model makes clips of {frames} frames. Set frames to {frames}.")
-    if latents.shape[1] > 1 and config.unet.image_latents != "ends":
-        raise InputError(
-            "end_image is connected to Retention Encode, but this model takes no last picture. Disconnect it, or load a model "
-            "that draws between two pictures, such as DynamiCrafter 512 interp."
-        )
     if latents.shape[1] == 1 and config.unet.image_latents == "ends":
         raise InputError(
             "this model goes from a first to a last picture, and end_image of Retention Encode is not connected. Connect the "

@@ -30,8 +30,8 @@ STEP_KEY = "dreamvideo_step"
 RUN_KEY = "dreamvideo_run"
 EVERY_KEY = "dreamvideo_retention_every"
 
-# For functions that call passes: they are left as they are, the passes are compiled. What handles kept tensors has
-# torch.compiler.disable itself, for all that it calls.
+# Excludes a function from torch.compile, but not the passes that it calls. Functions that touch kept tensors have plain
+# torch.compiler.disable, which covers what they call too.
 uncompiled = partial(torch.compiler.disable, recursive=False)
 
 

@@ -230,7 +230,7 @@ class _Call:
                 return self.passes.encode(*inputs)
             return self.passes.encode(*inputs, self._image_conditions(rows, [gains[number] for number in numbers]))
 
-        if not self.shares_rows or (self.rows.pictures is not None and self._hooked()):
+        if not self.shares_rows:
             return encode(self._all())
         return shared_encoding(self.rows.encoding_inputs(gains), self.options, encode)
 
@@ -277,7 +277,7 @@ class _Call:
     @uncompiled
     def _retain(self, rows: Rows, gains: list[float]) -> Residuals:
         """gain R(image) + (1 - gain) R(white) for every row; a gain of 0 or 1 needs one pass of the branch."""
-        both = not set(gains) <= {0, 1} and not self.shares_rows  # patches count on as many inputs for every condition
+        both = not set(gains) <= {0, 1} and not self.shares_rows  # patches count on as many rows for every condition
         inputs = [(row, given) for row, gain in enumerate(gains) for given in ((True, False) if both else _given(gain))]
         chosen, maps = rows.select([row for row, _ in inputs]), self._maps(rows, inputs)
         made = self.passes.retain(chosen.frames.flatten(0, 1), maps, chosen.timesteps, chosen.text, rows.num_frames)

@@ -159,6 +159,14 @@ def test_every_clip_has_its_picture(host, loaded, kind):
     assert not torch.allclose(alone(host, loaded, swapped, 1.0, 1.0)[:FRAMES], first, atol=1e-2)
 
 
+@pytest.mark.parametrize(("firsts", "lasts"), [(1, 2), (2, 1)])
+def test_one_picture_may_serve_all_clips(host, loaded, kind, firsts, lasts):
+    pictures = torch.cat([picture(), picture(1)])
+    ends = {"end_image": pictures[:lasts]} if kind == "interp" else {}
+    given = conditioned(host, loaded, kind, image=pictures[:firsts], batch_size=2, **ends)
+    assert len(alone(host, loaded, given, 1.0, 1.0)) == 2 * FRAMES
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

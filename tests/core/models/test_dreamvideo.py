@@ -189,7 +189,7 @@ def test_frame_positions_tell_the_order_of_time():
 
 def test_a_model_without_a_branch_says_that_it_takes_no_image():
     latents, timesteps, text, image = inputs()
-    with pytest.raises(ValueError, match=r"no retention branch.*text only"):
+    with pytest.raises(ValueError, match=r"no retention branch; a U-Net that sees"):
         random_model(config(retention=False))(latents, timesteps, text, image)
 
 
