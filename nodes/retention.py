@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..dreamvideo_core.common.checks import DOWNSCALE, InputError, check_interval, check_number, check_size
+from ..dreamvideo_core.common.checks import DOWNSCALE, InputError, check_finite, check_interval, check_number, check_size
 from ..dreamvideo_core.media.images import FITS, fit_image
 from .host.clip_vision import hidden_states
 from .host.conditions import (
@@ -145,8 +145,6 @@ class RetentionEncode(io.ComfyNode):
         values: dict = {FRAMES_KEY: frames}
         shape = batch_size, frames, 4, height // DOWNSCALE, width // DOWNSCALE
         samples = torch.zeros(shape, device=intermediate_device())
-        if fps:
-            values[FPS_KEY] = fps
         if end_image is not None and image is None:
             raise InputError("end_image is connected, but image is not; connect the picture that the clip begins with.")
         if image is not None:
@@ -156,7 +154,7 @@ class RetentionEncode(io.ComfyNode):
             if end_image is not None:
                 last = fit_image(from_comfy(_one_or_each(end_image, batch_size), "end_image"), height, width, fit)
             if clip_vision is not None:
-                values |= _views(clip_vision, vae, fitted, last)
+                values |= {FPS_KEY: fps, **_views(clip_vision, vae, fitted, last)}
             elif last is not None:
                 raise InputError(f"end_image is connected, but clip_vision is not. {_END_IMAGE}")
             elif vae is not None and strength and not start:  # else the picture has no effect on the first step
@@ -186,6 +184,7 @@ def _encode(vae, image: torch.Tensor) -> torch.Tensor:
             f"vae makes latents of shape {tuple(latents.shape)}; allowed: (pictures, 4, height, width), as the VAE of Load "
             "DreamVideo makes them. Connect that one."
         )
+    check_finite("vae's output", latents, "its weights overflow, or are damaged: take the VAE in fp32 or bf16")
     return latents
 
 

@@ -76,7 +76,8 @@ class Resampler(nn.Module):
         super().__init__()
         width, self.num_frames = config.width, config.num_frames
         shape = 1, config.num_queries * config.num_frames, width
-        self.latents = nn.Parameter(torch.randn(shape, dtype=operations.dtype, device=operations.device) / width**0.5)
+        queries = torch.randn(shape, device=operations.device) / width**0.5
+        self.latents = nn.Parameter(queries.to(operations.dtype or queries.dtype))  # fp8 cannot be drawn
         self.proj_in = operations.linear(config.embedding_dim, width)
         self.layers = nn.ModuleList(
             nn.ModuleList(

@@ -37,8 +37,8 @@ class Pipeline:
     """All parts of one model, and the sampling that joins them.
 
     Parts compute in the precision of their weights; latents between steps and clips are float32. With `cuda_graphs` (`load`:
-    yes, `build`: no) the model's passes are CUDA graphs on such a device (`cuda_graphs.py`). They are kept until a clip has another
-    shape, or the autoencoder lacks the memory.
+    yes, `build`: no) the model's passes are CUDA graphs on such a device (`cuda_graphs.py`). They are kept until a clip has
+    another shape, or the autoencoder lacks the memory.
     """
 
     def __init__(

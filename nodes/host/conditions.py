@@ -120,7 +120,8 @@ def agree(conds: Mapping[str, list[dict[str, Any]]]) -> None:
     for key in (GREY_KEY, LATENTS_KEY, FPS_KEY):
         said = next((condition[key] for condition in conditions if condition.get(key) is not None), None)
         for condition in conditions if said is not None else ():
-            condition.setdefault(key, said)
+            if condition.get(IMAGE_KEY) is None:  # with a picture of its own it must have its own
+                condition.setdefault(key, said)
     lengths = sorted({int(c[FRAMES_KEY]) for c in conditions if c.get(FRAMES_KEY) is not None})
     if len(lengths) > 1:
         raise InputError(

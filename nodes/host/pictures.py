@@ -32,6 +32,15 @@ def check_takes_image(config: ModelConfig, image: Tensor | None, latents: Tensor
         )
 
 
+def check_window(frames: int, num_frames: int) -> None:
+    """Raise `InputError` for a context window of other than the model's number of frames."""
+    if frames != num_frames:
+        raise InputError(
+            f"a context window has {frames} frames; this model makes clips of {num_frames} frames and takes no windows. Take "
+            "them away; Video Chain makes longer clips."
+        )
+
+
 def picture_conds(
     config: ModelConfig, options: Mapping[str, Any], clips: Clips, process_latents: Callable[[Tensor], Tensor]
 ) -> dict[str, comfy.conds.CONDRegular]:
@@ -57,7 +66,7 @@ def _check_given(options: Mapping[str, Any]) -> None:
         raise InputError(
             "this model makes a clip from a picture, and there is none. Connect image, vae and clip_vision of Retention Encode."
         )
-    if options.get(GREY_KEY) is None:
+    if options.get(GREY_KEY) is None or (options.get(IMAGE_KEY) is not None and options.get(HIDDEN_KEY) is None):
         raise InputError(
             "clip_vision of Retention Encode is not connected; this model sees the picture by CLIP. Connect the CLIP_VISION of "
             "Load DreamVideo, or of Load CLIP Vision with CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors (models/clip_vision)."
@@ -77,7 +86,10 @@ def _check_fit(config: ModelConfig, latents: Tensor, grey: Tensor, clips: Clips,
             "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors has 1280."
         )
     if clips.num_frames != frames:
-        raise InputError(f"frames is {clips.num_frames}; this model makes clips of {frames} frames. Set frames to {frames}.")
+        raise InputError(
+            f"frames is {clips.num_frames}; this model makes clips of {frames} frames, context windows or not. Set frames to "
+            f"{frames}; Video Chain makes longer clips."
+        )
     if latents.shape[1] == 1 and config.unet.image_latents == "ends":
         raise InputError(
             "this model goes from a first to a last picture, and end_image of Retention Encode is not connected. Connect the "

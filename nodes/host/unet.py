@@ -25,6 +25,7 @@ from ...dreamvideo_core.sampling.reuse import Row
 from ...dreamvideo_core.sampling.schedule import in_interval
 from .cuda_graphs import passes_of
 from .patches import patches_attention, say_idle_patches
+from .pictures import check_window
 from .sharing import RUN_KEY, shared_encoding, shared_images, shared_residuals, uncompiled
 
 
@@ -184,6 +185,7 @@ class HostUNet(UNet):
         timesteps, pictures = timesteps[::num_frames], None
         if picture_latents is not None:
             pictures = Pictures(picture_latents, picture_hidden, picture_grey, picture_fps)
+            check_window(num_frames, self.config.resampler.num_frames)
         rows = Rows(
             frames=x.unflatten(0, (-1, num_frames)),
             timesteps=timesteps,

@@ -201,6 +201,51 @@ def test_a_last_picture_is_for_models_that_take_one(host, loaded, kind):
         conditioned(host, loaded, kind, image=None, end_image=picture(1))
 
 
+def test_each_picture_has_inputs_of_its_own(host, loaded, kind):
+    """Neither frame rate nor views are taken from another Retention Encode."""
+    positive, negative, latent = conditioned(host, loaded, kind, fps=100)
+    own = conditioned(host, loaded, kind)
+    both = host.call("ConditioningCombine", conditioning_1=positive, conditioning_2=own[0])[0]
+    rate = KINDS[kind].sampling.fps
+    told = host.call(
+        "ConditioningCombine", conditioning_1=positive, conditioning_2=conditioned(host, loaded, kind, fps=rate)[0]
+    )[0]
+    options = {"seed": 3, "steps": 2, "cfg": 1.0, "sampler_name": "ddim", "scheduler": "simple", "denoise": 1.0}
+    made, expected = (
+        host.call("KSampler", model=loaded[0], positive=c, negative=negative, latent_image=latent, **options)[0]["samples"]
+        for c in (both, told)
+    )
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+    if kind != "interp":
+        blind = conditioned(host, loaded, kind, clip_vision=None)
+        with pytest.raises(ValueError, match="clip_vision of Retention Encode is not connected"):
+            sample(host, loaded[0], (blind[0], negative, latent))
+
+
+def test_context_windows_are_refused(host, loaded, kind):
+    (windowed,) = host.call(
+        "ContextWindowsManual", model=loaded[0], context_length=2, context_overlap=1, context_schedule="standard_static",
+        context_stride=1, closed_loop=False, fuse_method="pyramid", dim=0, freenoise=False,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="a context window has 2 frames; this model makes clips of 3 frames"):
+        sample(host, windowed, conditioned(host, loaded, kind))
+
+
+@pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2", "bf16"])
+def test_weights_in_less_precision(host, loaded, kind, dtype):
+    small = host.call("LoadDreamVideo", checkpoint=f"photographs_{kind}.safetensors", weight_dtype=dtype)
+    given = conditioned(host, loaded, kind)
+    expected, made = (alone(host, part, given, 1.0, 1.0) for part in (loaded, small))
+    assert (made - expected).norm() < (0.02 if dtype == "bf16" else 0.5) * expected.norm()
+
+
+def test_a_vae_that_overflows_is_named(host, loaded, kind, monkeypatch):
+    encode = loaded[2].encode
+    monkeypatch.setattr(loaded[2], "encode", lambda pixels: encode(pixels) * float("nan"))
+    with pytest.raises(ValueError, match="vae's output has values that are no numbers"):
+        conditioned(host, loaded, kind)
+
+
 def test_latents_of_another_size_are_refused(host, loaded, kind):
     positive, negative, _ = conditioned(host, loaded, kind)
     latent = {"samples": torch.zeros(FRAMES, 4, 6, 4)}
