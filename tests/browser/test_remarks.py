@@ -124,10 +124,12 @@ def test_text_reaches_the_workflow_that_was_run_while_another_is_open(canvas: Ca
 
 @on("drawn", "newest frontend, nodes 2.0")
 def test_text_stays_on_a_node_in_a_subgraph(canvas: Canvas):
+    canvas.reload()  # what the page keeps of a workflow begins anew
     canvas.open_prompt(graph("the red circle grows"))
     canvas.page.evaluate(INTO_A_SUBGRAPH, canvas.node("LoadDreamVideo")["id"])
     run(canvas)
     assert canvas.page.evaluate(INSIDE) == [LOADED]
+    canvas.page.wait_for_timeout(2000)  # it keeps changes after a while
     canvas.refresh()
     assert canvas.page.evaluate(INSIDE) == [LOADED]
     canvas.page.evaluate("() => window.app.canvas.setGraph([...window.app.graph.subgraphs.values()].at(-1))")
